@@ -1,0 +1,46 @@
+"""The errors a user can meet: what happened and where, what to do next, and the exit code.
+
+Only :mod:`mmwatch.cli` turns one into text and an exit status; everything else raises.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_FINDING = 2
+EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69
+EXIT_NO_PERMISSION = 77
+
+
+class MmwatchError(Exception):
+    """Something the user can act on.
+
+    :param message: what went wrong, and where (a path, a PID, an option).
+    :param hint: what to do next; a command where there is one.
+    """
+
+    exit_code = EXIT_ERROR
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MmwatchError):
+    """The command line asks for something that cannot be meant."""
+
+    exit_code = EXIT_USAGE
+
+
+class UnavailableError(MmwatchError):
+    """This machine has nothing to probe with: no BPF, no bcc, no vmscan tracepoints."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class NoPermissionError(MmwatchError):
+    """The kernel or the file system refused; more privilege would help."""
+
+    exit_code = EXIT_NO_PERMISSION

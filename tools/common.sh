@@ -1,0 +1,128 @@
+# What the other scripts here share; read with `.`, never run.
+# shellcheck shell=bash
+
+EXIT_ERROR=1
+EXIT_UNAVAILABLE=69
+EXIT_NO_PERMISSION=77
+
+# Older Pythons lack what the code uses; the same figure stands in setup.cfg (python_requires).
+PYTHON_MINIMUM="3, 9"
+
+say() { printf 'mmwatch: %s\n' "$*" >&2; }
+
+# die STATUS WHAT [HINT]
+die() {
+    say "$2"
+    [ -z "${3-}" ] || say "  $3"
+    exit "$1"
+}
+
+# retry SECONDS COMMAND...: up to three tries, each bounded; the network is the usual reason to need more than one.
+retry() {
+    local limit=$1 try
+    shift
+    for try in 1 2 3; do
+        timeout --kill-after=10 "$limit" "$@" && return 0
+        [ "$try" = 3 ] || { say "try $try of 3 failed: $*"; sleep "$((try * 3))"; }
+    done
+    return 1
+}
+
+package_manager() {
+    local name
+    for name in apt-get dnf yum zypper pacman; do
+        if command -v "$name" >/dev/null; then echo "$name"; return; fi
+    done
+}
+
+# The packages that a package manager ($1) needs to bring Python, venv and BCC's Python bindings.
+# BCC is no PyPI package: what is called bcc there is something else.
+packages_for() {
+    case $1 in
+        apt-get) echo python3 python3-venv python3-bpfcc ;;
+        dnf | yum) echo python3 python3-pip python3-bcc ;;
+        zypper) echo python3 python3-pip python3-bcc ;;
+        pacman) echo python python-bcc ;;
+    esac
+}
+
+# install_packages NAME...
+install_packages() {
+    local manager
+    manager=$(package_manager)
+    case $manager in
+        apt-get)
+            export DEBIAN_FRONTEND=noninteractive
+            local apt=(apt-get -q -y -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30
+                -o DPkg::Lock::Timeout=120)
+            # The lists on the disk often do; where they are missing or stale, fetch them and try again.
+            timeout --kill-after=10 900 "${apt[@]}" install --no-install-recommends "$@" >&2 ||
+                { retry 300 "${apt[@]}" update >&2 && retry 900 "${apt[@]}" install --no-install-recommends "$@" >&2; }
+            ;;
+        dnf | yum) retry 900 "$manager" -y --setopt=retries=3 --setopt=timeout=30 install "$@" >&2 ;;
+        zypper) retry 900 zypper --non-interactive install --no-recommends "$@" >&2 ;;
+        pacman) retry 900 pacman -Sy --noconfirm --needed "$@" >&2 ;;
+    esac
+}
+
+# The distribution's own Python that can `import bcc`, with the modules in $1 besides (a comma-separated list).
+# `python3` on PATH may be another one (pyenv, conda) which will never see the distribution's packages.
+system_python() {
+    local python
+    for python in /usr/bin/python3 /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9]; do
+        [ -x "$python" ] || continue
+        "$python" -I -c "import sys, $1; sys.exit(sys.version_info < ($PYTHON_MINIMUM))" 2>/dev/null || continue
+        echo "$python"
+        return
+    done
+    return 1
+}
+
+# Prints the system Python to build a virtual environment from; installs what it takes when there is none.
+need_system_python() {
+    local manager packages
+    system_python bcc,venv,ensurepip && return
+    manager=$(package_manager)
+    [ -n "$manager" ] || die $EXIT_UNAVAILABLE \
+        "no package manager known here (apt-get, dnf, yum, zypper, pacman)" \
+        "install Python $(version_text) or newer and BCC's Python bindings, so that /usr/bin/python3 -c 'import bcc' works"
+    packages=$(packages_for "$manager")
+    [ "$(id -u)" = 0 ] || die $EXIT_NO_PERMISSION \
+        "the distribution's packages are missing: $packages" "run: sudo make setup"
+    say "installing with $manager: $packages"
+    # shellcheck disable=SC2086  # a list of names
+    install_packages $packages || die $EXIT_UNAVAILABLE \
+        "$manager could not install: $packages" "its messages are above; is there a network, are the package sources right?"
+    system_python bcc,venv,ensurepip && return
+    die $EXIT_UNAVAILABLE "the packages are installed, but no /usr/bin/python3 of version $(version_text) or newer can import bcc" \
+        "try: /usr/bin/python3 -c 'import sys, bcc, venv, ensurepip; print(sys.version)'"
+}
+
+version_text() { echo "${PYTHON_MINIMUM/, /.}"; }
+
+# pip in the environment $1. Its own settings (PIP_*, pip.conf) are left as they are, but for bounds on waiting.
+run_pip() {
+    local venv=$1
+    shift
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 \
+        PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-30} PIP_RETRIES=${PIP_RETRIES:-3} \
+        retry 900 "$venv/bin/python" -m pip --quiet "$@" >&2
+}
+
+# make_venv PYTHON FOLDER: an environment that sees the distribution's bcc, with a pip that can do what we ask of it
+# (Debian 11's is too old for editable installs without a setup.py).
+make_venv() {
+    rm -rf "$2"
+    "$1" -m venv --system-site-packages "$2" || die $EXIT_ERROR "$1 could not make a virtual environment in $2"
+    run_pip "$2" install 'pip>=21.3' 'setuptools>=64' 'wheel>=0.37' || die_pip
+}
+
+die_pip() {
+    die $EXIT_UNAVAILABLE "pip could not install what mmwatch needs" "its messages are above; is there a network?"
+}
+
+# hand_back FOLDER...: under sudo, what root wrote into a user's checkout becomes that user's again.
+hand_back() {
+    [ "$(id -u)" = 0 ] && [ "${SUDO_UID:-0}" != 0 ] || return 0
+    find "$@" -xdev -uid 0 -exec chown -h "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" {} + 2>/dev/null || true
+}

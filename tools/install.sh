@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# install.sh install|uninstall: mmwatch for everybody, under PREFIX (/usr/local).
+#
+#   PREFIX/lib/mmwatch           a virtual environment of its own: the checkout may go away afterwards
+#   PREFIX/bin/mmwatch           a link into it
+#   PREFIX/share/man/man8/...    the manual
+#   /usr/bin/mmwatch             a second link, only where sudo looks in no PREFIX/bin (RHEL's secure_path)
+#
+# PREFIX/lib/mmwatch/installed-files lists what lies outside that folder; uninstalling removes just these.
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/common.sh
+
+PREFIX=${PREFIX:-/usr/local}
+case $PREFIX in /*) ;; *) die $EXIT_ERROR "PREFIX must be an absolute path: $PREFIX" ;; esac
+home=$PREFIX/lib/mmwatch
+list=$home/installed-files
+stamp=$home/mmwatch-install.stamp
+
+need_write() {
+    local folder=$PREFIX
+    while [ ! -e "$folder" ]; do folder=$(dirname "$folder"); done
+    [ -w "$folder" ] || die $EXIT_NO_PERMISSION "cannot write to $folder" "run: sudo make $1"
+}
+
+# What sudo will search. Under sudo already, that is our own PATH (make hands it on).
+sudo_path() {
+    if [ -n "${SUDO_UID-}" ] || ! command -v sudo >/dev/null; then echo "$PATH"; return; fi
+    sudo -n env 2>/dev/null | sed -n 's/^PATH=//p'
+}
+
+searched() { case :$1: in *:$2:*) return 0 ;; *) return 1 ;; esac; }
+
+# The sources an installation was made from; unchanged, there is nothing to do.
+wanted() {
+    find setup.cfg pyproject.toml tools mmwatch bpf man -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z |
+        xargs -0 sha256sum
+}
+
+works() { [ "$("$home/bin/mmwatch" --version 2>/dev/null)" != "" ]; }
+
+# Whether $1 is free, or a link of ours that may be replaced.
+need_free() {
+    [ ! -e "$1" ] && [ ! -L "$1" ] && return
+    case $(readlink "$1") in "$home"/*) return ;; esac
+    die $EXIT_ERROR "$1 exists and is not this mmwatch" "move it away, or choose another PREFIX"
+}
+
+page_path() { echo "man/man${1##*.}/$(basename "$1")"; }
+
+link() {
+    mkdir -p "$(dirname "$1")"
+    ln -sfn "$2" "$1"
+    echo "$1" >>"$list"
+}
+
+install() {
+    local python page
+    need_write install
+    if [ -f "$stamp" ] && wanted | cmp -s - "$stamp" && works; then
+        say "installed already, nothing to do ($PREFIX/bin/mmwatch)"
+        return
+    fi
+    if [ -e "$home" ] && [ ! -f "$list" ]; then
+        die $EXIT_ERROR "$home exists and was not made by make install" "move it away, or choose another PREFIX"
+    fi
+    need_free "$PREFIX/bin/mmwatch"
+    for page in man/*.8; do need_free "$PREFIX/share/$(page_path "$page")"; done
+    python=$(need_system_python)
+    say "installing into $home"
+    if [ -f "$list" ]; then remove_all; fi
+    mkdir -p "$(dirname "$home")"
+    build=$(mktemp -d)
+    trap 'rm -rf "$build"; [ -f "$stamp" ] || remove_all' EXIT # all of it or nothing
+    make_venv "$python" "$home"
+    : >"$list"
+    # Built from a copy: nothing of root's is left in the checkout.
+    cp -R setup.cfg pyproject.toml MANIFEST.in README.md LICENSE mmwatch bpf man "$build"
+    run_pip "$home" install --no-build-isolation "$build" || die_pip
+    works || die $EXIT_ERROR "the installed mmwatch does not start" "try: $home/bin/mmwatch --version"
+    link "$PREFIX/bin/mmwatch" "$home/bin/mmwatch"
+    for page in man/*.8; do
+        link "$PREFIX/share/$(page_path "$page")" "$home/share/$(page_path "$page")"
+    done
+    if searched "$(sudo_path)" "$PREFIX/bin"; then
+        say "installed; try: sudo mmwatch demo"
+    elif [ "$PREFIX" = /usr/local ] && [ ! -e /usr/bin/mmwatch ]; then
+        link /usr/bin/mmwatch "$home/bin/mmwatch"
+        say "installed, with a link in /usr/bin because sudo does not look in $PREFIX/bin; try: sudo mmwatch demo"
+    else
+        say "installed, but sudo does not look in $PREFIX/bin; try: sudo $PREFIX/bin/mmwatch demo"
+    fi
+    wanted >"$stamp"
+}
+
+remove_all() {
+    local file
+    [ ! -f "$list" ] || while read -r file; do
+        # A link of the name that leads elsewhere is somebody else's.
+        case $(readlink "$file") in "$home"/*) rm -f "$file" ;; esac
+    done <"$list"
+    rm -rf "$home"
+}
+
+uninstall() {
+    if [ ! -f "$list" ]; then
+        say "nothing of mmwatch is installed under $PREFIX"
+        return
+    fi
+    need_write uninstall
+    [ -w "$home" ] || die $EXIT_NO_PERMISSION "cannot write to $home" "run: sudo make uninstall"
+    remove_all
+    say "removed from $PREFIX; the distribution's packages (BCC, Python) stay"
+}
+
+case ${1-} in
+    install | uninstall) "$1" ;;
+    *) die 64 "usage: tools/install.sh install|uninstall" ;;
+esac

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# setup.sh run|dev: everything the checkout needs, in the virtual environment $VENV (.venv): the distribution's BCC,
+# mmwatch itself (editable) and its Python packages; for `dev` the tools of `make test` and `make lint` too.
+# A second run finds nothing to do and says so. What is missing of the distribution's packages takes root.
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/common.sh
+
+kind=${1:-run}
+VENV=${VENV:-.venv}
+stamp=$VENV/mmwatch-$kind.stamp
+
+# What the environment depends on: ask for something else, or move the checkout, and it is brought up to date.
+wanted() { cat setup.cfg pyproject.toml tools/setup.sh tools/common.sh; pwd; }
+
+ready() {
+    [ -f "$stamp" ] && wanted | cmp -s - "$stamp" &&
+        "$VENV/bin/python" -I -c 'import bcc, numpy, mmwatch; from importlib.util import find_spec; assert find_spec("pyroute2")' 2>/dev/null
+}
+
+if ready; then
+    say "set up already, nothing to do ($VENV)"
+    exit 0
+fi
+trap 'hand_back "$VENV" mmwatch.egg-info' EXIT
+python=$(need_system_python)
+# Keep an environment made from the same Python: pip then only adds what is missing.
+if [ "$(readlink -f "$VENV/bin/python" 2>/dev/null)" != "$(readlink -f "$python")" ] ||
+    ! "$VENV/bin/python" -c 'import bcc, pip' 2>/dev/null; then
+    say "making the virtual environment $VENV from $python"
+    make_venv "$python" "$VENV"
+fi
+extra=
+[ "$kind" = run ] || extra="[$kind]"
+say "installing mmwatch$extra into $VENV"
+run_pip "$VENV" install --no-build-isolation --editable ".$extra" || die_pip
+wanted >"$stamp"
+# Whoever has the tools for development has all it takes to run.
+[ "$kind" = run ] || wanted >"$VENV/mmwatch-run.stamp"
+ready || die $EXIT_ERROR "the environment in $VENV does not work" \
+    "try: $VENV/bin/python -c 'import bcc, numpy, pyroute2, mmwatch'"
+say "ready: $VENV"

@@ -17,12 +17,22 @@ die() {
     exit "$1"
 }
 
+# quietly COMMAND...: what it says is shown only when it fails, and then the end of it.
+quietly() {
+    local log status=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    [ "$status" = 0 ] || tail -n 30 "$log" >&2
+    rm -f "$log"
+    return "$status"
+}
+
 # retry SECONDS COMMAND...: up to three tries, each bounded; the network is the usual reason to need more than one.
 retry() {
     local limit=$1 try
     shift
     for try in 1 2 3; do
-        timeout --kill-after=10 "$limit" "$@" && return 0
+        quietly timeout --kill-after=10 "$limit" "$@" && return 0
         [ "$try" = 3 ] || { say "try $try of 3 failed: $*"; sleep "$((try * 3))"; }
     done
     return 1
@@ -30,7 +40,7 @@ retry() {
 
 package_manager() {
     local name
-    for name in apt-get dnf yum zypper pacman; do
+    for name in apt-get dnf zypper pacman; do
         if command -v "$name" >/dev/null; then echo "$name"; return; fi
     done
 }
@@ -40,7 +50,7 @@ package_manager() {
 packages_for() {
     case $1 in
         apt-get) echo python3 python3-venv python3-bpfcc ;;
-        dnf | yum) echo python3 python3-pip python3-bcc ;;
+        dnf) echo python3 python3-pip python3-bcc ;;
         zypper) echo python3 python3-pip python3-bcc ;;
         pacman) echo python python-bcc ;;
     esac
@@ -55,13 +65,14 @@ install_packages() {
             export DEBIAN_FRONTEND=noninteractive
             local apt=(apt-get -q -y -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30
                 -o DPkg::Lock::Timeout=120)
+            apt+=(install --no-install-recommends "$@")
             # The lists on the disk often do; where they are missing or stale, fetch them and try again.
-            timeout --kill-after=10 900 "${apt[@]}" install --no-install-recommends "$@" >&2 ||
-                { retry 300 "${apt[@]}" update >&2 && retry 900 "${apt[@]}" install --no-install-recommends "$@" >&2; }
+            timeout --kill-after=10 900 "${apt[@]}" >/dev/null 2>&1 </dev/null ||
+                { retry 300 apt-get -q -y update && retry 900 "${apt[@]}"; }
             ;;
-        dnf | yum) retry 900 "$manager" -y --setopt=retries=3 --setopt=timeout=30 install "$@" >&2 ;;
-        zypper) retry 900 zypper --non-interactive install --no-recommends "$@" >&2 ;;
-        pacman) retry 900 pacman -Sy --noconfirm --needed "$@" >&2 ;;
+        dnf) retry 900 "$manager" -y --setopt=retries=3 --setopt=timeout=30 install "$@" ;;
+        zypper) retry 900 zypper --non-interactive install --no-recommends "$@" ;;
+        pacman) retry 900 pacman -S --noconfirm --needed "$@" ;;
     esac
 }
 
@@ -84,7 +95,7 @@ need_system_python() {
     system_python bcc,venv,ensurepip && return
     manager=$(package_manager)
     [ -n "$manager" ] || die $EXIT_UNAVAILABLE \
-        "no package manager known here (apt-get, dnf, yum, zypper, pacman)" \
+        "no package manager known here (apt-get, dnf, zypper, pacman)" \
         "install Python $(version_text) or newer and BCC's Python bindings, so that /usr/bin/python3 -c 'import bcc' works"
     packages=$(packages_for "$manager")
     [ "$(id -u)" = 0 ] || die $EXIT_NO_PERMISSION \
@@ -106,7 +117,7 @@ run_pip() {
     shift
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 \
         PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-30} PIP_RETRIES=${PIP_RETRIES:-3} \
-        retry 900 "$venv/bin/python" -m pip --quiet "$@" >&2
+        retry 900 "$venv/bin/python" -m pip --quiet "$@"
 }
 
 # make_venv PYTHON FOLDER: an environment that sees the distribution's bcc, with a pip that can do what we ask of it

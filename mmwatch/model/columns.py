@@ -1,0 +1,313 @@
+"""The columns of a table, declared once: sort keys, ``--columns``, help and the manual derive from this list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmwatch import units
+from mmwatch.model.measures import PATHS
+from mmwatch.model.snapshot import Floats, Snapshot, priority_min, stall_quantile_ns
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    :param key: what ``-s`` and ``--columns`` take.
+    :param help: one line; says the unit.
+    :param values: one value a row; NaN (or None in a column of text) where it is not known.
+    :param text: a value as it is shown.
+    :param needs: the measures it is made of: when the session does not know one of them, nor does the column.
+    :param left: text, aligned left and sorted upwards.
+    """
+
+    key: str
+    title: str
+    width: int
+    help: str
+    values: Callable[[Snapshot], npt.NDArray[Any]]
+    text: Callable[[Any], str]
+    needs: tuple[str, ...] = ()
+    left: bool = False
+
+    def of(self, snapshot: Snapshot) -> npt.NDArray[Any]:
+        """The column's values for all rows, ``(len(rows),)``."""
+        if snapshot.session.unknown.intersection(self.needs):
+            return np.full(len(snapshot.rows), None if self.left else np.nan)
+        return self.values(snapshot)
+
+
+def _rate(*names: str) -> Callable[[Snapshot], Floats]:
+    def values(snapshot: Snapshot) -> Floats:
+        total = sum(snapshot.rows[name].astype(float) for name in names)
+        return np.asarray(total / max(snapshot.duration_s, 1e-9))
+
+    return values
+
+
+def _count(*names: str) -> Callable[[Snapshot], Floats]:
+    return lambda snapshot: np.asarray(sum(snapshot.rows[name].astype(float) for name in names))
+
+
+def _share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Snapshot], Floats]:
+    def values(snapshot: Snapshot) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotient = _count(*part)(snapshot) / _count(*whole)(snapshot)
+        return np.where(np.isfinite(quotient), quotient, np.nan)
+
+    return values
+
+
+def _stall_share(snapshot: Snapshot) -> Floats:
+    return np.maximum(snapshot.rows["stall_ns"], 0) / max(snapshot.interval.duration_ns, 1)
+
+
+def _system_share(snapshot: Snapshot) -> Floats:
+    """Of the task's system time; more than all of it when reclaim slept."""
+    shares = np.full(len(snapshot.rows), np.nan)
+    for index in range(len(shares)):
+        process = snapshot.process(index)
+        if process and process.system_time_us:
+            shares[index] = max(0, int(snapshot.rows["stall_ns"][index])) / 1000 / process.system_time_us
+    return shares
+
+
+def _identity(key: str) -> Callable[[Snapshot], npt.NDArray[Any]]:
+    def values(snapshot: Snapshot) -> npt.NDArray[Any]:
+        found = np.empty(len(snapshot.rows), object)
+        for index in range(len(found)):
+            found[index] = snapshot.identity(index)[key]
+        return found
+
+    return values
+
+
+def _path(snapshot: Snapshot) -> npt.NDArray[Any]:
+    if snapshot.by in ("node", "cgroup"):
+        return np.full(len(snapshot.rows), None)
+    return np.array([PATHS[path] for path in snapshot.rows["path"]], object)
+
+
+def _nodes(snapshot: Snapshot) -> npt.NDArray[Any]:
+    """``0``, ``0,1``, ``0-3``: the nodes pages came from."""
+    found = np.empty(len(snapshot.rows), object)
+    for index, nodes in enumerate(snapshot.nodes_of):
+        known = [node for node in nodes if node >= 0]
+        if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
+            found[index] = f"{known[0]}-{known[-1]}"
+        else:
+            found[index] = ",".join(map(str, known)) or None
+    return found
+
+
+def _number(key: str, field: str) -> Callable[[Snapshot], Floats]:
+    def values(snapshot: Snapshot) -> Floats:
+        if field == "tid" and snapshot.by != "thread" or snapshot.by not in ("task", "thread"):
+            return np.full(len(snapshot.rows), np.nan)
+        numbers = snapshot.rows[field].astype(float)
+        return np.where(numbers > 0, numbers, np.nan)
+
+    return values
+
+
+def _known(function: Callable[[float], str]) -> Callable[[Any], str]:
+    return lambda value: "-" if value is None or value != value else function(value)
+
+
+_whole = _known(lambda value: f"{value:.0f}")
+_counted = _known(units.count_text)
+_time = _known(units.ns_text)
+_percent = _known(units.ratio_text)
+_factor = _known(lambda value: units.ratio_text(value, percent=False))
+_string = _known(str)
+
+
+def _lowest(snapshot: Snapshot) -> Floats:
+    lowest = priority_min(snapshot.rows).astype(float)
+    return np.where(lowest >= 0, lowest, np.nan)
+
+
+def _quantile(quantile: float) -> Callable[[Snapshot], Floats]:
+    return lambda snapshot: stall_quantile_ns(snapshot.rows, quantile)
+
+
+_RECLAIMED = ("reclaimed_file_pages", "reclaimed_anon_pages")
+_SCANNED = ("scanned_file_pages", "scanned_anon_pages")
+
+COLUMNS: tuple[Column, ...] = (
+    Column("pid", "PID", 7, "process (thread group) ID", _number("pid", "tgid"), _whole),
+    Column("tid", "TID", 7, "thread ID", _number("tid", "tid"), _whole),
+    Column("comm", "COMM", 15, "name of the task", _identity("comm"), _string, left=True),
+    Column("path", "PATH", 9, "how the task got into reclaim", _path, _string, left=True),
+    Column("node", "NODE", 4, "NUMA nodes the pages were taken from", _nodes, _string, left=True),
+    Column("reclaimed", "RECL/s", 6, "pages reclaimed per second", _rate(*_RECLAIMED), _counted, _RECLAIMED),
+    Column("scanned", "SCAN/s", 6, "pages scanned per second", _rate(*_SCANNED), _counted, _SCANNED),
+    Column(
+        "efficiency",
+        "EFF%",
+        4,
+        "pages reclaimed of pages scanned, percent",
+        _share(_RECLAIMED, _SCANNED),
+        _percent,
+        _RECLAIMED + _SCANNED,
+    ),
+    Column(
+        "priority",
+        "PRI",
+        3,
+        "lowest scan priority reached: 12 is gentle (4 for node), 0 scans the whole list",
+        _lowest,
+        _whole,
+        ("priority_histogram",),
+    ),
+    Column(
+        "overshoot",
+        "OVER",
+        5,
+        "pages freed for each page asked for",
+        lambda s: s.overshoot,
+        _factor,
+        ("asked_pages", "reported_pages"),
+    ),
+    Column(
+        "stall",
+        "STALL%",
+        6,
+        "time in reclaim, percent of the interval (of one CPU: several threads add up)",
+        _stall_share,
+        _percent,
+        ("stall_ns",),
+    ),
+    Column("longest", "LONGEST", 7, "longest single reclaim", _count("stall_max_ns"), _time, ("stall_max_ns",)),
+    Column("reclaims", "RECLM/s", 7, "reclaims per second", _rate("reclaims"), _counted, ("reclaims",)),
+    Column(
+        "futile",
+        "FUTIL%",
+        6,
+        "reclaims that freed nothing, percent",
+        _share(("reclaims_futile",), ("reclaims",)),
+        _percent,
+        ("reclaims_futile",),
+    ),
+    Column(
+        "asked",
+        "ASKED/s",
+        7,
+        "pages asked for per second; unknown for kswapd, which aims at a watermark",
+        lambda s: np.where(s.asked_known, _rate("asked_pages")(s), np.nan),
+        _counted,
+        ("asked_pages",),
+    ),
+    Column("file", "FILE/s", 6, "page cache pages reclaimed per second", _rate(_RECLAIMED[0]), _counted, _RECLAIMED),
+    Column("anon", "ANON/s", 6, "anonymous pages reclaimed per second", _rate(_RECLAIMED[1]), _counted, _RECLAIMED),
+    Column("p50", "P50", 7, "median time of a reclaim, within 12 %", _quantile(0.5), _time, ("stall_histogram",)),
+    Column(
+        "p99",
+        "P99",
+        7,
+        "99th percentile of the time of a reclaim, within 12 %",
+        _quantile(0.99),
+        _time,
+        ("stall_histogram",),
+    ),
+    Column(
+        "system",
+        "SYS%",
+        5,
+        "time in reclaim as a share of the task's system CPU time, percent",
+        _system_share,
+        _percent,
+        ("stall_ns",),
+    ),
+    Column(
+        "throttled",
+        "THROT%",
+        6,
+        "time asleep in reclaim (throttled), percent of the interval",
+        lambda s: s.rows["throttled_ns"].sum(axis=1) / max(s.interval.duration_ns, 1),
+        _percent,
+        ("throttled_ns",),
+    ),
+    Column(
+        "shrinker",
+        "SLAB%",
+        5,
+        "time in slab shrinkers, percent of the interval",
+        lambda s: s.rows["shrinker_ns"] / max(s.interval.duration_ns, 1),
+        _percent,
+        ("shrinker_ns",),
+    ),
+    Column(
+        "written",
+        "WRIT/s",
+        6,
+        "pages per second that reclaim wrote itself",
+        _rate("written_pages"),
+        _counted,
+        ("written_pages",),
+    ),
+    Column("dirty", "DIRT/s", 6, "dirty pages met per second", _rate("dirty_pages"), _counted, ("dirty_pages",)),
+    Column(
+        "wakeups",
+        "WAKE/s",
+        6,
+        "kswapd woken by this task, per second",
+        _rate("kswapd_wakeups"),
+        _counted,
+        ("kswapd_wakeups",),
+    ),
+    Column(
+        "largest",
+        "LARGEST",
+        7,
+        "the most pages one reclaim freed",
+        _count("reclaimed_max_pages"),
+        _counted,
+        ("reclaimed_max_pages",),
+    ),
+    Column("cgroup", "CGROUP", 20, "memory cgroup of the task", _identity("cgroup"), _string, left=True),
+    Column("command", "COMMAND", 30, "command line", _identity("cmdline"), _string, left=True),
+)
+
+BY_KEY = {column.key: column for column in COLUMNS}
+
+DEFAULT = {
+    "task": "pid comm path node reclaimed scanned efficiency priority overshoot stall longest",
+    "thread": "tid comm path node reclaimed scanned efficiency priority overshoot stall longest",
+    "node": "node reclaimed scanned efficiency priority overshoot stall longest reclaims p99",
+    "cgroup": "cgroup node reclaimed scanned efficiency priority overshoot stall longest",
+    "path": "path node reclaimed scanned efficiency priority overshoot stall longest p99",
+}
+"""The columns shown unless others are asked for, by grouping; they fit 80 characters."""
+
+DEFAULT_SORT = "stall"
+"""The one figure that no kind of trouble leaves at zero: a reclaim that frees nothing takes time all the same."""
+
+
+def sort_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> npt.NDArray[np.intp]:
+    """Row indices, largest first (text: upwards), unknown last; equal ones by PID so that lines do not jump."""
+    values = column.of(snapshot)
+    if values.dtype == object:
+        known = np.array([value is not None for value in values], bool)
+        ranks = np.unique([str(value) if value is not None else "" for value in values], return_inverse=True)[1]
+        key = ranks.astype(float)
+    else:
+        known = ~np.isnan(values)
+        key = np.where(known, -values, 0.0)
+    if reverse:
+        key = -key
+    return np.lexsort([snapshot.rows["path"], snapshot.rows["tid"], snapshot.rows["tgid"], key, ~known])
+
+
+def is_active(snapshot: Snapshot) -> npt.NDArray[np.bool_]:
+    """Rows that did anything in reclaim in the interval; having only woken kswapd is not reclaim. ``(len(rows),)``."""
+    rows = snapshot.rows
+    active = np.zeros(len(rows), bool)
+    for name in ("reclaims", "batches", "active_batches", "stall_ns", *_SCANNED, "shrinker_calls"):
+        active |= rows[name] != 0
+    return active

@@ -1,0 +1,89 @@
+"""Reading and writing the small files of /proc and /sys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
+
+ROOT = Path("/")
+
+
+def read_text(path: Path) -> str | None:
+    """The stripped text of a file, or None when it is missing or may not be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    except OSError:
+        return None
+
+
+def read_int(path: Path, base: int = 10) -> int | None:
+    """The number a file holds, or None."""
+    text = read_text(path)
+    try:
+        return int(text, base) if text else None
+    except ValueError:
+        return None
+
+
+def number_list(text: str) -> tuple[int, ...]:
+    """The numbers of a kernel list: ``0-2,8`` gives (0, 1, 2, 8)."""
+    numbers: list[int] = []
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return tuple(numbers)
+
+
+def write_existing(path: Path, text: str) -> None:
+    """Write to a control file, which must exist already: in /sys and /proc a new file is always a mistake.
+
+    :raises OSError: as the kernel said.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def error_for(error: OSError, doing: str, hint: str) -> MmwatchError:
+    """The mmwatch error for what the kernel refused: no permission, or not to be had here."""
+    kind = NoPermissionError if isinstance(error, PermissionError) else UnavailableError
+    return kind(f"{doing}: {error.strerror or error}", hint)
+
+
+class KeptFile:
+    """One file of /proc, opened once and read again and again.
+
+    The fd stays open because the kernel then keeps the buffer it had to grow for the text (seq_file), and because
+    opening is most of the cost of a short read.
+
+    :raises NoPermissionError: the file may not be read.
+    :raises UnavailableError: the file is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise error_for(error, f"cannot read {path}", "mmwatch needs /proc of the host; run it as root") from error
+        self._buffer = bytearray(32768)
+
+    def read(self) -> bytes:
+        """The whole text as it is now. seq_file hands it out in pieces, so one read is not enough."""
+        length = 0
+        while True:
+            # Into memory that is kept: a large temporary would be mapped, and with locked memory filled, each time.
+            count = os.preadv(self._fd, [memoryview(self._buffer)[length:]], length)
+            length += count
+            if not count:
+                return bytes(memoryview(self._buffer)[:length])
+            if length == len(self._buffer):
+                self._buffer.extend(bytes(length))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

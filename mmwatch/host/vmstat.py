@@ -1,0 +1,111 @@
+"""/proc/vmstat: what the kernel itself says was scanned, stolen and stalled since boot, over all tasks."""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mmwatch.host._files import ROOT, KeptFile, read_text
+
+#: The counters mmwatch reads, as shell patterns: names differ by kernel (4.4 counts per zone, pgsteal_kswapd_normal;
+#: pgsteal_anon is 5.8+, pgsteal_khugepaged 6.2+, zone_reclaim_success 6.12+, pgsteal_proactive 6.15+ or 6.17+), so
+#: what is present is taken and what is not is absent from the result, not 0. All of them only ever grow.
+COUNTERS = (
+    "pgscan_*",
+    "pgsteal_*",
+    "pgdemote_*",
+    "pgrefill*",
+    "allocstall*",
+    "zone_reclaim_*",
+    "pageoutrun",
+    "kswapd_*",
+    "slabs_scanned",
+    "pginodesteal",
+    "pswpin",
+    "pswpout",
+    "nr_vmscan_write",
+    "nr_vmscan_immediate_reclaim",
+    "workingset_refault*",
+    "workingset_activate*",
+    "compact_stall",
+    "compact_fail",
+    "compact_success",
+    "drop_pagecache",
+    "drop_slab",
+    "oom_kill",
+    "pgmajfault",
+)
+
+
+class Vmstat:
+    """Reads the counters that match :data:`COUNTERS`; one fd is kept open.
+
+    :raises UnavailableError: there is no /proc/vmstat.
+    """
+
+    def __init__(self, root: Path = ROOT, counters: tuple[str, ...] = COUNTERS) -> None:
+        self._root = root
+        self._patterns = counters
+        self._file = KeptFile(root / "proc/vmstat")
+        # The order of the lines is fixed while a kernel runs, so that after the first read a counter is an index.
+        self._words = 0
+        self._raw_names: list[bytes] = []
+        self._name_at: list[int] = []
+        self._value_at: list[int] = []
+        self.names: tuple[str, ...] = ()
+        self.counters_are_node_stats = _counters_are_node_stats(root)
+        """True when pgscan_* and pgsteal_* are node statistics (kernel commit "mm: move pgscan and pgsteal to node
+        stats", 7.1): they then count memcg reclaim as well, and up to 125 pages per CPU and node are missing from
+        /proc/vmstat until folded: call :meth:`refresh` first. False: VM events, exact while the system is quiet, and
+        pgscan_/pgsteal_{kswapd,direct,...} leave memcg reclaim out. None: could not find out."""
+
+    def read(self) -> dict[str, int]:
+        """Counter name -> count since boot (pages or events), in the order of the file."""
+        words = self._file.read().split()
+        if len(words) != self._words or [words[i] for i in self._name_at] != self._raw_names:
+            self._learn(words)
+        return dict(zip(self.names, [int(words[i]) for i in self._value_at]))
+
+    def refresh(self) -> bool:
+        """Fold the per-CPU remainders of node statistics, where that is needed for an exact :meth:`read`.
+
+        Does work on every CPU (/proc/sys/vm/stat_refresh): for the ends of a window, not for every interval.
+
+        :return: False when it was needed (or might be) and the kernel refused; it takes root.
+        """
+        if self.counters_are_node_stats is False:
+            return True
+        try:
+            fd = os.open(self._root / "proc/sys/vm/stat_refresh", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            os.read(fd, 1)
+        except OSError:  # EINVAL: a statistic had gone negative; it was folded all the same
+            pass
+        finally:
+            os.close(fd)
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _learn(self, words: list[bytes]) -> None:
+        self._name_at = [
+            i
+            for i in range(0, len(words) - 1, 2)
+            if any(fnmatchcase(words[i].decode(), pattern) for pattern in self._patterns)
+        ]
+        self._value_at = [i + 1 for i in self._name_at]
+        self._raw_names = [words[i] for i in self._name_at]
+        self.names = tuple(name.decode() for name in self._raw_names)
+        self._words = len(words)
+
+
+def _counters_are_node_stats(root: Path) -> bool | None:
+    """Whether pgsteal_anon is printed per node. Asked of the kernel's own tables, because 7.1 is not the whole truth:
+    distributions backport."""
+    files = [*sorted(root.glob("sys/devices/system/node/node[0-9]*/vmstat"))[:1], root / "proc/zoneinfo"]
+    texts = [text for text in map(read_text, files) if text]
+    return any("pgsteal_anon" in text for text in texts) if texts else None

@@ -1,0 +1,155 @@
+"""/proc/zoneinfo summed per NUMA node, and how far apart the nodes are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmwatch.host._files import ROOT, KeptFile, number_list, read_text
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """One NUMA node now. All counts are base pages, summed over the node's populated zones (managed > 0).
+
+    ``min_pages``, ``low_pages``, ``high_pages`` are the watermarks as the allocator uses them, so they include
+    ``boost_pages`` (min_wmark_pages() and friends add watermark_boost). ``file_pages`` and ``anon_pages`` are the
+    LRU lists, active and inactive, whatever the LRU is (MGLRU keeps these counts too); ``page_cache_pages`` is
+    nr_file_pages, which also has tmpfs and swap cache. What this kernel does not print is None.
+    """
+
+    node: int
+    free_pages: int
+    min_pages: int
+    low_pages: int
+    high_pages: int
+    managed_pages: int
+    boost_pages: int | None
+    """Watermark boost; printed from 5.10 or so, though boosting is in 5.0."""
+    file_pages: int | None
+    anon_pages: int | None
+    inactive_file_pages: int | None
+    inactive_anon_pages: int | None
+    page_cache_pages: int | None
+    mapped_pages: int | None
+    dirty_pages: int | None
+    writeback_pages: int | None
+    slab_reclaimable_pages: int | None
+    kswapd_gave_up: bool | None
+    """node_unreclaimable: kswapd failed MAX_RECLAIM_RETRIES (16) times in a row and sleeps until somebody else
+    reclaims something. (4.4: all_unreclaimable of one of the zones.)"""
+
+
+@dataclass(frozen=True)
+class NodeTopology:
+    """A NUMA node's place: its CPUs, and the distance to every online node (itself included, then 10)."""
+
+    node: int
+    cpus: tuple[int, ...]
+    distances: Mapping[int, int]
+
+
+_ZONE_LINES = (b"free", b"boost", b"min", b"low", b"high", b"managed")
+# These stand either in every zone (4.4) or once per node, under "per-node stats" in the first populated zone (4.8+);
+# never in both, so adding up is right.
+_NODE_LINES = (
+    b"nr_inactive_file",
+    b"nr_active_file",
+    b"nr_inactive_anon",
+    b"nr_active_anon",
+    b"nr_file_pages",
+    b"nr_mapped",
+    b"nr_dirty",
+    b"nr_writeback",
+    b"nr_slab_reclaimable",
+)
+
+
+class Zoneinfo:
+    """Reads the nodes' state; one fd is kept open.
+
+    :raises UnavailableError: there is no /proc/zoneinfo.
+    :raises NoPermissionError: it may not be read (some kernels are built so).
+    """
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._file = KeptFile(root / "proc/zoneinfo")
+
+    def read(self) -> tuple[NodeState, ...]:
+        """The nodes that have memory, by number."""
+        return parse_zoneinfo(self._file.read())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def parse_zoneinfo(data: bytes) -> tuple[NodeState, ...]:
+    """The nodes in the text of /proc/zoneinfo, by number."""
+    nodes: dict[int, dict[bytes, int]] = {}
+    for zone in data.split(b"Node ")[1:]:
+        number = int(zone[: zone.index(b",")])
+        # The page sets (six lines per CPU) are most of the text on a large host: cut them off unread.
+        head, _, tail = zone.partition(b"\n  pagesets")
+        words = head.split()
+        sums = nodes.setdefault(number, {})
+        _add(sums, words, _NODE_LINES)
+        if b"managed" not in words or words[words.index(b"managed") + 1] == b"0":
+            continue  # an empty zone has watermarks (of 32 pages, say) that no allocation ever meets
+        _add(sums, words, _ZONE_LINES)
+        mark = tail.rfind(b"unreclaimable:")  # node_unreclaimable: (4.8+), all_unreclaimable: (4.4, per zone)
+        if mark >= 0:
+            sums[b"gave_up"] = sums.get(b"gave_up", 0) + int(tail[mark + 14 :].split(None, 1)[0])
+    return tuple(_state(number, sums) for number, sums in sorted(nodes.items()) if b"free" in sums)
+
+
+def _add(sums: dict[bytes, int], words: list[bytes], names: tuple[bytes, ...]) -> None:
+    for name in names:
+        try:
+            value = words[words.index(name) + 1]
+        except ValueError:
+            continue
+        sums[name] = sums.get(name, 0) + int(value)
+
+
+def _state(number: int, sums: dict[bytes, int]) -> NodeState:
+    get = sums.get
+    active_file, inactive_file = get(b"nr_active_file"), get(b"nr_inactive_file")
+    active_anon, inactive_anon = get(b"nr_active_anon"), get(b"nr_inactive_anon")
+    gave_up = get(b"gave_up")
+    return NodeState(
+        node=number,
+        free_pages=sums[b"free"],
+        min_pages=sums[b"min"],
+        low_pages=sums[b"low"],
+        high_pages=sums[b"high"],
+        managed_pages=sums[b"managed"],
+        boost_pages=get(b"boost"),
+        file_pages=None if active_file is None or inactive_file is None else active_file + inactive_file,
+        anon_pages=None if active_anon is None or inactive_anon is None else active_anon + inactive_anon,
+        inactive_file_pages=inactive_file,
+        inactive_anon_pages=inactive_anon,
+        page_cache_pages=get(b"nr_file_pages"),
+        mapped_pages=get(b"nr_mapped"),
+        dirty_pages=get(b"nr_dirty"),
+        writeback_pages=get(b"nr_writeback"),
+        slab_reclaimable_pages=get(b"nr_slab_reclaimable"),
+        kswapd_gave_up=None if gave_up is None else gave_up != 0,
+    )
+
+
+def read_topology(root: Path = ROOT) -> tuple[NodeTopology, ...]:
+    """The online nodes by number; empty where the kernel was built without NUMA."""
+    base = root / "sys/devices/system/node"
+    online = number_list(read_text(base / "online") or "")
+    topology = []
+    for node in online:
+        distances = (read_text(base / f"node{node}/distance") or "").split()
+        topology.append(
+            NodeTopology(
+                node=node,
+                cpus=number_list(read_text(base / f"node{node}/cpulist") or ""),
+                distances=dict(zip(online, map(int, distances))),
+            )
+        )
+    return tuple(topology)

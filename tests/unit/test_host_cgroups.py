@@ -1,0 +1,248 @@
+"""Finding, naming and making memory cgroups."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mmwatch.errors import MmwatchError, UnavailableError, UsageError
+from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, memory_mount, resolve
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
+
+
+def mounts(root: Path, *lines: str) -> Path:
+    (root / "proc/self").mkdir(parents=True, exist_ok=True)
+    (root / "proc/self/mountinfo").write_text("".join(f"{line}\n" for line in lines))
+    return root
+
+
+def tree(root: Path, *groups: str) -> CgroupMount:
+    """A hierarchy below ``root``; whatever its version."""
+    for group in ("", *groups):
+        (root / group).mkdir(parents=True, exist_ok=True)
+        (root / group / "cgroup.procs").write_text("")
+    return CgroupMount(root, 1)
+
+
+V1 = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory"
+V2 = "41 31 0:38 / /sys/fs/cgroup/un\\040ified rw,relatime - cgroup2 cgroup2 rw,nsdelegate"
+OTHER = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu"
+
+
+def test_mount_of_version_1(tmp_path: Path) -> None:
+    assert memory_mount(mounts(tmp_path, OTHER, V1)) == CgroupMount(tmp_path / "sys/fs/cgroup/memory", 1)
+
+
+@pytest.mark.parametrize("controllers", ["cpu memory", "cpu", None])
+def test_mount_of_version_2_counts_only_with_the_controller(tmp_path: Path, controllers: str | None) -> None:
+    point = tmp_path / "sys/fs/cgroup/un ified"
+    point.mkdir(parents=True)
+    if controllers is not None:
+        (point / "cgroup.controllers").write_text(f"{controllers}\n")
+    expected = CgroupMount(point, 2) if controllers == "cpu memory" else None
+    assert memory_mount(mounts(tmp_path, OTHER, V2)) == expected
+
+
+def test_no_mount(tmp_path: Path) -> None:
+    assert memory_mount(tmp_path) is None
+    with pytest.raises(UnavailableError) as caught:
+        resolve(None, "x")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("typed", ["a/b", "/a/b", "a/b/", "a//x/../b", "../../a/b", "{top}/a/b", "{top}/a/b/"])
+def test_resolve_what_a_user_types(tmp_path: Path, typed: str) -> None:
+    mount = tree(tmp_path / "cg", "a/b")
+    path = mount.path / "a/b"
+    assert resolve(mount, typed.format(top=mount.path)) == (path, path.stat().st_ino)
+
+
+@pytest.mark.parametrize("typed", ["", "/", "{top}", "{top}/"])
+def test_resolve_the_top(tmp_path: Path, typed: str) -> None:
+    mount = tree(tmp_path / "cg")
+    assert resolve(mount, typed.format(top=mount.path)) == (mount.path, mount.path.stat().st_ino)
+
+
+@pytest.mark.parametrize("typed", ["nope", "a\0b", "a\x1b[31m", "../outside", "plain"])
+def test_resolve_what_is_no_cgroup(tmp_path: Path, typed: str) -> None:
+    mount = tree(tmp_path / "cg")
+    (tmp_path / "outside").mkdir()
+    (mount.path / "plain").mkdir()  # a directory, but no cgroup
+    with pytest.raises(UsageError) as caught:
+        resolve(mount, typed)
+    assert caught.value.message.isprintable()
+    assert "find " in caught.value.hint
+
+
+def test_names(tmp_path: Path) -> None:
+    mount = tree(tmp_path / "cg", "a/b", "evil\x1b[31m")
+    names = CgroupNames(mount)
+    assert names.get(mount.path.stat().st_ino) == "/"
+    assert names.get((mount.path / "a/b").stat().st_ino) == "/a/b"
+    assert names.get((mount.path / "evil\x1b[31m").stat().st_ino) == "/evil\\x1b[31m"
+
+
+def test_a_miss_walks_the_tree_now_and_then(tmp_path: Path) -> None:
+    now = [100.0]
+    mount = tree(tmp_path / "cg", "old")
+    names = CgroupNames(mount, rescan_s=5.0, clock=lambda: now[0])
+    old_id = (mount.path / "old").stat().st_ino
+    assert names.get(old_id) == "/old"
+    tree(mount.path, "new")
+    new_id = (mount.path / "new").stat().st_ino
+    shutil.rmtree(mount.path / "old")
+    now[0] = 104.9
+    assert names.get(new_id) is None
+    now[0] = 105.0
+    assert names.get(new_id) == "/new"
+    assert names.get(old_id) == "/old"  # gone, but its rows are still on the screen
+
+
+def test_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmwatch.host.cgroups._NAMES_KEPT", 3)
+    mount = tree(tmp_path / "cg", "a", "b")
+    names = CgroupNames(mount, rescan_s=0)
+    gone = (mount.path / "a").stat().st_ino
+    assert names.get(gone) == "/a"
+    tree(mount.path, "c")  # first: a file system may give an inode number out again, a kernel no id
+    shutil.rmtree(mount.path / "a")
+    assert names.get((mount.path / "c").stat().st_ino) == "/c"
+    assert names.get(gone) is None
+
+
+def test_names_without_cgroups() -> None:
+    assert CgroupNames(None).get(1) is None
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mkdir makes a cgroup's files with it, and rmdir takes them away, as the kernel does."""
+    mkdir, rmdir = Path.mkdir, Path.rmdir
+    files = {"cgroup.procs": "", "memory.max": "max\n", "memory.high": "max\n", "memory.limit_in_bytes": "0\n"}
+
+    def make(path: Path, *rest: object, **named: object) -> None:
+        mkdir(path, *rest, **named)  # type: ignore[arg-type]
+        for name, text in files.items():
+            (path / name).write_text(text)
+
+    def remove(path: Path) -> None:
+        if (path / "cgroup.procs").exists() and (path / "cgroup.procs").read_text():
+            raise OSError(16, "Device or resource busy")
+        for name in files:
+            (path / name).unlink(missing_ok=True)
+        rmdir(path)
+
+    monkeypatch.setattr(Path, "mkdir", make)
+    monkeypatch.setattr(Path, "rmdir", remove)
+
+
+def second(top: Path, enabled: str) -> CgroupMount:
+    os.makedirs(top)
+    (top / "cgroup.subtree_control").write_text(enabled)
+    return CgroupMount(top, 2)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_own_cgroup_of_version_1(tmp_path: Path) -> None:
+    os.makedirs(tmp_path / "cg")
+    with OwnCgroup.create(CgroupMount(tmp_path / "cg", 1), "mmwatch-x", 4096) as own:
+        assert (own.path / "memory.limit_in_bytes").read_text().startswith("4096")
+        assert own.cgroup_id == own.path.stat().st_ino
+        own.add(77)
+        assert (own.path / "cgroup.procs").read_text() == "77"
+        (own.path / "cgroup.procs").write_text("")
+    assert not own.path.exists()
+    own.remove()  # a second time is no error
+
+
+@pytest.mark.usefixtures("kernel")
+def test_version_2_takes_the_controller_back(tmp_path: Path) -> None:
+    mount = second(tmp_path / "cg", "")
+    control = mount.path / "cgroup.subtree_control"
+    with OwnCgroup.create(mount, "mmwatch-x", 4096) as own:
+        assert control.read_text() == "+memory"
+        assert (own.path / "memory.max").read_text().startswith("4096")
+    assert control.read_text() == "-memory"
+
+
+@pytest.mark.usefixtures("kernel")
+def test_version_2_leaves_what_was_enabled_before(tmp_path: Path) -> None:
+    mount = second(tmp_path / "cg", "cpu memory")
+    with OwnCgroup.create(mount, "mmwatch-x", 4096):
+        pass
+    assert (mount.path / "cgroup.subtree_control").read_text() == "cpu memory"
+
+
+@pytest.mark.usefixtures("kernel")
+def test_version_2_leaves_the_controller_to_another_who_uses_it_by_now(tmp_path: Path) -> None:
+    mount = second(tmp_path / "cg", "")
+    with OwnCgroup.create(mount, "mmwatch-x", 4096):
+        (mount.path / "other").mkdir()
+        (mount.path / "other/memory.high").write_text("8192\n")
+    assert (mount.path / "cgroup.subtree_control").read_text() == "+memory"
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_cgroup_that_exists_is_left_alone(tmp_path: Path) -> None:
+    mount = second(tmp_path / "cg", "")
+    (mount.path / "mmwatch-x").mkdir()
+    with pytest.raises(MmwatchError, match="exists already") as caught:
+        OwnCgroup.create(mount, "mmwatch-x", 4096)
+    assert "rmdir" in caught.value.hint
+    assert (mount.path / "mmwatch-x").exists()
+    assert (mount.path / "cgroup.subtree_control").read_text() == "-memory"
+
+
+def test_a_limit_that_cannot_be_set_leaves_nothing(tmp_path: Path) -> None:
+    mount = tree(tmp_path / "cg")  # no kernel here: the new directory stays empty
+    with pytest.raises(UnavailableError, match="cannot limit"):
+        OwnCgroup.create(mount, "mmwatch-x", 4096)
+    assert not (mount.path / "mmwatch-x").exists()
+
+
+@pytest.mark.usefixtures("kernel")
+def test_processes_that_stay_are_named(tmp_path: Path) -> None:
+    own = OwnCgroup.create(second(tmp_path / "cg", "memory"), "mmwatch-x", 4096)
+    (own.path / "cgroup.procs").write_text("77\n")
+    with pytest.raises(MmwatchError, match="processes in it: 77") as caught:
+        own.remove(timeout_s=0)
+    assert "rmdir" in caught.value.hint
+    own.remove = lambda: OwnCgroup.remove(own, 0)  # type: ignore[method-assign,misc]
+    with pytest.raises(ZeroDivisionError), own:  # what failed inside comes first
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "/a", ".x"])
+def test_names_that_would_lead_elsewhere(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="not a name"):
+        OwnCgroup.create(CgroupMount(tmp_path, 1), name, 4096)
+
+
+@pytest.mark.live
+@needs_root
+def test_a_real_cgroup_comes_and_goes() -> None:
+    mount = memory_mount()
+    if mount is None:
+        pytest.skip("no memory controller")
+    name = f"mmwatch-unit-{os.getpid()}"
+    before = sorted(os.listdir(mount.path))
+    names = CgroupNames(mount, rescan_s=0)
+    with OwnCgroup.create(mount, name, 64 << 20) as own:
+        process = subprocess.Popen(["sleep", "60"])
+        try:
+            own.add(process.pid)
+            assert f"/{name}" in Path(f"/proc/{process.pid}/cgroup").read_text()
+            assert resolve(mount, name) == (own.path, own.cgroup_id)
+            assert names.get(own.cgroup_id) == f"/{name}"
+            with pytest.raises(MmwatchError, match=str(process.pid)):
+                own.remove(timeout_s=0)
+        finally:
+            process.kill()
+            process.wait()
+    assert sorted(os.listdir(mount.path)) == before
+    assert names.get(own.cgroup_id) == f"/{name}"

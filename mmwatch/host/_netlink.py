@@ -24,8 +24,8 @@ class NetlinkUnavailableError(Exception):
 def open_proc_events() -> socket.socket:
     """A socket that is a member of the process-events multicast group; listening has not been asked for yet.
 
-    :raises NetlinkUnavailableError: no pyroute2, no CONFIG_PROC_EVENTS, not permitted, not in the first network
-        namespace.
+    :raises NetlinkUnavailableError: no pyroute2 (0.7 has no proc connector, 0.9 has), not permitted (CAP_NET_ADMIN
+        before 6.6).
     """
     try:
         from pyroute2.netlink.connector.cn_proc import ProcEventSocket  # type: ignore[import-untyped,unused-ignore]
@@ -46,7 +46,7 @@ def open_proc_events() -> socket.socket:
 def open_taskstats() -> tuple[socket.socket, int]:
     """A generic netlink socket, and the number of the TASKSTATS family.
 
-    :raises NetlinkUnavailableError: no pyroute2, no CONFIG_TASKSTATS, not in the first network namespace.
+    :raises NetlinkUnavailableError: no pyroute2, no CONFIG_TASKSTATS.
     """
     try:
         from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped,unused-ignore]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import queue
 import socket
@@ -313,13 +314,18 @@ def _listen() -> socket.socket:
                     raise OSError(code, os.strerror(code))
                 return source
         raise _netlink.NetlinkUnavailableError(
-            "no process events: the kernel does not answer; it does so only in the host's own PID namespace"
+            "no process events: the kernel does not answer; either it has no CONFIG_PROC_EVENTS, "
+            "or this is not the host's own PID and user namespace"
         )
     except BaseException as error:
         source.close()
         if isinstance(error, OSError):
+            need = {
+                errno.EPERM: "; it takes CAP_NET_ADMIN",
+                errno.ECONNREFUSED: "; it takes the host's own network namespace",
+            }
             raise _netlink.NetlinkUnavailableError(
-                f"no process events: {error.strerror}; it takes CAP_NET_ADMIN"
+                f"no process events: {error.strerror}{need.get(error.errno or 0, '')}"
             ) from error
         raise
 

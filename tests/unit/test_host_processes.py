@@ -188,7 +188,7 @@ def test_a_kernel_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, names: P
     names.start()
     names.close()
     assert names.available is False
-    assert "PID namespace" in names.reason
+    assert "PID and user namespace" in names.reason
     assert len(theirs.recv(100)) == 40  # header, connector message, operation
     theirs.close()
 

@@ -3,7 +3,7 @@
 #
 # Makes a minimal Debian (bookworm, or SUITE) with debootstrap, once, keeps it in $XDG_CACHE_HOME/mmwatch (/var/tmp/mmwatch
 # without), unpacks a fresh copy, puts the checkout into /src there and runs COMMAND in it by chroot; by default every
-# command a newcomer would give, each with its time, the second run too. On this machine's kernel, as root. The mounts
+# command a newcomer would give, each with its time, the second run too (`make test` as COMMAND adds the live tests). On this machine's kernel, as root. The mounts
 # are in a mount namespace of their own, so they go away with it whatever happens.
 
 set -euo pipefail
@@ -65,13 +65,11 @@ step() {
 mmwatch_anywhere() { cd / && mmwatch doctor >/dev/null && mmwatch --version; cd /src; }
 files() { find /usr/local /usr/bin/mmwatch 2>/dev/null | sort; }
 if [ $# != 0 ]; then step "$@"; exit; fi
+step make demo ARGS='-d 5s'
+step make demo ARGS='-d 5s'
+step make test-unit
+step make test-unit
 files >/before
-step make setup
-step make setup
-step make demo ARGS='-d 5s'
-step make demo ARGS='-d 5s'
-step make test-unit
-step make test-unit
 step make install
 step make install
 step mmwatch_anywhere

@@ -22,20 +22,22 @@ quietly() {
     local log status=0
     log=$(mktemp)
     "$@" >"$log" 2>&1 </dev/null || status=$?
-    [ "$status" = 0 ] || tail -n 30 "$log" >&2
+    [ "$status" = 0 ] || tail -n 15 "$log" >&2
     rm -f "$log"
     return "$status"
 }
 
 # retry SECONDS COMMAND...: up to three tries, each bounded; the network is the usual reason to need more than one.
+# Only the last says why it failed.
 retry() {
-    local limit=$1 try
+    local bounded=(timeout --kill-after=10 "$1") try
     shift
-    for try in 1 2 3; do
-        quietly timeout --kill-after=10 "$limit" "$@" && return 0
-        [ "$try" = 3 ] || { say "try $try of 3 failed: $*"; sleep "$((try * 3))"; }
+    for try in 1 2; do
+        "${bounded[@]}" "$@" >/dev/null 2>&1 </dev/null && return
+        say "try $try of 3 failed"
+        sleep "$((try * 3))"
     done
-    return 1
+    quietly "${bounded[@]}" "$@"
 }
 
 package_manager() {
@@ -63,12 +65,11 @@ install_packages() {
     case $manager in
         apt-get)
             export DEBIAN_FRONTEND=noninteractive
-            local apt=(apt-get -q -y -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30
-                -o DPkg::Lock::Timeout=120)
-            apt+=(install --no-install-recommends "$@")
-            # The lists on the disk often do; where they are missing or stale, fetch them and try again.
-            timeout --kill-after=10 900 "${apt[@]}" >/dev/null 2>&1 </dev/null ||
-                { retry 300 apt-get -q -y update && retry 900 "${apt[@]}"; }
+            local install=(apt-get -q -y -o Acquire::Retries=3 -o Acquire::http::Timeout=30
+                -o Acquire::https::Timeout=30 -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@")
+            # The lists on the disk often do; where they are missing or stale, fetch them first.
+            timeout --kill-after=10 900 "${install[@]}" >/dev/null 2>&1 </dev/null ||
+                retry 900 sh -c 'apt-get -q -y -o Acquire::Retries=3 update; "$@"' sh "${install[@]}"
             ;;
         dnf) retry 900 "$manager" -y --setopt=retries=3 --setopt=timeout=30 install "$@" ;;
         zypper) retry 900 zypper --non-interactive install --no-recommends "$@" ;;
@@ -126,6 +127,7 @@ make_venv() {
     rm -rf "$2"
     "$1" -m venv --system-site-packages "$2" || die $EXIT_ERROR "$1 could not make a virtual environment in $2"
     run_pip "$2" install 'pip>=21.3' 'setuptools>=64' 'wheel>=0.37' || die_pip
+    touch "$2/mmwatch-venv.stamp" # whole; without it the next run begins again
 }
 
 die_pip() {

@@ -6,9 +6,10 @@
 #   PREFIX/share/man/man8/...    the manual
 #   /usr/bin/mmwatch             a second link, only where sudo looks in no PREFIX/bin (RHEL's secure_path)
 #
-# PREFIX/lib/mmwatch/installed-files lists what lies outside that folder; uninstalling removes just these.
+# PREFIX/lib/mmwatch/installed-files lists what was made outside that folder; uninstalling removes just that.
 
 set -euo pipefail
+umask 022
 cd "$(dirname "$0")/.."
 . tools/common.sh
 
@@ -49,8 +50,17 @@ need_free() {
 
 page_path() { echo "man/man${1##*.}/$(basename "$1")"; }
 
+# make_folder FOLDER: with its parents, and remembers those that were not there.
+made=()
+make_folder() {
+    [ ! -d "$1" ] || return 0
+    make_folder "$(dirname "$1")"
+    mkdir "$1"
+    made+=("$1")
+}
+
 link() {
-    mkdir -p "$(dirname "$1")"
+    make_folder "$(dirname "$1")"
     ln -sfn "$2" "$1"
     echo "$1" >>"$list"
 }
@@ -70,7 +80,7 @@ install() {
     python=$(need_system_python)
     say "installing into $home"
     if [ -f "$list" ]; then remove_all; fi
-    mkdir -p "$(dirname "$home")"
+    make_folder "$(dirname "$home")"
     build=$(mktemp -d)
     trap 'rm -rf "$build"; [ -f "$stamp" ] || remove_all' EXIT # all of it or nothing
     make_venv "$python" "$home"
@@ -91,16 +101,21 @@ install() {
     else
         say "installed, but sudo does not look in $PREFIX/bin; try: sudo $PREFIX/bin/mmwatch demo"
     fi
+    if [ ${#made[@]} != 0 ]; then printf '%s\n' "${made[@]}" >>"$list"; fi
     wanted >"$stamp"
 }
 
+# Links that lead elsewhere by now are somebody else's, and folders stay while anything is in them.
 remove_all() {
-    local file
-    [ ! -f "$list" ] || while read -r file; do
-        # A link of the name that leads elsewhere is somebody else's.
-        case $(readlink "$file") in "$home"/*) rm -f "$file" ;; esac
-    done <"$list"
+    local path paths=()
+    if [ -f "$list" ]; then mapfile -t paths < <(tac "$list"); fi
     rm -rf "$home"
+    for path in "${paths[@]}"; do
+        case $(readlink "$path") in "$home"/*) rm -f "$path" ;; esac
+    done
+    for path in "${paths[@]}"; do
+        if [ -d "$path" ] && [ ! -L "$path" ]; then rmdir --ignore-fail-on-non-empty "$path"; fi
+    done
 }
 
 uninstall() {

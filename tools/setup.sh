@@ -27,7 +27,7 @@ trap 'hand_back "$VENV" mmwatch.egg-info' EXIT
 python=$(need_system_python)
 # Keep an environment made from the same Python: pip then only adds what is missing.
 if [ "$(readlink -f "$VENV/bin/python" 2>/dev/null)" != "$(readlink -f "$python")" ] ||
-    ! "$VENV/bin/python" -c 'import bcc, pip' 2>/dev/null; then
+    [ ! -f "$VENV/mmwatch-venv.stamp" ] || ! "$VENV/bin/python" -I -c 'import bcc, pip' 2>/dev/null; then
     say "making the virtual environment $VENV from $python"
     make_venv "$python" "$VENV"
 fi

@@ -16,12 +16,21 @@ import numpy.typing as npt
 from mmwatch.model.measures import MEASURES, Fold
 
 Rows = npt.NDArray[np.void]
-"""A structured array of :data:`ROW_DTYPE`: what each thread × path × node did in the interval."""
+"""A structured array of :data:`ROW_DTYPE`: what each thread x path x node did in the interval."""
+
+_IDENTITY = [
+    ("tgid", "u4"),
+    ("tid", "u4"),
+    ("path", "u4"),
+    ("node", "i4"),
+    ("cgroup_id", "u8"),
+    ("start_ns", "u8"),
+    ("comm", "S16"),
+]
+IDENTITY = tuple(name for name, _ in _IDENTITY)
 
 ROW_DTYPE = np.dtype(
-    [("tgid", "u4"), ("tid", "u4"), ("path", "u4"), ("node", "i4"), ("cgroup_id", "u8"), ("start_ns", "u8")]
-    + [("comm", "S16")]
-    + [(m.name, ("i8" if m.name == "stall_ns" else "u8"), (m.length,) if m.length else ()) for m in MEASURES]
+    _IDENTITY + [(m.name, ("i8" if m.name == "stall_ns" else "u8"), (m.length,) if m.length else ()) for m in MEASURES]
 )
 """Identity (a thread is told from a later one of the same number by ``start_ns``, when its row was made,
 CLOCK_MONOTONIC) and the measures. ``stall_ns`` is signed: the time of a reclaim under way may move to another row of
@@ -135,7 +144,7 @@ class Interval:
     :param edge_pages: reclaimed pages by which ``vmstat`` may differ for no other reason than that both cannot be read
         at the same instant: what it grew by while the rows were read, at either end.
     :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (grown); empty without PSI.
-    :param kswapd: by node, ``running`` or ``sleeping``; missing when not known.
+    :param kswapd: by node, what its kswapd is at: ``running``, ``sleeping`` or ``gave up``; no entry when not known.
     :param cgroups: path by id, of the rows' ``cgroup_id``, clean text.
     :param processes: by tgid.
     """
@@ -152,37 +161,62 @@ class Interval:
     processes: Mapping[int, Process] = field(default_factory=dict)
     loss: Loss = field(default_factory=Loss)
     cost: Cost = field(default_factory=Cost)
+    kswapd: Mapping[int, str] = field(default_factory=dict)
+
+
+def _words(rows: Rows) -> npt.NDArray[np.uint64]:
+    """The same memory as ``(len(rows), itemsize / 8)``: numpy copies structures member by member, many times slower."""
+    return np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
+
+
+def _rows(words: npt.NDArray[np.uint64]) -> Rows:
+    rows: Rows = words.view(ROW_DTYPE)[:, 0]
+    return rows
 
 
 def fold_rows(rows: Rows, keys: list[str]) -> tuple[Rows, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Rows with equal ``keys`` as one.
 
-    :param keys: identity fields of :data:`ROW_DTYPE`.
-    :returns: the folded rows (identity of the group's latest row), for each its number of rows, and for each
-        input row its group. Shapes ``(groups,)``, ``(groups,)``, ``(len(rows),)``.
+    :param keys: identity fields of :data:`ROW_DTYPE`; without any, all rows become one.
+    :returns: the folded rows (identity of the group's latest row; ``rows`` itself where no two are equal), for each
+        its number of rows, and for each input row its group. Shapes ``(groups,)``, ``(groups,)``, ``(len(rows),)``.
     """
     if not len(rows):
-        return rows.copy(), np.zeros(0, np.intp), np.zeros(0, np.intp)
-    if keys:
-        order = np.lexsort([rows[key] for key in ["start_ns", *reversed(keys)]])
-        in_order = rows[order]
-        new = np.zeros(len(rows), bool)
-        for key in keys:
-            new[1:] |= in_order[key][1:] != in_order[key][:-1]
-    else:
-        order = np.arange(len(rows))
-        in_order = rows
-        new = np.zeros(len(rows), bool)
+        return rows, np.zeros(0, np.intp), np.zeros(0, np.intp)
+    order = np.lexsort([rows[key] for key in ["start_ns", *reversed(keys)]])
+    new = np.zeros(len(rows), bool)
+    for key in keys:
+        in_order = rows[key][order]
+        new[1:] |= in_order[1:] != in_order[:-1]
     new[0] = True
     first = np.flatnonzero(new)
-    last = np.append(first[1:], len(rows)) - 1
+    if len(first) == len(rows):  # the usual case of many tasks, and rows are large: leave them where they are
+        return rows, np.ones(len(rows), np.intp), np.arange(len(rows))
+    members = np.diff(first, append=len(rows))
     groups = np.empty(len(rows), np.intp)
     groups[order] = np.cumsum(new) - 1
-    folded = in_order[last]
-    if len(first) < len(rows):
-        for measure in MEASURES:
-            if measure.fold in (Fold.SUM, Fold.HISTOGRAM):
-                folded[measure.name] = np.add.reduceat(in_order[measure.name], first, axis=0)
-            elif measure.fold is Fold.MAX:
-                folded[measure.name] = np.maximum.reduceat(in_order[measure.name], first)
-    return folded, last - first + 1, groups
+    words = _words(rows)
+    folded = words[order[first + members - 1]]
+    several = members > 1
+    folded[several] = _sum_groups(words[order[np.repeat(several, members)]], members[several])
+    return _rows(folded), members, groups
+
+
+def _sum_groups(words: npt.NDArray[np.uint64], members: npt.NDArray[np.intp]) -> npt.NDArray[np.uint64]:
+    """One row for each run of ``members`` rows."""
+    last = np.cumsum(members) - 1
+    first = last - members + 1
+    # All is of 64 bits but the identity: one sum over everything, then what is no sum is put right. A loop, because
+    # reduceat takes twice as long for many small groups and ten times as long for a few large ones.
+    sums = np.empty((len(members), words.shape[1]), np.uint64)
+    for group, (begin, end) in enumerate(zip(first.tolist(), (last + 1).tolist())):
+        np.add.reduce(words[begin:end], axis=0, out=sums[group])
+    rows, summed = _rows(words), _rows(sums)
+    for name in IDENTITY:
+        summed[name] = rows[name][last]
+    for measure in MEASURES:
+        if measure.fold is Fold.LATEST:
+            summed[measure.name] = rows[measure.name][last]
+        elif measure.fold is Fold.MAX:
+            summed[measure.name] = np.maximum.reduceat(rows[measure.name], first)
+    return sums

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.model.interval import Cost, Interval, Loss, Process, Rows, Session, fold_rows
+from mmwatch import units
+from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Process, Rows, Session, fold_rows
 from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, PATHS, STALL_BUCKETS, STALL_SHIFT_MIN, Fold
 
 GROUPINGS: Mapping[str, tuple[str, ...]] = {
@@ -67,12 +68,13 @@ def priority_min(rows: Rows) -> npt.NDArray[np.int64]:
 class Accounting:
     """How closely what was counted equals what the kernel counted.
 
-    :param reclaimed_pages: Σ over all rows; ``vmstat_reclaimed_pages`` is Δ(pgsteal_anon + pgsteal_file), or None.
+    :param reclaimed_pages: Σ over all rows, None without a probe for it; ``vmstat_reclaimed_pages`` is
+        Δ(pgsteal_anon + pgsteal_file), or None.
     :param incomparable: why the two cannot be compared; empty when they can.
     """
 
-    reclaimed_pages: int
-    scanned_pages: int
+    reclaimed_pages: int | None
+    scanned_pages: int | None
     vmstat_reclaimed_pages: int | None
     vmstat_scanned_pages: int | None
     edge_pages: int
@@ -90,8 +92,8 @@ class Accounting:
         """The same of scanned pages and pgscan."""
         return self._share(self.scanned_pages, self.vmstat_scanned_pages)
 
-    def _share(self, seen: int, counted: int | None) -> float | None:
-        return None if self.incomparable or not counted else seen / counted
+    def _share(self, seen: int | None, counted: int | None) -> float | None:
+        return None if self.incomparable or seen is None or not counted else seen / counted
 
     @property
     def lost(self) -> int:
@@ -106,22 +108,38 @@ class Accounting:
             + loss.table_full
         )
 
+    def then(self, later: Accounting) -> Accounting:
+        """The account of this stretch of time and the one right after it."""
+        return Accounting(
+            reclaimed_pages=_sum_both(self.reclaimed_pages, later.reclaimed_pages),
+            scanned_pages=_sum_both(self.scanned_pages, later.scanned_pages),
+            vmstat_reclaimed_pages=_sum_both(self.vmstat_reclaimed_pages, later.vmstat_reclaimed_pages),
+            vmstat_scanned_pages=_sum_both(self.vmstat_scanned_pages, later.vmstat_scanned_pages),
+            edge_pages=_sum_edges(self.edge_pages, later.edge_pages),
+            incomparable=self.incomparable or later.incomparable,
+            loss=_sum_losses(self.loss, later.loss),
+            vmstat=_sum_maps(self.vmstat, later.vmstat),
+        )
+
 
 @dataclass(frozen=True)
 class Snapshot:
     """An interval folded by one of :data:`GROUPINGS`.
 
     :param rows: one row a group, in no order. Fields that are not keys of the grouping hold one member's value: ask
-        :meth:`identity` instead.
-    :param nodes_of: for each row, the nodes its pages came from, in order.
+        :meth:`identities` instead.
+    :param nodes_of: for each row, a tuple of the nodes its pages came from, in order.
     :param overshoot: pages freed ÷ pages asked for, over the paths that ask for a number; NaN where none does.
+    :param asked_known: whether a path that asks for a number is among the row's.
+    :param same_comm: whether all that was folded into the row had this comm; ``same_cgroup`` likewise.
+    :param totals: everything as one row; none when nothing was seen.
     """
 
     session: Session
     interval: Interval
     by: str
     rows: Rows
-    nodes_of: tuple[tuple[int, ...], ...]
+    nodes_of: npt.NDArray[np.object_]
     overshoot: Floats
     asked_known: npt.NDArray[np.bool_]
     same_comm: npt.NDArray[np.bool_]
@@ -133,38 +151,60 @@ class Snapshot:
     def duration_s(self) -> float:
         return self.interval.duration_ns / 1e9
 
-    def identity(self, index: int) -> dict[str, Any]:
-        """Who row ``index`` is: ``tgid``, ``tid``, ``comm``, ``path``, ``node``, ``cgroup``, ``cmdline``; None where the
-        grouping gives it no meaning or it is not known."""
-        row = self.rows[index]
-        keys = GROUPINGS[self.by]
-        tgid = int(row["tgid"]) or None
-        nodes = self.nodes_of[index]
-        process = self.interval.processes.get(tgid) if tgid and "tgid" in keys else None
-        comm = None
-        if self.same_comm[index] and ("tgid" in keys):
-            comm = row["comm"].decode("utf-8", "surrogateescape") or UNATTRIBUTED
-        elif process is not None:
-            comm = process.comm or None
-        cgroup_id = int(row["cgroup_id"])
+    def select(self, indices: npt.NDArray[np.intp]) -> Snapshot:
+        """Only these rows, in this order; totals and accounting stay those of the whole."""
+        return replace(
+            self,
+            rows=self.rows[indices],
+            nodes_of=self.nodes_of[indices],
+            overshoot=self.overshoot[indices],
+            asked_known=self.asked_known[indices],
+            same_comm=self.same_comm[indices],
+            same_cgroup=self.same_cgroup[indices],
+        )
+
+    def identities(self) -> dict[str, list[Any]]:
+        """Who the rows are, a list a field: ``tgid``, ``tid``, ``comm``, ``cmdline``, ``path``, ``node``, ``cgroup``.
+
+        None where the grouping gives it no meaning or it is not known. All text is clean.
+        """
+        rows, keys = self.rows, GROUPINGS[self.by]
+        none = [None] * len(rows)
+        processes = self.processes()
+        groups = [self.interval.cgroups.get(number) for number in rows["cgroup_id"].tolist()]
         return {
-            "tgid": tgid if "tgid" in keys else None,
-            "tid": (int(row["tid"]) or None) if "tid" in keys else None,
-            "comm": comm,
-            "cmdline": (process.cmdline or None) if process else None,
-            "path": PATHS[int(row["path"])] if "path" in keys else None,
-            "node": nodes[0] if len(nodes) == 1 and nodes[0] != NODE_UNKNOWN else None,
-            "cgroup": self.interval.cgroups.get(cgroup_id) if self.same_cgroup[index] and cgroup_id else None,
+            "tgid": [number or None for number in rows["tgid"].tolist()] if "tgid" in keys else none,
+            "tid": [number or None for number in rows["tid"].tolist()] if "tid" in keys else none,
+            "comm": self._comms(processes) if "tgid" in keys else none,
+            "cmdline": [process.cmdline or None if process else None for process in processes],
+            "path": [PATHS[number] for number in rows["path"].tolist()] if "path" in keys else none,
+            "node": [nodes[0] if len(nodes) == 1 and nodes[0] != NODE_UNKNOWN else None for nodes in self.nodes_of],
+            "cgroup": [group if same else None for group, same in zip(groups, self.same_cgroup.tolist())],
         }
 
-    def process(self, index: int) -> Process | None:
-        """The process of row ``index``, in the groupings by task and thread."""
-        return self.interval.processes.get(int(self.rows[index]["tgid"])) if "tgid" in GROUPINGS[self.by] else None
+    def _comms(self, processes: list[Process | None]) -> list[str | None]:
+        comms = [
+            units.decode(comm) if same else process.comm or None if process else None
+            for comm, same, process in zip(self.rows["comm"].tolist(), self.same_comm.tolist(), processes)
+        ]
+        for index in np.flatnonzero(self.rows["tgid"] == 0).tolist():
+            comms[index] = comms[index] or UNATTRIBUTED
+        return comms
+
+    def identity(self, index: int) -> dict[str, Any]:
+        """:meth:`identities` of one row."""
+        return {key: values[0] for key, values in self.select(np.array([index])).identities().items()}
+
+    def processes(self) -> list[Process | None]:
+        """The process of each row, in the groupings by task and thread; None where it is not known."""
+        if "tgid" not in GROUPINGS[self.by]:
+            return [None] * len(self.rows)
+        return [self.interval.processes.get(tgid) for tgid in self.rows["tgid"].tolist()]
 
 
 def _asks(rows: Rows) -> npt.NDArray[np.bool_]:
     """Whether a row's path asks for a number of pages: kswapd aims at a watermark, no bracket asks for nothing."""
-    return (rows["path"] != PATHS.index("kswapd")) & (rows["path"] != PATHS.index("other"))
+    return ~np.isin(rows["path"], (PATHS.index("kswapd"), PATHS.index("other")))
 
 
 def take(session: Session, interval: Interval, by: str = "task") -> Snapshot:
@@ -180,24 +220,37 @@ def take(session: Session, interval: Interval, by: str = "task") -> Snapshot:
     freed = np.bincount(groups[asks], rows["reported_pages"][asks], count)
     with np.errstate(divide="ignore", invalid="ignore"):
         overshoot = np.where(asked > 0, freed / asked, np.nan)
-    pairs = np.unique(np.stack([groups, rows["node"].astype(np.intp)]), axis=1) if len(rows) else np.zeros((2, 0), int)
-    nodes_of: list[list[int]] = [[] for _ in range(count)]
-    for group, node in pairs.T.tolist():
-        nodes_of[group].append(node)
-    totals, _, _ = fold_rows(rows, [])
     return Snapshot(
         session=session,
         interval=interval,
         by=by,
         rows=folded,
-        nodes_of=tuple(tuple(nodes) for nodes in nodes_of),
+        nodes_of=_nodes_of(groups, rows["node"], count),
         overshoot=overshoot,
         asked_known=np.bincount(groups[asks], minlength=count) > 0,
         same_comm=_all_equal(rows["comm"], folded["comm"], groups, count),
         same_cgroup=_all_equal(rows["cgroup_id"], folded["cgroup_id"], groups, count),
-        totals=totals,
+        totals=fold_rows(rows, [])[0],
         accounting=accounting(session, interval),
     )
+
+
+def _nodes_of(groups: npt.NDArray[np.intp], node: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.object_]:
+    """The nodes of each group. Nearly all have one, so tuples of one are made once and shared."""
+    found = np.empty(count, object)
+    if not count:
+        return found
+    lowest, highest = int(node.min()), int(node.max())
+    pairs = np.unique(groups * (highest - lowest + 1) + (node - lowest))
+    of_group, offset = np.divmod(pairs, highest - lowest + 1)
+    single = np.empty(highest - lowest + 1, object)
+    single[:] = [(number,) for number in range(lowest, highest + 1)]
+    found[of_group] = single[offset]
+    first = np.searchsorted(of_group, np.arange(count + 1))
+    nodes = (offset + lowest).tolist()
+    for group in np.flatnonzero(np.diff(first) > 1).tolist():
+        found[group] = tuple(nodes[first[group] : first[group + 1]])
+    return found
 
 
 def _all_equal(
@@ -209,18 +262,23 @@ def _all_equal(
 
 def accounting(session: Session, interval: Interval) -> Accounting:
     """Hold the sum of all rows against /proc/vmstat."""
-    rows = interval.rows
-    incomparable = session.incomparable
-    if not incomparable and not all(name in interval.vmstat for name in STEAL + SCAN):
-        incomparable = "this kernel's /proc/vmstat has no pgsteal_anon and pgsteal_file"
+
+    def seen(*names: str) -> int | None:
+        return None if session.unknown.intersection(names) else sum(int(interval.rows[name].sum()) for name in names)
 
     def counted(names: tuple[str, ...]) -> int | None:
         return sum(interval.vmstat[name] for name in names) if all(name in interval.vmstat for name in names) else None
 
+    reclaimed, vmstat_reclaimed = seen(*_SUMS["reclaimed_pages"]), counted(STEAL)
+    incomparable = session.incomparable or ("a filter is on" if session.filter else "")
+    if not incomparable and reclaimed is None:
+        incomparable = "no probe tells the pages reclaimed"
+    if not incomparable and vmstat_reclaimed is None:
+        incomparable = "/proc/vmstat has no pgsteal_anon and pgsteal_file"
     return Accounting(
-        reclaimed_pages=int(rows["reclaimed_file_pages"].sum() + rows["reclaimed_anon_pages"].sum()),
-        scanned_pages=int(rows["scanned_file_pages"].sum() + rows["scanned_anon_pages"].sum()),
-        vmstat_reclaimed_pages=counted(STEAL),
+        reclaimed_pages=reclaimed,
+        scanned_pages=seen(*_SUMS["scanned_pages"]),
+        vmstat_reclaimed_pages=vmstat_reclaimed,
         vmstat_scanned_pages=counted(SCAN),
         edge_pages=interval.edge_pages,
         incomparable=incomparable,
@@ -235,6 +293,26 @@ def _sum_maps(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
 
 def _sum_known(a: int | None, b: int | None) -> int | None:
     return None if a is None and b is None else (a or 0) + (b or 0)
+
+
+def _sum_both(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+def _sum_edges(a: int, b: int) -> int:
+    """Only the two outer ends remain of four; which part of a sum belongs to which end was not kept."""
+    return max(a, b)
+
+
+def _sum_losses(a: Loss, b: Loss) -> Loss:
+    return Loss(
+        lost=_sum_maps(a.lost, b.lost),
+        suppressed=_sum_maps(a.suppressed, b.suppressed),
+        missed_runs=_sum_both(a.missed_runs, b.missed_runs),
+        unmatched_begin=a.unmatched_begin + b.unmatched_begin,
+        unmatched_end=a.unmatched_end + b.unmatched_end,
+        table_full=a.table_full + b.table_full,
+    )
 
 
 def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> Interval:
@@ -261,8 +339,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
         duration_ns=first.duration_ns + second.duration_ns,
         rows=rows,
         vmstat=_sum_maps(first.vmstat, second.vmstat),
-        # Only the two outer ends remain of four; which part of a sum belongs to which end was not kept.
-        edge_pages=max(first.edge_pages, second.edge_pages),
+        edge_pages=_sum_edges(first.edge_pages, second.edge_pages),
         pressure={
             **second.pressure,
             **{
@@ -273,14 +350,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
         },
         cgroups={**first.cgroups, **second.cgroups},
         processes=processes,
-        loss=Loss(
-            lost=_sum_maps(first.loss.lost, second.loss.lost),
-            suppressed=_sum_maps(first.loss.suppressed, second.loss.suppressed),
-            missed_runs=_sum_known(first.loss.missed_runs, second.loss.missed_runs),
-            unmatched_begin=first.loss.unmatched_begin + second.loss.unmatched_begin,
-            unmatched_end=first.loss.unmatched_end + second.loss.unmatched_end,
-            table_full=first.loss.table_full + second.loss.table_full,
-        ),
+        loss=_sum_losses(first.loss, second.loss),
         cost=Cost(
             cpu_ns=first.cost.cpu_ns + second.cost.cpu_ns,
             rss_bytes=max(first.cost.rss_bytes, second.cost.rss_bytes),
@@ -301,31 +371,7 @@ def to_json(snapshot: Snapshot, order: npt.NDArray[np.intp] | None = None) -> di
     :param order: the rows to show, in that order; all by default.
     """
     session, interval = snapshot.session, snapshot.interval
-    indices = range(len(snapshot.rows)) if order is None else order.tolist()
-    p50, p99 = (stall_quantile_ns(snapshot.rows, quantile) for quantile in (0.5, 0.99))
-    lowest = priority_min(snapshot.rows)
-    rows = []
-    for index in indices:
-        row = snapshot.rows[index]
-        values = _measures(session, row)
-        if not snapshot.asked_known[index]:
-            values["asked_pages"] = None
-        process = snapshot.process(index)
-        rows.append(
-            {
-                **snapshot.identity(index),
-                "nodes": [node for node in snapshot.nodes_of[index] if node != NODE_UNKNOWN],
-                **values,
-                "priority_min": int(lowest[index]) if lowest[index] >= 0 else None,
-                "stall_p50_ns": _whole(p50[index]),
-                "stall_p99_ns": _whole(p99[index]),
-                "overshoot": _real(snapshot.overshoot[index]),
-                "efficiency": _ratio(values["reclaimed_pages"], values["scanned_pages"]),
-                "system_time_us": process.system_time_us if process else None,
-                "freepages_delay_ns": process.freepages_delay_ns if process else None,
-            }
-        )
-    totals = _measures(session, snapshot.totals[0]) if len(snapshot.totals) else _no_measures(session)
+    shown = snapshot if order is None else snapshot.select(order)
     counts = snapshot.accounting
     return {
         "schema": SCHEMA,
@@ -341,11 +387,11 @@ def to_json(snapshot: Snapshot, order: npt.NDArray[np.intp] | None = None) -> di
             "by": snapshot.by,
             "unknown": sorted(session.unknown),
             "settings": {**session.settings, **interval.settings},
-            "probes": [vars(probe) for probe in session.probes],
+            "probes": [asdict(probe) for probe in session.probes],
         },
-        "totals": totals,
-        "rows": rows,
-        "nodes": [vars(node) for node in interval.nodes],
+        "totals": _totals(snapshot),
+        "rows": _rows(shown),
+        "nodes": [{**asdict(node), "kswapd": interval.kswapd.get(node.node)} for node in interval.nodes],
         "pressure": dict(interval.pressure) or None,
         "accounting": {
             "vmstat_delta": dict(counts.vmstat),
@@ -365,7 +411,7 @@ def to_json(snapshot: Snapshot, order: npt.NDArray[np.intp] | None = None) -> di
             "unmatched_begin": counts.loss.unmatched_begin,
             "unmatched_end": counts.loss.unmatched_end,
         },
-        "cost": vars(interval.cost),
+        "cost": asdict(interval.cost),
     }
 
 
@@ -375,28 +421,59 @@ _SUMS = {
 }
 
 
-def _measures(session: Session, row: np.void) -> dict[str, Any]:
-    values: dict[str, Any] = {m.name: row[m.name].tolist() for m in MEASURES if m.json}
-    values["stall_ns"] = max(0, values["stall_ns"])
+def _measures(session: Session, rows: Rows) -> dict[str, list[Any]]:
+    """A list a measure, with a value a row."""
+    values = {m.name: rows[m.name] for m in MEASURES if m.json}
+    values["stall_ns"] = np.maximum(values["stall_ns"], 0)
     for name, parts in _SUMS.items():
-        values[name] = sum(values[part] for part in parts)
-    return {name: None if name in session.unknown else value for name, value in values.items()}
+        values[name] = np.asarray(sum(rows[part] for part in parts))
+    none = [None] * len(rows)
+    return {
+        name: none if session.unknown.intersection((name, *_SUMS.get(name, ()))) else value.tolist()
+        for name, value in values.items()
+    }
 
 
-def _no_measures(session: Session) -> dict[str, Any]:
-    """Nothing happened: a zero that means zero."""
-    names = [(m.name, [0] * m.length if m.length else 0) for m in MEASURES if m.json and m.fold is not Fold.LATEST]
-    values = dict([*names, *((name, 0) for name in _SUMS)])
-    return {name: None if name in session.unknown else value for name, value in values.items()}
+def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    rows, unknown = snapshot.rows, snapshot.session.unknown
+    values = _measures(snapshot.session, rows)
+    processes = snapshot.processes()
+    lowest = priority_min(rows).astype(float)
+    overshoot_known = not unknown.intersection(("asked_pages", "reported_pages"))
+
+    def quantile(of: float) -> list[int | None]:
+        return _known(stall_quantile_ns(rows, of), "stall_histogram" not in unknown, int)
+
+    table: dict[str, list[Any]] = {
+        **snapshot.identities(),
+        "nodes": [[node for node in nodes if node != NODE_UNKNOWN] for nodes in snapshot.nodes_of],
+        **values,
+        "asked_pages": [
+            pages if known else None for pages, known in zip(values["asked_pages"], snapshot.asked_known.tolist())
+        ],
+        "priority_min": _known(np.where(lowest >= 0, lowest, np.nan), "priority_histogram" not in unknown, int),
+        "stall_p50_ns": quantile(0.5),
+        "stall_p99_ns": quantile(0.99),
+        "overshoot": _known(snapshot.overshoot.round(4), overshoot_known, float),
+        "efficiency": [
+            round(part / whole, 4) if part is not None and whole else None
+            for part, whole in zip(values["reclaimed_pages"], values["scanned_pages"])
+        ],
+        "system_time_us": [process.system_time_us if process else None for process in processes],
+        "freepages_delay_ns": [process.freepages_delay_ns if process else None for process in processes],
+    }
+    return [dict(zip(table, row)) for row in zip(*table.values())]
 
 
-def _whole(value: np.float64) -> int | None:
-    return None if np.isnan(value) else int(value)
+def _totals(snapshot: Snapshot) -> dict[str, Any]:
+    """All rows as one; where there is none nothing happened, and a zero means zero."""
+    rows = snapshot.totals if len(snapshot.totals) else np.zeros(1, ROW_DTYPE)
+    latest = {m.name for m in MEASURES if m.fold is Fold.LATEST}  # of one reclaim: says nothing of all
+    return {name: value[0] for name, value in _measures(snapshot.session, rows).items() if name not in latest}
 
 
-def _real(value: np.float64) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
+_Number = TypeVar("_Number", int, float)
 
 
-def _ratio(part: int | None, whole: int | None) -> float | None:
-    return None if part is None or not whole else round(part / whole, 4)
+def _known(values: Floats, known: bool, kind: type[_Number]) -> list[_Number | None]:
+    return [kind(value) if known and value == value else None for value in values.tolist()]

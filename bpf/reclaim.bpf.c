@@ -456,74 +456,26 @@ static __always_inline void begin(u32 path, s32 node, u32 order, u32 gfp_flags, 
 	t->depth++;
 }
 
-static __always_inline void end(u32 path, u64 reported_pages)
-{
-	u64 task = bpf_get_current_task(), now;
-	struct thread *t = threads.lookup(&task);
-
-	if (t && t->depth == 2 && t->inner.path != path && t->outer.path == path) {
-		abandon(&t->inner);
-		t->outer.resume_ns = bpf_ktime_get_ns();
-		t->depth = 1;
-	}
-	if (t && t->depth == 2 && t->inner.path == path) {
-		now = bpf_ktime_get_ns();
-		finish(t, &t->inner, task, now, reported_pages);
-		t->depth = 1;
-		t->outer.nested_pages += reported_pages;
-		t->outer.resume_ns = now;
-		settle(&t->outer, now, true);
-	} else if (t && t->depth == 1 && t->outer.path == path) {
-		finish(t, &t->outer, task, bpf_ktime_get_ns(), reported_pages);
-		t->depth = 0;
-	} else if (watched(task)) {
-		u32 index = path;
-		struct row *row = rows.lookup(&index);
-
-		if (thread_of(task) || !row) {
-			count(STAT_UNMATCHED_END);
-			return;
-		}
-		/* The table is full, which begin() has told: the reclaim counts, its time is not known. */
-		__sync_fetch_and_add(&row->reclaims, 1);
-		__sync_fetch_and_add(&row->reported_pages, reported_pages);
-		__sync_fetch_and_add(&row->events, 1);
-	}
-}
-
-/*
- * The thread of an event that lies inside a bracket, and whether it is to be counted at all. One met outside of any
- * counts as PATH_OTHER, but for kswapd, which may have been at it for hours when we came: its name tells (set by
- * kernel/kthread.c, and only trusted up to its next wake-up). No thread: the table is full.
- */
-static __always_inline bool inside(u64 task, struct thread **thread)
-{
-	struct thread *t = threads.lookup(&task);
-	char comm[COMM_BYTES] = {};
-
-	*thread = t;
-	if (t)
-		return true;
-	if (!watched(task))
-		return false;
-	t = thread_of(task);
-	*thread = t;
-	if (!t) {
-		count(STAT_TABLE_FULL_THREADS);
-		return true;
-	}
-	bpf_get_current_comm(&comm, sizeof(comm));
-	if (comm[0] == 'k' && comm[1] == 's' && comm[2] == 'w' && comm[3] == 'a' && comm[4] == 'p' && comm[5] == 'd') {
-		open_bracket(t, &t->outer, task, bpf_ktime_get_ns(), PATH_KSWAPD, node_here(), 0, 0, 0);
-		t->outer.unseen = 1;
-		t->depth = 1;
-	}
-	return true;
-}
-
 static __always_inline struct bracket *bracket_of(struct thread *t)
 {
 	return t->depth == 2 ? &t->inner : &t->outer;
+}
+
+/*
+ * Whether an event that lies inside a bracket is to be counted, and its thread: none if the table is full. One met
+ * outside of any bracket counts as PATH_OTHER.
+ */
+static __always_inline bool inside(u64 task, struct thread **thread)
+{
+	*thread = threads.lookup(&task);
+	if (*thread)
+		return true;
+	if (!watched(task))
+		return false;
+	*thread = thread_of(task);
+	if (!*thread)
+		count(STAT_TABLE_FULL_THREADS);
+	return true;
 }
 
 /* The row of an event on a node, in the path of the bracket that is open; without a thread, an overflow row. */
@@ -544,14 +496,6 @@ int on_direct_reclaim_begin(struct CTX_direct_reclaim_begin *ctx)
 }
 #endif
 
-#ifdef CTX_direct_reclaim_end
-int on_direct_reclaim_end(struct CTX_direct_reclaim_end *ctx)
-{
-	end(PATH_DIRECT, ARG_direct_reclaim_end_nr_reclaimed);
-	return 0;
-}
-#endif
-
 #ifdef CTX_memcg_reclaim_begin
 int on_memcg_reclaim_begin(struct CTX_memcg_reclaim_begin *ctx)
 {
@@ -561,27 +505,11 @@ int on_memcg_reclaim_begin(struct CTX_memcg_reclaim_begin *ctx)
 }
 #endif
 
-#ifdef CTX_memcg_reclaim_end
-int on_memcg_reclaim_end(struct CTX_memcg_reclaim_end *ctx)
-{
-	end(PATH_MEMCG, ARG_memcg_reclaim_end_nr_reclaimed);
-	return 0;
-}
-#endif
-
 #ifdef CTX_softlimit_reclaim_begin
 int on_softlimit_reclaim_begin(struct CTX_softlimit_reclaim_begin *ctx)
 {
 	begin(PATH_SOFTLIMIT, node_here(), ARG_softlimit_reclaim_begin_order, ARG_softlimit_reclaim_begin_gfp_flags,
 	      SWAP_CLUSTER_MAX);
-	return 0;
-}
-#endif
-
-#ifdef CTX_softlimit_reclaim_end
-int on_softlimit_reclaim_end(struct CTX_softlimit_reclaim_end *ctx)
-{
-	end(PATH_SOFTLIMIT, ARG_softlimit_reclaim_end_nr_reclaimed);
 	return 0;
 }
 #endif
@@ -598,10 +526,39 @@ int on_node_reclaim_begin(struct CTX_node_reclaim_begin *ctx)
 }
 #endif
 
-#ifdef CTX_node_reclaim_end
-int on_node_reclaim_end(struct CTX_node_reclaim_end *ctx)
+#ifdef CTX_reclaim_end
+/*
+ * One program ends them all (each costs start-up time to compile): what ends is the innermost bracket. The end of a
+ * reclaim that began before we came is not ours to count.
+ */
+int on_reclaim_end(struct CTX_reclaim_end *ctx)
 {
-	end(PATH_NODE, ARG_node_reclaim_end_nr_reclaimed);
+	u64 task = bpf_get_current_task(), now = bpf_ktime_get_ns(), reported_pages = ARG_reclaim_end_nr_reclaimed;
+	struct thread *t = threads.lookup(&task);
+	u32 index = PATH_OTHER;
+	struct row *row;
+
+	if (t && t->depth) {
+		finish(t, bracket_of(t), task, now, reported_pages);
+		t->depth--;
+		if (t->depth) {
+			t->outer.nested_pages += reported_pages;
+			t->outer.resume_ns = now;
+			settle(&t->outer, now, true);
+		}
+		return 0;
+	}
+	if (!watched(task))
+		return 0;
+	row = rows.lookup(&index);
+	if (thread_of(task) || !row) {
+		count(STAT_UNMATCHED_END);
+		return 0;
+	}
+	/* The table is full, which begin() has told: the reclaim counts, its path and time are not known. */
+	__sync_fetch_and_add(&row->reclaims, 1);
+	__sync_fetch_and_add(&row->reported_pages, reported_pages);
+	__sync_fetch_and_add(&row->events, 1);
 	return 0;
 }
 #endif
@@ -670,6 +627,15 @@ int on_wakeup_kswapd(struct CTX_wakeup_kswapd *ctx)
 /* ---- batches ---- */
 
 #ifdef CTX_lru_isolate
+/* By its name (kernel/kthread.c), which is only trusted until it is next seen to wake. */
+static __always_inline bool is_kswapd(void)
+{
+	char comm[COMM_BYTES] = {};
+
+	bpf_get_current_comm(&comm, sizeof(comm));
+	return comm[0] == 'k' && comm[1] == 's' && comm[2] == 'w' && comm[3] == 'a' && comm[4] == 'p' && comm[5] == 'd';
+}
+
 /*
  * The only event whose sum is exactly pgscan: a batch that isolates nothing has no shrink_inactive event. The
  * multi-generational LRU counts what it took (scan_folios), the classic one what it looked at (isolate_lru_folios).
@@ -683,14 +649,20 @@ int on_lru_isolate(struct CTX_lru_isolate *ctx)
 	struct row *row;
 	bool shared;
 
-	if ((lru != 0 && lru != 2) || !c)
+	if (!c || !inside(task, &t))
+		return 0;
+	/* kswapd may have been at it for hours when we came; every batch of its begins here. */
+	if (t && !t->first_row && is_kswapd()) {
+		open_bracket(t, &t->outer, task, bpf_ktime_get_ns(), PATH_KSWAPD, node_here(), 0, 0, 0);
+		t->outer.unseen = 1;
+		t->depth = 1;
+	}
+	if (lru != 0 && lru != 2)
 		return 0;
 	/* Both are read first: the verifier refuses a context pointer that was chosen between. */
 	asm volatile("" : "+r"(pages), "+r"(taken));
 	if (c->lru_gen)
 		pages = taken;
-	if (!inside(task, &t))
-		return 0;
 	if (t && t->depth) {
 		/* The batch that follows says from which node. */
 		if (lru)
@@ -726,7 +698,7 @@ int on_lru_shrink_inactive(struct CTX_lru_shrink_inactive *ctx)
 	u64 scanned = ARG_lru_shrink_inactive_nr_scanned;
 	s32 node = ARG_lru_shrink_inactive_nid;
 	u32 priority = ARG_lru_shrink_inactive_priority, index;
-	bool file = ARG_lru_shrink_inactive_reclaim_flags & 2; /* RECLAIM_WB_FILE, include/trace/events/vmscan.h */
+	u32 file = ARG_lru_shrink_inactive_file;
 	struct batch_stat stat = {};
 	struct bracket *b = 0;
 	struct thread *t;
@@ -746,6 +718,7 @@ int on_lru_shrink_inactive(struct CTX_lru_shrink_inactive *ctx)
 	stat.referenced = read_u32(from + OFF_reclaim_stat_nr_ref_keep);
 	stat.unmap_failed = read_u32(from + OFF_reclaim_stat_nr_unmap_fail);
 #else
+	file &= 2; /* the trace record has RECLAIM_WB_FILE there, include/trace/events/vmscan.h */
 	stat.dirty = ctx->nr_dirty;
 	stat.writeback = ctx->nr_writeback;
 	stat.immediate = ctx->nr_immediate;
@@ -807,7 +780,7 @@ int on_lru_shrink_inactive(struct CTX_lru_shrink_inactive *ctx)
 		.path = b ? b->path : PATH_OTHER,
 		.node = node,
 		.priority = priority,
-		.file = file,
+		.file = file != 0,
 	};
 	emit(&record, row, task);
 #endif

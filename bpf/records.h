@@ -87,6 +87,7 @@ struct row {
 	u32 tid;
 	u32 path;
 	s32 node; /* the pages were taken from; where nothing was scanned, the node the task ran on */
+	u32 pad;
 	char comm[COMM_BYTES];
 };
 

@@ -1,0 +1,266 @@
+"""The events mmwatch counts, declared once: which tracepoint, what is read from it, and how.
+
+Each has a handler ``on_NAME`` in ``bpf/reclaim.bpf.c``. A raw tracepoint passes the arguments of the kernel's own call,
+so their order must be known: it is when the types in BTF are one of the ``raw`` signatures. Else the tracepoint is
+attached through perf, where fields have names. Field and signature history: kernel, include/trace/events/vmscan.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One known signature of a raw tracepoint: its argument types, and where each field is among them."""
+
+    types: tuple[str, ...]
+    arguments: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One handler of ``bpf/reclaim.bpf.c``.
+
+    :param tracepoints: all of these; they share a record layout.
+    :param alternatives: tried in this order where the first is missing.
+    :param fields: what the handler reads, as the tracefs format names it.
+    :param need: the need this serves (:data:`NEEDS`).
+    :param required: without it the need is not served at all.
+    :param structs: structs whose members the raw handler reads at BTF offsets.
+    """
+
+    name: str
+    need: str
+    tracepoints: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    raw: tuple[Raw, ...] = ()
+    alternatives: tuple[str, ...] = ()
+    required: bool = True
+    structs: tuple[str, ...] = ()
+
+    @property
+    def fields_by_name(self) -> bool:
+        """It can be attached through perf: the handler finds what it reads there by name."""
+        return self.need not in ("lifetimes", "children")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something a user wants to see, and the measures that are unknown without it."""
+
+    name: str
+    help: str
+    measures: tuple[str, ...] = field(default=())
+
+
+NEEDS: tuple[Need, ...] = (
+    Need("direct", "global direct reclaim: who, how long, how much"),
+    Need("memcg", "reclaim at a memory cgroup's limit, and proactive reclaim"),
+    Need("softlimit", "cgroup v1 soft limit reclaim, inside direct reclaim and kswapd"),
+    Need("node", "node (zone) reclaim"),
+    Need("kswapd", "background reclaim by kswapd"),
+    Need(
+        "batches",
+        "pages reclaimed, node and priority of each batch",
+        (
+            "reclaimed_file_pages",
+            "reclaimed_anon_pages",
+            "batches",
+            "dirty_pages",
+            "writeback_pages",
+            "immediate_pages",
+            "activated_pages",
+            "referenced_pages",
+            "unmap_failed_pages",
+            "priority_histogram",
+        ),
+    ),
+    Need("scans", "pages scanned, exactly", ("scanned_file_pages", "scanned_anon_pages")),
+    Need("active", "deactivation of active pages", ("active_batches", "active_taken_pages", "deactivated_pages")),
+    Need("shrinkers", "time and objects of slab shrinkers", ("shrinker_calls", "shrinker_ns", "shrinker_objects")),
+    Need("throttling", "sleeps inside reclaim, by reason", ("throttled", "throttled_ns")),
+    Need("wakeups", "which task woke kswapd", ("kswapd_wakeups",)),
+    Need("writes", "pages reclaim wrote itself", ("written_pages",)),
+    Need("lifetimes", "the end of threads, so that their rows are used again"),
+)
+
+_BEGIN = (
+    Raw(("int", "gfp_t"), {"order": 0, "gfp_flags": 1}),
+    Raw(("gfp_t", "int", "mem_cgroup *"), {"gfp_flags": 0, "order": 1}),  # 7.1
+)
+_ULONG = "long unsigned int"
+
+EVENTS: tuple[Event, ...] = (
+    Event(
+        "direct_reclaim_begin",
+        "direct",
+        ("vmscan:mm_vmscan_direct_reclaim_begin",),
+        ("order", "gfp_flags"),
+        _BEGIN,
+    ),
+    Event("memcg_reclaim_begin", "memcg", ("vmscan:mm_vmscan_memcg_reclaim_begin",), ("order", "gfp_flags"), _BEGIN),
+    Event(
+        "softlimit_reclaim_begin",
+        "softlimit",
+        ("vmscan:mm_vmscan_memcg_softlimit_reclaim_begin",),
+        ("order", "gfp_flags"),
+        _BEGIN,
+    ),
+    Event(
+        "node_reclaim_begin",
+        "node",
+        ("vmscan:mm_vmscan_node_reclaim_begin",),
+        ("nid", "order", "gfp_flags"),
+        (Raw(("int", "int", "gfp_t"), {"nid": 0, "order": 1, "gfp_flags": 2}),),
+    ),
+    Event(
+        "reclaim_end",
+        "direct",
+        (
+            "vmscan:mm_vmscan_direct_reclaim_end",
+            "vmscan:mm_vmscan_memcg_reclaim_end",
+            "vmscan:mm_vmscan_memcg_softlimit_reclaim_end",
+            "vmscan:mm_vmscan_node_reclaim_end",
+        ),
+        ("nr_reclaimed",),
+        (Raw((_ULONG,), {"nr_reclaimed": 0}), Raw((_ULONG, "mem_cgroup *"), {"nr_reclaimed": 0})),  # 7.1: the second
+    ),
+    Event(
+        "kswapd_wake",
+        "kswapd",
+        ("vmscan:mm_vmscan_kswapd_wake",),
+        ("nid", "order"),
+        (Raw(("int", "int", "int"), {"nid": 0, "order": 2}),),
+    ),
+    Event("kswapd_sleep", "kswapd", ("vmscan:mm_vmscan_kswapd_sleep",), (), (Raw(("int",), {}),)),
+    Event(
+        "balance_pgdat_end",
+        "kswapd",
+        ("vmscan:mm_vmscan_balance_pgdat_end",),  # 7.2
+        ("nr_reclaimed",),
+        (Raw(("int", "int", "int", _ULONG), {"nr_reclaimed": 3}),),
+        required=False,
+    ),
+    Event(
+        "lru_isolate",
+        "scans",
+        ("vmscan:mm_vmscan_lru_isolate",),
+        ("nr_scanned", "nr_taken", "lru"),
+        (
+            Raw(("int", "int", _ULONG, _ULONG, _ULONG, _ULONG, "int"), {"nr_scanned": 3, "nr_taken": 5, "lru": 6}),
+            Raw(  # up to 6.6, with the isolation mode before the list
+                ("int", "int", _ULONG, _ULONG, _ULONG, _ULONG, "isolate_mode_t", "int"),
+                {"nr_scanned": 3, "nr_taken": 5, "lru": 7},
+            ),
+            Raw(
+                ("int", "int", _ULONG, _ULONG, _ULONG, _ULONG, "unsigned int", "int"),
+                {"nr_scanned": 3, "nr_taken": 5, "lru": 7},
+            ),
+        ),
+    ),
+    Event(
+        "lru_shrink_inactive",
+        "batches",
+        ("vmscan:mm_vmscan_lru_shrink_inactive",),
+        ("nid", "nr_scanned", "nr_reclaimed", "priority", "reclaim_flags"),  # and what struct batch_stat is filled from
+        (
+            Raw(
+                ("int", _ULONG, _ULONG, "reclaim_stat *", "int", "int"),
+                {"nid": 0, "nr_scanned": 1, "nr_reclaimed": 2, "stat": 3, "priority": 4, "file": 5},
+            ),
+        ),
+        structs=("reclaim_stat",),
+    ),
+    Event(
+        "lru_shrink_active",
+        "active",
+        ("vmscan:mm_vmscan_lru_shrink_active",),
+        ("nid", "nr_taken", "nr_deactivated", "priority"),
+        (
+            Raw(
+                ("int", _ULONG, _ULONG, _ULONG, _ULONG, "int", "int"),
+                {"nid": 0, "nr_taken": 1, "nr_deactivated": 3, "priority": 5},
+            ),
+        ),
+    ),
+    Event(
+        "shrink_slab_start",
+        "shrinkers",
+        ("vmscan:mm_shrink_slab_start",),
+        (),
+        (
+            Raw(
+                ("shrinker *", "shrink_control *", "long int", _ULONG, "long long unsigned int", _ULONG, "int"),
+                {},
+            ),
+        ),
+    ),
+    Event(
+        "shrink_slab_end",
+        "shrinkers",
+        ("vmscan:mm_shrink_slab_end",),
+        ("nid", "retval"),
+        (Raw(("shrinker *", "int", "int", "long int", "long int", "long int"), {"nid": 1, "retval": 2}),),
+    ),
+    Event(
+        "throttled",
+        "throttling",
+        ("vmscan:mm_vmscan_throttled",),
+        ("nid", "usec_delayed", "reason"),
+        (Raw(("int", "int", "int", "int"), {"nid": 0, "usec_delayed": 2, "reason": 3}),),
+    ),
+    Event(
+        "wakeup_kswapd",
+        "wakeups",
+        ("vmscan:mm_vmscan_wakeup_kswapd",),
+        ("nid",),
+        (Raw(("int", "int", "int", "gfp_t"), {"nid": 0}),),
+    ),
+    Event(
+        "write_folio",
+        "writes",
+        ("vmscan:mm_vmscan_write_folio",),
+        (),
+        (Raw(("folio *",), {"folio": 0}),),
+        alternatives=("vmscan:mm_vmscan_writepage",),  # up to 5.17, order-0 pages only
+    ),
+    Event(
+        "sched_process_free",
+        "lifetimes",
+        ("sched:sched_process_free",),
+        raw=(Raw(("task_struct *",), {}),),
+    ),
+)
+
+FOLLOW_CHILDREN = Event(
+    "sched_process_fork",
+    "children",
+    ("sched:sched_process_fork",),
+    raw=(Raw(("task_struct *", "task_struct *"), {}),),
+    structs=("task_struct",),
+)
+"""Attached when a filter follows the children a process forks."""
+
+MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "reclaim_stat": (
+        "nr_dirty",
+        "nr_writeback",
+        "nr_immediate",
+        "nr_activate",
+        "nr_ref_keep",
+        "nr_unmap_fail",
+    ),
+    "task_struct": ("pid", "group_leader", "thread_pid", "cgroups"),
+    "pid": ("level", "numbers"),
+    "upid": ("nr", "ns"),
+    "pid_namespace": ("ns",),
+    "ns_common": ("inum",),
+    "css_set": ("subsys", "dfl_cgrp"),
+    "cgroup_subsys_state": ("cgroup", "parent"),
+    "cgroup": ("self", "kn"),
+    "kernfs_node": ("id",),
+    "folio": ("_nr_pages", "_folio_nr_pages"),
+}
+"""Struct members whose offsets the handlers use, where BTF has them."""

@@ -1,0 +1,190 @@
+"""What this host offers to probe with. Looked up once, frozen, three-valued: None is "could not find out"."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmwatch.kernel.btf import VMLINUX, Btf
+from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS
+from mmwatch.kernel.tracefs import Tracefs
+
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""include/uapi/linux/capability.h"""
+
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The host, as far as probing is concerned.
+
+    :param kernel: release, for people only; never compared.
+    :param capabilities: effective ones of :data:`CAPABILITIES`; None: /proc cannot be read.
+    :param bcc: importable by this Python.
+    :param fields: of each tracepoint, by ``category:event``; None where there is no such tracepoint. Empty when nothing
+        is known of any, see ``tracefs``.
+    :param raw_arguments: C types of a raw tracepoint's arguments, by ``category:event``, from BTF.
+    :param offsets: byte offsets by (struct, member), from BTF.
+    :param taskstats: byte offset and size of each member of struct taskstats, from BTF; empty without it.
+    :param lockdown: ``none``, ``integrity``, ``confidentiality``; None: not built in, or cannot be read.
+    :param nodes: NUMA nodes that have memory.
+    :param pid_namespace: inode of the PID namespace; 0 in the initial one.
+    :param memory_cgroup: version of the hierarchy that limits memory; None: no such.
+    """
+
+    kernel: str = ""
+    machine: str = ""
+    distribution: tuple[str, ...] = ()
+    root: bool = False
+    capabilities: frozenset[str] | None = None
+    bcc: bool | None = None
+    python: str = ""
+    btf: bool | None = None
+    tracefs: str = "missing"
+    tracefs_reason: str = ""
+    fields: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    raw_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    offsets: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    enumerators: Mapping[str, int] = field(default_factory=dict)
+    taskstats: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    lockdown: str | None = None
+    nodes: tuple[int, ...] = ()
+    lru_gen: int | None = None
+    pid_namespace: int = 0
+    memory_cgroup: int | None = None
+
+
+def gather(root: Path = Path("/")) -> Facts:
+    """Look at the host. Changes nothing; works for any user, who may learn less."""
+    tracefs = Tracefs(root)
+    events = [*EVENTS, FOLLOW_CHILDREN]
+    names = [name for event in events for name in (*event.tracepoints, *event.alternatives)]
+    short = {name: name.split(":")[1] for name in names}
+    btf = Btf.of_kernel(
+        [
+            *(f"btf_trace_{event}" for event in short.values()),
+            *MEMBERS,
+            "taskstats",
+            "pageflags",
+            "cgroup_subsys_id",
+        ],
+        root,
+    )
+    try:
+        fields = {name: tracefs.fields(name) for name in names} if tracefs.path else {}
+    finally:
+        tracefs.close()
+    raw_arguments, offsets, sizes, enumerators, taskstats = {}, {}, {}, {}, {}
+    if btf is not None:
+        for name, event in short.items():
+            arguments = btf.raw_arguments(event)
+            if arguments is not None:
+                raw_arguments[name] = arguments
+        for struct, wanted in MEMBERS.items():
+            members = btf.members(struct)
+            offsets.update({(struct, member): members[member][0] for member in wanted if member in members})
+            size = btf.size(struct)
+            if size is not None:
+                sizes[struct] = size
+        for enum, name in (("pageflags", "PG_head"), ("cgroup_subsys_id", "memory_cgrp_id")):
+            value = btf.enumerator(enum, name)
+            if value is not None:
+                enumerators[name] = value
+        taskstats = btf.members("taskstats")
+    return Facts(
+        kernel=platform.release(),
+        machine=platform.machine(),
+        distribution=_distribution(root),
+        root=os.geteuid() == 0,
+        capabilities=_capabilities(root),
+        bcc=importlib.util.find_spec("bcc") is not None,
+        python=platform.python_version(),
+        btf=btf is not None or (None if (root / VMLINUX).exists() else False),
+        tracefs=tracefs.state,
+        tracefs_reason=tracefs.reason,
+        fields=fields,
+        raw_arguments=raw_arguments,
+        offsets=offsets,
+        sizes=sizes,
+        enumerators=enumerators,
+        taskstats=taskstats,
+        lockdown=_lockdown(root),
+        nodes=_nodes(root),
+        lru_gen=_lru_gen(root),
+        pid_namespace=_pid_namespace(root),
+        memory_cgroup=_memory_cgroup(root),
+    )
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def _distribution(root: Path) -> tuple[str, ...]:
+    text = _read(root / "etc/os-release") or ""
+    words = re.findall(r'^(?:ID|ID_LIKE)="?([^"\n]*)"?$', text, re.MULTILINE)
+    return tuple(word for line in words for word in line.split())
+
+
+def _capabilities(root: Path) -> frozenset[str] | None:
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", _read(root / "proc/self/status") or "", re.MULTILINE)
+    if found is None:
+        return None
+    mask = int(found[1], 16)
+    return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
+
+
+def _lockdown(root: Path) -> str | None:
+    found = re.search(r"\[(\w+)\]", _read(root / "sys/kernel/security/lockdown") or "")
+    return found[1] if found else None
+
+
+def _nodes(root: Path) -> tuple[int, ...]:
+    """From ``has_memory`` ("0-1,3"); one node where the kernel has no NUMA."""
+    text = _read(root / "sys/devices/system/node/has_memory")
+    if text is None:
+        return (0,)
+    nodes: list[int] = []
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        nodes.extend(range(int(first), int(last or first) + 1))
+    return tuple(nodes)
+
+
+def _lru_gen(root: Path) -> int | None:
+    text = _read(root / "sys/kernel/mm/lru_gen/enabled")
+    return None if text is None else int(text, 16)
+
+
+def _pid_namespace(root: Path) -> int:
+    try:
+        inode = (root / "proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+    return 0 if inode == _INITIAL_PID_NAMESPACE else inode
+
+
+def _memory_cgroup(root: Path) -> int | None:
+    """2 where memory is in the unified hierarchy, 1 where it has one of its own."""
+    mounts = _read(root / "proc/self/mountinfo") or ""
+    unified = False
+    for line in mounts.splitlines():
+        place, _, rest = line.partition(" - ")
+        words = rest.split()
+        if words[:1] == ["cgroup"] and "memory" in words[-1].split(","):
+            return 1
+        if words[:1] == ["cgroup2"]:
+            point = place.split()[4]
+            controllers = _read(root / point.lstrip("/") / "cgroup.controllers")
+            unified = unified or (controllers is not None and "memory" in controllers.split())
+    return 2 if unified else None

@@ -1,0 +1,371 @@
+"""The driver: compiles and attaches what the plan says, and reads the tables. The only user of bcc."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import mmwatch
+from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
+from mmwatch.kernel.plan import PERF, RAW, Attachment, Choice, Filter, Plan
+from mmwatch.kernel.ring import Ring
+
+RECORD_KINDS = ("reclaims", "batches", "passes")
+"""``enum record_kind`` of ``bpf/records.h``, in its order."""
+
+_PATHS = 7  # enum reclaim_path: the first rows of the table are overflow rows, one a path
+_FREE, _LIVE, _EXITED = range(3)
+_STATS = (
+    *(f"lost_{kind}" for kind in RECORD_KINDS),
+    *(f"suppressed_{kind}" for kind in RECORD_KINDS),
+    "unmatched_begin",
+    "unmatched_end",
+    "table_full_rows",
+    "table_full_threads",
+)
+_IDENTITY = ("start_ns", "cgroup_id", "gfp_flags", "state", "next", "tgid", "tid", "path", "node", "pad", "comm")
+_MAXIMA = ("stall_max_ns", "reclaimed_max_pages")
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to trace.
+
+    :param wanted: which tasks.
+    :param detail: of :data:`RECORD_KINDS`, what to stream one by one.
+    :param table_rows: thread x path x node rows; about 1 KiB of locked kernel memory each.
+    :param ring_bytes: of the ring buffer for ``detail``; a power of two.
+    """
+
+    wanted: Filter = field(default_factory=Filter)
+    detail: frozenset[str] = frozenset()
+    table_rows: int = 16384
+    ring_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What happened since the reading before.
+
+    :param rows: of ``struct row``, only those that changed: counters hold what they grew by, ``stall_ns`` includes
+        the time of a reclaim under way, maxima are of this stretch of time (both slots the same).
+    :param time_ns: CLOCK_MONOTONIC, when the rows were read.
+    :param stats: counts of ``enum stat`` that grew, by name.
+    :param missed_runs: program runs the kernel skipped; None: this kernel does not count them.
+    :param rows_in_use: of the table.
+    """
+
+    rows: Array
+    time_ns: int
+    stats: Mapping[str, int]
+    missed_runs: int | None
+    rows_in_use: int
+
+
+def bpf_directory() -> Path:
+    """Where the C programs are: inside the installed package, or beside it in a checkout.
+
+    :raises UnavailableError: neither.
+    """
+    package = Path(mmwatch.__file__).resolve().parent
+    for place in (package / "bpf", package.parent / "bpf"):
+        if (place / "reclaim.bpf.c").is_file():
+            return place
+    raise UnavailableError(f"the BPF programs of mmwatch are missing from {package}", "install mmwatch again")
+
+
+class Tracer:
+    """Programs attached and tables mapped, from construction to :meth:`close`.
+
+    :raises NoPermissionError: the kernel refuses BPF to this user.
+    :raises UnavailableError: nothing can be attached; says why.
+    """
+
+    def __init__(self, plan: Plan, options: Options | None = None) -> None:
+        self.options = options or Options()
+        for what, remedy, privilege in plan.blockers:
+            raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
+        if plan.problems and self.options.wanted:
+            raise UnavailableError(plan.problems[0])
+        self.choices = plan.choices
+        self.unknown = plan.unknown
+        self._functions: list[Any] = []
+        with _stderr_kept() as talk:
+            try:
+                self._bpf = self._compile(plan)
+                self._map_tables()
+                self._attach(plan)
+            except MmwatchError:
+                raise
+            except Exception as error:  # bcc raises bare Exceptions
+                raise _explained(error, talk()) from error
+        self._ring: Ring | None = None
+        if self.options.detail:
+            record = _dtype(self._bpf["record_layout"].Leaf)
+            self._ring = Ring(self._bpf["records"].map_fd, self.options.ring_bytes, record)
+            self.control["detail"] = sum(1 << RECORD_KINDS.index(kind) for kind in self.options.detail)
+        self._give_back_memory()
+
+    # ---- starting ----
+
+    def _compile(self, plan: Plan) -> Any:
+        directory = bpf_directory()
+        flags = [
+            f"-I{directory}",
+            f"-DROWS={self.options.table_rows}",
+            f"-DPAGE_SIZE={mmap.PAGESIZE}",
+            "-Wno-macro-redefined",
+            *plan.flags,
+            *(flag for attachment in plan.attachments for flag in attachment.flags),
+        ]
+        if self.options.detail:
+            flags.append(f"-DDETAIL_PAGES={self.options.ring_bytes // mmap.PAGESIZE}")
+        text = (directory / "reclaim.bpf.c").read_text()
+        # bcc takes its headers from where this variable points; a command that we run must not see it.
+        before = os.environ.get("BCC_KERNEL_SOURCE")
+        os.environ["BCC_KERNEL_SOURCE"] = str(directory / "include")
+        try:
+            from bcc import BPF
+
+            return BPF(text=text, cflags=flags)
+        except ImportError as error:
+            raise UnavailableError(f"bcc cannot be imported: {error}", "see: mmwatch doctor") from error
+        finally:
+            if before is None:
+                del os.environ["BCC_KERNEL_SOURCE"]
+            else:
+                os.environ["BCC_KERNEL_SOURCE"] = before
+
+    def _map(self, table: str) -> Array:
+        dtype = _dtype(self._bpf[table].Leaf)
+        entries = int(self._bpf[table].max_entries)
+        length = -(-dtype.itemsize * entries // mmap.PAGESIZE) * mmap.PAGESIZE
+        return np.frombuffer(mmap.mmap(self._bpf[table].map_fd, length), dtype, entries)
+
+    def _map_tables(self) -> None:
+        self._rows = self._map("rows")
+        self._stats = self._map("stats")[0]["count"]
+        self.control = self._map("control")[0]
+        dtype = self._rows.dtype
+        self._counters = [name for name in dtype.names or () if name not in (*_IDENTITY, *_MAXIMA, "open_since_ns")]
+        self._before = np.zeros(len(self._rows), dtype)
+        self._stall_before = np.zeros(len(self._rows), np.int64)
+        self._stats_before = np.zeros(len(self._stats), np.uint64)
+        self._touched = np.zeros(0, np.intp)
+        self._open = np.zeros(0, np.intp)
+        self._scan_to = min(1024, len(self._rows))
+        self._rows["path"][:_PATHS] = np.arange(_PATHS)
+        self._rows["node"][:_PATHS] = -1
+        self._free_rows = self._bpf["free_rows"]
+        # Indices are taken in this order, so the table is only looked at as far as it has been used.
+        for index in range(_PATHS, len(self._rows)):
+            self._free_rows.push(ctypes.c_uint32(index))
+        if self.options.wanted.tgids:
+            watched = self._bpf["watched_tgids"]
+            for tgid in self.options.wanted.tgids:
+                watched[ctypes.c_uint32(tgid)] = ctypes.c_uint8(1)
+
+    def _attach(self, plan: Plan) -> None:
+        failures: dict[str, str] = {}
+        # The end of threads first, and of reclaims: what begins before the rest is attached has an end to be matched.
+        for attachment in sorted(plan.attachments, key=lambda a: a.event.name not in ("sched_process_free",)):
+            try:
+                self._attach_one(attachment)
+            except Exception as error:  # bcc raises bare Exceptions
+                failures[attachment.event.need] = str(error)
+        if failures and not any(a.event.need not in failures for a in plan.attachments):
+            raise UnavailableError(f"no program could be attached: {next(iter(failures.values()))}", "see: mmwatch doctor")
+        if failures:
+            self.choices = tuple(
+                replace(choice, state="missing", reason=f"attaching failed: {failures[choice.need]}", remedy="")
+                if choice.need in failures
+                else choice
+                for choice in plan.choices
+            )
+            self.unknown = self.unknown | measures_of(failures)
+        self.attached = tuple(a for a in plan.attachments if a.event.need not in failures)
+
+    def _attach_one(self, attachment: Attachment) -> None:
+        kind = {RAW: self._bpf.RAW_TRACEPOINT, PERF: self._bpf.TRACEPOINT}[attachment.how]
+        name = f"on_{attachment.event.name}".encode()
+        function = self._bpf.load_func(name, kind)
+        for tracepoint in attachment.tracepoints:
+            if attachment.how == RAW:
+                self._bpf.attach_raw_tracepoint(tp=tracepoint.split(":")[1].encode(), fn_name=name)
+                # bcc keeps one file descriptor per tracepoint name; the program is shared.
+            else:
+                self._bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=name)
+        self._functions.append(function)
+
+    def _give_back_memory(self) -> None:
+        """The compiler is not needed any more: 20 MB of 125 were measured."""
+        self._bpf.free_bcc_memory()
+        try:
+            ctypes.CDLL(None).malloc_trim(0)
+        except AttributeError:
+            pass  # not glibc
+
+    # ---- reading ----
+
+    def read(self) -> Reading:
+        """What changed since the last call. No system call but for threads that have ended and for ``missed_runs``."""
+        rows = self._rows
+        slot = int(self.control["epoch"]) & 1
+        other = slot ^ 1
+        for name in _MAXIMA:
+            rows[name][self._touched, other] = 0
+        self.control["epoch"] += 1
+        states = self._states()
+        used = np.flatnonzero(states)
+        used = np.concatenate([np.arange(_PATHS), used[used >= _PATHS]])
+        exited = states[used] == _EXITED
+        changed = rows["events"][used] != self._before["events"][used]
+        changed |= (rows["open_since_ns"][used] != 0) | exited
+        if len(self._open):
+            changed |= np.isin(used, self._open)
+        index = used[changed]
+        now_rows = rows[index]
+        time_ns = time.monotonic_ns()
+        result = now_rows.copy()
+        before = self._before[index]
+        for name in self._counters:
+            result[name] -= before[name]
+        since = now_rows["open_since_ns"].astype(np.int64)
+        under_way = np.where(since > 0, np.maximum(time_ns - since, 0), 0)
+        stall = now_rows["stall_ns"].astype(np.int64) + under_way
+        result["stall_ns"] = (stall - self._stall_before[index]).view(np.uint64)
+        for name in _MAXIMA:
+            result[name] = now_rows[name][:, slot, None]
+        result["stall_max_ns"] = np.maximum(result["stall_max_ns"], under_way.astype(np.uint64)[:, None])
+        self._before[index] = now_rows
+        self._stall_before[index] = stall
+        self._touched = index
+        self._open = index[since > 0]
+        self._give_back(used[exited])
+        return Reading(
+            rows=result[result["events"] > 0] if not len(self._open) and not exited.any() else result,
+            time_ns=time_ns,
+            stats=self._read_stats(),
+            missed_runs=self._missed_runs(),
+            rows_in_use=len(used) - _PATHS - int(exited.sum()),
+        )
+
+    def _states(self) -> Array:
+        """States of the rows up to the last one ever used: indices are handed out in order."""
+        step = 1024
+        while self._scan_to < len(self._rows) and self._rows["state"][self._scan_to - step : self._scan_to].any():
+            self._scan_to = min(self._scan_to + step, len(self._rows))
+        return self._rows["state"][: self._scan_to].copy()
+
+    def _give_back(self, index: Array) -> None:
+        """Rows of threads that are gone: nobody writes them, they have been read, so they are free."""
+        self._before[index] = 0
+        self._stall_before[index] = 0
+        self._rows[index] = np.zeros(1, self._rows.dtype)
+        self._touched = np.setdiff1d(self._touched, index)
+        for entry in index.tolist():
+            self._free_rows.push(ctypes.c_uint32(entry))
+
+    def _read_stats(self) -> dict[str, int]:
+        now = self._stats.copy()
+        grown = now - self._stats_before
+        self._stats_before = now
+        return {name: int(grown[position]) for position, name in enumerate(_STATS)}
+
+    _missed_before = 0
+
+    def _missed_runs(self) -> int | None:
+        """``recursion_misses`` of all programs since the last call (kernel: bpf_prog_show_fdinfo, 5.12)."""
+        total = 0
+        for function in self._functions:
+            text = Path(f"/proc/self/fdinfo/{function.fd}").read_text()
+            _, found, rest = text.partition("recursion_misses:")
+            if not found:
+                return None
+            total += int(rest.split("\n", 1)[0])
+        missed, self._missed_before = total - self._missed_before, total
+        return missed
+
+    def drain(self, at_most: int = 1 << 20) -> Array:
+        """The detail records that have arrived, ``(records,)`` of ``struct record``, oldest first per CPU."""
+        if self._ring is None:
+            raise ValueError("no detail was asked for")
+        return self._ring.drain(at_most)
+
+    @property
+    def ring_fill(self) -> float:
+        """How full the ring buffer is, 0 to 1; 0 without one."""
+        return self._ring.fill if self._ring is not None else 0.0
+
+    def set_quota(self, records: int) -> None:
+        """How many detail records may still be streamed; those beyond are counted as suppressed."""
+        self.control["quota"] = records
+
+    def set_lru_gen(self, enabled: bool) -> None:
+        """Whether the multi-generational LRU is on: what ``pgscan`` counts differs."""
+        self.control["lru_gen"] = int(enabled)
+
+    def close(self) -> None:
+        """Detach everything."""
+        self._bpf.cleanup()
+
+
+def _dtype(leaf: Any) -> np.dtype[np.void]:
+    """The layout bcc reports, with arrays of char as strings."""
+    dtype = np.dtype(leaf)
+    fields = dtype.fields or {}
+    formats = [
+        np.dtype(f"S{base.itemsize}") if base.base == np.dtype("S1") else base for base, *_ in fields.values()
+    ]
+    offsets = [offset for _, offset, *_ in fields.values()]
+    return np.dtype({"names": [*fields], "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize})
+
+
+def measures_of(needs: Mapping[str, str]) -> frozenset[str]:
+    """The measures that are unknown without ``needs``."""
+    from mmwatch.kernel.events import NEEDS
+
+    return frozenset(measure for need in NEEDS if need.name in needs for measure in need.measures)
+
+
+@contextmanager
+def _stderr_kept() -> Iterator[Any]:
+    """What libbcc and the compiler print on the file descriptor goes to whoever asks, not to the terminal."""
+    with tempfile.TemporaryFile() as kept:
+        saved = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+
+        def text() -> str:
+            kept.seek(0)
+            return kept.read().decode("utf-8", "replace")
+
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _explained(error: Exception, talk: str) -> MmwatchError:
+    """bcc's bare exception, as something to act on."""
+    if "Operation not permitted" in f"{error}{talk}" or "Permission denied" in str(error):
+        return NoPermissionError(
+            f"the kernel refused a BPF program: {error}",
+            "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
+        )
+    detail = talk.strip().splitlines()
+    wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
+    return UnavailableError(f"the BPF programs could not be loaded: {error}{wrong and f' ({wrong})'}", "see: mmwatch doctor")

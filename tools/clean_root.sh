@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # clean_root.sh [-s SUITE] [COMMAND...]: does the README work on a machine with nothing installed?
 #
-# Makes a minimal Debian (bookworm, or SUITE) with debootstrap, once, keeps it in $XDG_CACHE_HOME/mmwatch (/var/tmp/mmwatch
-# without), unpacks a fresh copy, puts the checkout into /src there and runs COMMAND in it by chroot; by default every
-# command a newcomer would give, each with its time, the second run too (`make test` as COMMAND adds the live tests). On this machine's kernel, as root. The mounts
-# are in a mount namespace of their own, so they go away with it whatever happens.
+# Makes a minimal Debian (bookworm, or SUITE) with debootstrap, once, keeps it in $XDG_CACHE_HOME/mmwatch
+# (/var/tmp/mmwatch without), unpacks a fresh copy, puts the checkout into /src there and runs COMMAND in it by chroot, on
+# this machine's kernel, as root. Without COMMAND: what a newcomer would do, with the time of each step, and each a second
+# time; the live tests are left out (`make test` as COMMAND has them). The mounts are in a mount namespace of their own,
+# so they go away with it whatever happens.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -7,9 +7,9 @@ export PREFIX VENV
 RUN = tools/run.sh
 SETUP_RUN = tools/setup.sh run
 SETUP_DEV = tools/setup.sh dev
-PYTHON_SOURCES = mmwatch tests $(wildcard bench/*.py)
-C_SOURCES = $(shell find bpf tests bench -name '*.[ch]')
-SHELL_SOURCES = .ci/run $(shell find tools tests bench -name '*.sh')
+PYTHON_SOURCES = mmwatch tests tools $(wildcard bench)
+C_SOURCES = $(shell find bpf $(wildcard tests bench) -name '*.[ch]')
+SHELL_SOURCES = .ci/run $(shell find tools $(wildcard tests bench) -name '*.sh')
 
 .PHONY: help setup demo install uninstall test test-unit test-live lint format bench dist clean
 
@@ -47,7 +47,7 @@ lint: ## ruff, mypy, vermin (Python 3.9), clang-format, shellcheck
 	$(RUN) ruff check $(PYTHON_SOURCES)
 	$(RUN) ruff format --check $(PYTHON_SOURCES)
 	$(RUN) mypy
-	$(RUN) vermin --quiet --no-tips --violations --target=3.9- --eval-annotations mmwatch
+	$(RUN) vermin --quiet --no-tips --violations --target=3.9- mmwatch
 	$(if $(C_SOURCES),$(RUN) clang-format --dry-run -Werror $(C_SOURCES))
 	$(RUN) shellcheck --external-sources $(SHELL_SOURCES)
 

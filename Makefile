@@ -39,6 +39,7 @@ test-unit: ## the tests that need neither root nor BPF
 	@$(RUN) python -m pytest tests/unit tests/contract $(ARGS)
 
 test-live: ## the tests on this machine's kernel (root); a skip without a written reason fails
+	@[ "$$(id -u)" = 0 ] || { echo 'live tests load BPF programs: sudo make test-live' >&2; exit 77; }
 	@$(SETUP_DEV)
 	@MMWATCH_RUN_LIVE=1 $(RUN) python -m pytest tests/live $(ARGS)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch import units
-from mmwatch.model.snapshot import GROUPINGS, Floats, Snapshot, priority_min, stall_quantile_ns
+from mmwatch.model.snapshot import GROUPINGS, SUMS, Floats, Snapshot, priority_min, stall_quantile_ns
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ def _quantile(quantile: float) -> Callable[[Snapshot], Floats]:
     return lambda snapshot: stall_quantile_ns(snapshot.rows, quantile)
 
 
-_RECLAIMED = ("reclaimed_file_pages", "reclaimed_anon_pages")
-_SCANNED = ("scanned_file_pages", "scanned_anon_pages")
+_RECLAIMED, _SCANNED = SUMS["reclaimed_pages"], SUMS["scanned_pages"]
 
 COLUMNS: tuple[Column, ...] = (
     Column("pid", "PID", 7, "process (thread group) ID", _number("pid", "tgid"), _whole),
@@ -262,6 +261,18 @@ COLUMNS: tuple[Column, ...] = (
         _counted,
         ("reclaimed_max_pages",),
     ),
+    Column("reclaims_total", "RECLAIMS", 8, "reclaims", _count("reclaims"), _counted, ("reclaims",)),
+    Column("reclaimed_total", "RECL", 6, "pages reclaimed", _count(*_RECLAIMED), _counted, _RECLAIMED),
+    Column("scanned_total", "SCAN", 6, "pages scanned", _count(*_SCANNED), _counted, _SCANNED),
+    Column(
+        "stall_total",
+        "STALL",
+        6,
+        "time in reclaim (several threads add up)",
+        lambda s: np.maximum(s.rows["stall_ns"], 0).astype(float),
+        _time,
+        ("stall_ns",),
+    ),
     Column("cgroup", "CGROUP", 20, "memory cgroup of the task", _identity("cgroup"), _string, left=True),
     Column("command", "COMMAND", 30, "command line", _identity("cmdline"), _string, left=True),
 )
@@ -294,6 +305,12 @@ def sort_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> npt
     if reverse:
         key = -key
     return np.lexsort([snapshot.rows["path"], snapshot.rows["tid"], snapshot.rows["tgid"], key, ~known])
+
+
+def active_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> npt.NDArray[np.intp]:
+    """:func:`sort_order` without the rows that did nothing."""
+    order = sort_order(snapshot, column, reverse)
+    return order[is_active(snapshot)[order]]
 
 
 def is_active(snapshot: Snapshot) -> npt.NDArray[np.bool_]:

@@ -30,6 +30,12 @@ SCAN = ("pgscan_anon", "pgscan_file")
 """Counted for every reclaim, memory cgroups included, since 5.8; the by-reclaimer counters leave those out up to 7.0
 (kernel: mm/vmscan.c, shrink_inactive_list and evict_folios)."""
 
+SUMS = {
+    "scanned_pages": ("scanned_file_pages", "scanned_anon_pages"),
+    "reclaimed_pages": ("reclaimed_file_pages", "reclaimed_anon_pages"),
+}
+"""What is shown of measures that are counted in two parts; not known unless both are."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -269,7 +275,7 @@ def accounting(session: Session, interval: Interval) -> Accounting:
     def counted(names: tuple[str, ...]) -> int | None:
         return sum(interval.vmstat[name] for name in names) if all(name in interval.vmstat for name in names) else None
 
-    reclaimed, vmstat_reclaimed = seen(*_SUMS["reclaimed_pages"]), counted(STEAL)
+    reclaimed, vmstat_reclaimed = seen(*SUMS["reclaimed_pages"]), counted(STEAL)
     incomparable = session.incomparable or ("a filter is on" if session.filter else "")
     if not incomparable and reclaimed is None:
         incomparable = "no probe tells the pages reclaimed"
@@ -277,7 +283,7 @@ def accounting(session: Session, interval: Interval) -> Accounting:
         incomparable = "/proc/vmstat has no pgsteal_anon and pgsteal_file"
     return Accounting(
         reclaimed_pages=reclaimed,
-        scanned_pages=seen(*_SUMS["scanned_pages"]),
+        scanned_pages=seen(*SUMS["scanned_pages"]),
         vmstat_reclaimed_pages=vmstat_reclaimed,
         vmstat_scanned_pages=counted(SCAN),
         edge_pages=interval.edge_pages,
@@ -415,21 +421,15 @@ def to_json(snapshot: Snapshot, order: npt.NDArray[np.intp] | None = None) -> di
     }
 
 
-_SUMS = {
-    "scanned_pages": ("scanned_file_pages", "scanned_anon_pages"),
-    "reclaimed_pages": ("reclaimed_file_pages", "reclaimed_anon_pages"),
-}
-
-
 def _measures(session: Session, rows: Rows) -> dict[str, list[Any]]:
     """A list a measure, with a value a row."""
     values = {m.name: rows[m.name] for m in MEASURES if m.json}
     values["stall_ns"] = np.maximum(values["stall_ns"], 0)
-    for name, parts in _SUMS.items():
+    for name, parts in SUMS.items():
         values[name] = np.asarray(sum(rows[part] for part in parts))
     none = [None] * len(rows)
     return {
-        name: none if session.unknown.intersection((name, *_SUMS.get(name, ()))) else value.tolist()
+        name: none if session.unknown.intersection((name, *SUMS.get(name, ()))) else value.tolist()
         for name, value in values.items()
     }
 

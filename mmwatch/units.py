@@ -96,7 +96,7 @@ def pages_text(pages: float | None, page_size: int) -> str:
         return "-"
     value = float(pages * page_size)
     for suffix in "BKMGT":
-        if abs(value) < 1000 or suffix == "T":
-            return f"{value:.0f}{suffix}" if abs(value) >= 10 or suffix == "B" else f"{value:.1f}{suffix}"
+        if abs(value) < 999.5 or suffix == "T":
+            return f"{value:.0f}{suffix}" if abs(value) >= 9.95 or suffix == "B" else f"{value:.1f}{suffix}"
         value /= 1024
     raise AssertionError("unreachable")

@@ -1,0 +1,343 @@
+"""The header and the table of ``mmwatch top`` and ``mmwatch report``, as lines of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmwatch.display.text import cells, field, fit, join
+from mmwatch.model.columns import BY_KEY, Column, active_order
+from mmwatch.model.interval import Node
+from mmwatch.model.snapshot import SUMS, Accounting, Snapshot, take
+from mmwatch.units import clean, count_text, pages_text
+
+NODES_MAX = 8
+"""More nodes than this are folded to the worst ones, in as many lines."""
+TEXT_MIN = 6
+"""Cells below which no column of text shrinks."""
+
+Order = npt.NDArray[np.intp]
+
+
+# ---- header ----
+
+
+def host_lines(snapshot: Snapshot, width: int | None, cumulative: Accounting | None = None) -> list[str]:
+    """The host: when and where, its nodes, what decides about reclaim, and how complete the figures are.
+
+    :param width: of the terminal; None for no limit.
+    :param cumulative: since the start; shown below the interval's.
+    """
+    session = snapshot.session
+    line = f"{_local_time(snapshot.interval.end_s)}  {clean(session.hostname) or '?'}  {clean(session.kernel) or '?'}"
+    lines = [fit(f"{line}  interval {snapshot.duration_s:.2f}s", width)]
+    if session.filter:
+        lines.append(fit(f"only {filter_text(session.filter)}", width))
+    lines += node_lines(snapshot, width)
+    lines += join(_state_parts(snapshot), width)
+    lines.append(accounting_line(snapshot.accounting, width))
+    if cumulative is not None:
+        lines.append(accounting_line(cumulative, width, "so far  "))
+    return lines
+
+
+def _local_time(time_s: float, zone: bool = False) -> str:
+    local = datetime.fromtimestamp(time_s).astimezone()
+    return local.strftime("%Y-%m-%d %H:%M:%S %z" if zone else "%Y-%m-%d %H:%M:%S")
+
+
+def filter_text(chosen: Mapping[str, Any]) -> str:
+    """``pid 123 children, comm python3``; what was asked for, clean."""
+    words = []
+    for name, value in chosen.items():
+        if value is True:
+            words.append(clean(name))
+        elif value not in (None, False, "", [], ()):
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words.append(f"{clean(name)} {','.join(clean(str(one)) for one in values)}")
+    return ", ".join(words) or "a part"
+
+
+# ---- nodes ----
+
+_SEGMENT = 4  # cells of the gauge between two watermarks
+_GAUGE_TITLE = "0   min  low  high    "
+
+
+def gauge(node: Node) -> str:
+    """Where free memory stands between the watermarks, 21 cells: ``[####m####l##..h....]``.
+
+    Filled up to free; each of the four stretches (to min, low, high, twice high) has the same width, so the marks
+    stand still. Empty where the kernel does not tell.
+    """
+    height = _height(node)
+    if height is None:
+        return ""
+    filled = height * _SEGMENT
+    bars = ["".join("#" if s * _SEGMENT + c + 0.5 <= filled else "." for c in range(_SEGMENT)) for s in range(4)]
+    return f"[{bars[0]}m{bars[1]}l{bars[2]}h{bars[3]}]"
+
+
+def _height(node: Node) -> float | None:
+    """Free in watermarks: 1 at min, 2 at low, 3 at high, 4 at twice high and above."""
+    if node.free_pages is None or node.min_pages is None or node.low_pages is None or node.high_pages is None:
+        return None
+    marks = (0, node.min_pages, node.low_pages, node.high_pages, 2 * node.high_pages)
+    for below, (start, end) in enumerate(zip(marks, marks[1:])):
+        if node.free_pages < end:
+            return below + (node.free_pages - start) / (end - start)
+    return 4.0
+
+
+def node_lines(snapshot: Snapshot, width: int | None) -> list[str]:
+    """A title and a line for each NUMA node; of many nodes, the worst ones."""
+    interval, size = snapshot.interval, snapshot.session.page_size
+    if not interval.nodes:
+        return [fit("NODE  not known: no /proc/zoneinfo", width)]
+    rates = _node_rates(snapshot)
+    shown = list(interval.nodes)
+    if len(shown) > NODES_MAX:
+        # The least free; where all have plenty, those most is taken from. Then by number, so that lines stand still.
+        shown.sort(key=lambda node: (_or_high(_height(node)), -(rates[node.node] or 0), node.node))
+        shown = sorted(shown[: NODES_MAX - 1], key=lambda node: node.node)
+    lines = [f"NODE  FREE  {_GAUGE_TITLE}   MIN   LOW  HIGH  FILE  ANON  RECL/s" + "  KSWAPD" * bool(interval.kswapd)]
+    for node in shown:
+        pages = (node.min_pages, node.low_pages, node.high_pages, node.file_pages, node.anon_pages)
+        lines.append(
+            f"{node.node:4}  {pages_text(node.free_pages, size):>4}  {gauge(node):{len(_GAUGE_TITLE)}}"
+            + "".join(f"  {pages_text(value, size):>4}" for value in pages)
+            + f"  {count_text(rates[node.node]):>6}"
+            + (f"  {clean(interval.kswapd.get(node.node, '-'))}" if interval.kswapd else "")
+        )
+    rest = [node for node in interval.nodes if node not in shown]
+    if rest:
+        low = sum(1 for node in rest if _or_high(_height(node)) < 3)
+        lines.append(f" ... {len(rest)} more nodes, {low or 'none'} of them below the high watermark")
+    return [fit(line, width) for line in lines]
+
+
+def _or_high(height: float | None) -> float:
+    return 5.0 if height is None else height
+
+
+def _node_rates(snapshot: Snapshot) -> dict[int, float | None]:
+    """Pages reclaimed a second, by node."""
+    rows, nodes = snapshot.interval.rows, [node.node for node in snapshot.interval.nodes]
+    if snapshot.session.unknown.intersection(SUMS["reclaimed_pages"]):
+        return dict.fromkeys(nodes)
+    pages = np.asarray(sum(rows[name] for name in SUMS["reclaimed_pages"]))
+    sums = np.bincount(rows["node"] + 1, pages, max(nodes) + 2)  # node -1: not known
+    return {node: float(sums[node + 1]) / max(snapshot.duration_s, 1e-9) for node in nodes}
+
+
+# ---- what decides about reclaim ----
+
+
+def _state_parts(snapshot: Snapshot) -> list[str]:
+    session, interval = snapshot.session, snapshot.interval
+    settings = {**session.settings, **interval.settings}
+    parts = [f"zone_reclaim_mode {_setting(settings, 'zone_reclaim_mode', 'none')}", f"LRU {_lru(settings)}"]
+    if "some_avg10" in interval.pressure:
+        some, full = (interval.pressure.get(name) for name in ("some_avg10", "full_avg10"))
+        parts.append(f"pressure some {_percent(some)} full {_percent(full)}")
+    else:
+        parts.append("pressure off (no PSI)")
+    parts.append(f"kswapd {_kswapd(snapshot)}")
+    cost = interval.cost
+    if cost.cpu_ns or cost.rss_bytes:
+        share = cost.cpu_ns / max(interval.duration_ns, 1)
+        parts.append(f"mmwatch itself {_percent(100 * share)} CPU {pages_text(cost.rss_bytes, 1)}")
+    return parts
+
+
+def _setting(settings: Mapping[str, Any], name: str, absent: str) -> str:
+    """``absent`` where the kernel has no such switch, ``?`` where nobody looked."""
+    value = settings.get(name, "?")
+    return absent if value is None else clean(str(value))
+
+
+def _lru(settings: Mapping[str, Any]) -> str:
+    enabled = settings.get("lru_gen_enabled", "?")
+    if enabled == "?":
+        return "?"
+    return "MGLRU" if isinstance(enabled, int) and enabled & 1 else "classic"
+
+
+def _percent(value: float | None) -> str:
+    return "?" if value is None else f"{value:.1f}%"
+
+
+def _kswapd(snapshot: Snapshot) -> str:
+    """By /proc/vmstat, which counts it whatever the filter (per zone up to 4.8, hence the prefix)."""
+    steals, scans = (
+        [grown for name, grown in snapshot.interval.vmstat.items() if name.startswith(prefix)]
+        for prefix in ("pgsteal_kswapd", "pgscan_kswapd")
+    )
+    if not steals or not scans:
+        return "?"
+    if not sum(scans):
+        return "idle"
+    return f"reclaims {count_text(sum(steals) / max(snapshot.duration_s, 1e-9))}/s"
+
+
+# ---- the account ----
+
+
+def accounting_line(accounting: Accounting, width: int | None, label: str = "") -> str:
+    """How complete the figures are: seen, of what /proc/vmstat counted, and everything known to be missing.
+
+    A narrow terminal gets less text, never another claim: first the zeros of what was not lost go (all of them zero:
+    ``nothing lost``), then exact digits.
+    """
+    for zeros, long, digits in ((True, True, 20), (False, True, 20), (False, False, 20), (False, False, 5)):
+        line = f"{label}{_shares(accounting, long, digits)}  {_losses(accounting, zeros)}"
+        if width is None or cells(line) <= width:
+            return line
+    return fit(line, width)
+
+
+def _shares(accounting: Accounting, long: bool, digits: int) -> str:
+    if accounting.incomparable:
+        return f"accounted: not comparable ({clean(accounting.incomparable)})"
+    seen, counted = accounting.reclaimed_pages, accounting.vmstat_reclaimed_pages
+    pages = f"{_number(seen, digits)} of {_number(counted, digits)}{' pages,' if long else ''}"
+    scanned = _exact_percent(accounting.scanned_pages, accounting.vmstat_scanned_pages)
+    return (
+        f"accounted {_exact_percent(seen, counted)} ({pages} ±{_number(accounting.edge_pages, digits)})"
+        f"  scanned {scanned}"
+    )
+
+
+def _number(value: int | None, digits: int = 20) -> str:
+    return "?" if value is None else count_text(value, digits)
+
+
+def _exact_percent(part: int | None, whole: int | None) -> str:
+    """Two decimals, but 100.00 only for the whole of it: a single page missing, or too many, shows."""
+    if part is None or whole is None:
+        return "?"
+    if not whole:
+        return "-"
+    hundredths = 10_000 * part // whole if part <= whole else -(-10_000 * part // whole)
+    return f"{hundredths // 100}.{hundredths % 100:02}%"
+
+
+def _losses(accounting: Accounting, zeros: bool) -> str:
+    loss = accounting.loss
+    counts: list[tuple[str, list[int | None]]] = [
+        ("lost", [sum(loss.lost.values())]),
+        ("suppressed", [sum(loss.suppressed.values())]),
+        ("missed", [loss.missed_runs]),
+        ("unmatched", [loss.unmatched_begin, loss.unmatched_end]),
+        ("table-full", [loss.table_full]),
+    ]
+    shown = [
+        f"{name} {'/'.join(map(_number, values))}"
+        for name, values in counts
+        # Only detail can be suppressed, and only where it was asked for.
+        if any(value != 0 for value in values) or (zeros and name != "suppressed")
+    ]
+    return " ".join(shown) or "nothing lost"
+
+
+# ---- the table ----
+
+
+def table_lines(
+    snapshot: Snapshot,
+    columns: Sequence[Column],
+    order: Order,
+    width: int | None,
+    limit: int | None = None,
+) -> list[str]:
+    """A title and a line for each row of ``order``; never mute when there is none.
+
+    :param order: row indices, as :func:`mmwatch.model.columns.sort_order` gives them.
+    :param limit: rows at most; a last line says how many more there are.
+    """
+    widths = _widths(columns, width)
+    shown = snapshot.select(order if limit is None else order[:limit])
+    texts = [[column.text(value) for value in column.of(shown).tolist()] for column in columns]
+    lines = [_line([column.title for column in columns], columns, widths)]
+    lines += [_line(row, columns, widths) for row in zip(*texts)]
+    if not len(order):
+        lines.append(empty_line(snapshot))
+    elif len(order) > len(shown.rows):
+        lines.append(f"... {len(order) - len(shown.rows)} more")
+    return [fit(line, width) for line in lines]
+
+
+def _widths(columns: Sequence[Column], width: int | None) -> list[int]:
+    """As declared, whatever the rows hold, so that nothing jumps; text gives way on a narrow terminal, widest first,
+    and a last column of text gets what is left of a wide one."""
+    widths = [max(column.width, cells(column.title)) for column in columns]
+    if width is None or not columns:
+        return widths
+    spare = width - sum(widths) - (len(widths) - 1)
+    text = [index for index, column in enumerate(columns) if column.left and column.width > TEXT_MIN]
+    while spare < 0 and text and max(widths[index] for index in text) > TEXT_MIN:
+        widths[max(text, key=lambda index: widths[index])] -= 1
+        spare += 1
+    if spare > 0 and columns[-1].left:
+        widths[-1] += spare
+    return widths
+
+
+def _line(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    return " ".join(field(text, width, column.left) for text, column, width in zip(texts, columns, widths))
+
+
+def empty_line(snapshot: Snapshot) -> str:
+    """What an empty table means."""
+    counted = snapshot.accounting.vmstat_reclaimed_pages
+    if snapshot.session.filter:
+        others = "" if counted is None else f"; the whole host: {counted} pages"
+        return f"no reclaim in this interval by what the filter lets through{others}"
+    if counted:
+        return f"nothing seen, but the kernel counted {counted} pages: see `mmwatch doctor`"
+    if counted is None:
+        return "no reclaim in this interval was seen"
+    return "no reclaim in this interval: nobody had to free memory"
+
+
+# ---- a recording ----
+
+_TOTALS = "path reclaims_total reclaimed_total scanned_total efficiency priority overshoot stall_total p50 p99 longest"
+
+
+def report_lines(
+    snapshot: Snapshot,
+    columns: Sequence[Column],
+    order: Order,
+    width: int | None,
+    limit: int | None = None,
+) -> list[str]:
+    """A recording: its session, totals by path, the account, and the table ``columns`` and ``order`` describe."""
+    session = snapshot.session
+    by_path = take(session, snapshot.interval, "path")
+    lines = join(
+        [
+            f"recorded {_local_time(session.start_s, zone=True)}",
+            f"for {_duration(snapshot.duration_s)}",
+            f"on {clean(session.hostname) or '?'}",
+            f"kernel {clean(session.kernel) or '?'}",
+            f"only {filter_text(session.filter)}" if session.filter else "no filter",
+        ],
+        width,
+        ", ",
+    )
+    paths = active_order(by_path, BY_KEY["stall_total"])
+    lines += ["", *table_lines(by_path, [BY_KEY[key] for key in _TOTALS.split()], paths, width)]
+    lines += ["", accounting_line(snapshot.accounting, width)]
+    return [*lines, "", *table_lines(snapshot, columns, order, width, limit)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02}m{rest:02}s" if minutes >= 60 else f"{minutes}m{rest:02}s"

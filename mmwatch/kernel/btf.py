@@ -29,7 +29,9 @@ class Btf:
     def __init__(self, blob: bytes, names: Iterable[str]) -> None:
         if len(blob) < 24:
             raise ValueError("not BTF: too short")
-        magic, _version, _flags, header, type_at, type_len, string_at, string_len = struct.unpack_from("=HBBIIIII", blob)
+        magic, _version, _flags, header, type_at, type_len, string_at, string_len = struct.unpack_from(
+            "=HBBIIIII", blob
+        )
         if magic != 0xEB9F:
             raise ValueError("not BTF: wrong magic")
         self._words = memoryview(blob)[header + type_at : header + type_at + type_len].cast("I")

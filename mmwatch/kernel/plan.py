@@ -204,7 +204,9 @@ def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple
         if all((struct, member) in facts.offsets for struct, member in _PID_WALK):
             flags.append(f"-DPIDNS_INUM={facts.pid_namespace}U")
         else:
-            problems.append("PIDs are those of the initial PID namespace: this kernel has no BTF to translate them with")
+            problems.append(
+                "PIDs are those of the initial PID namespace: this kernel has no BTF to translate them with"
+            )
     if wanted.tgids:
         flags.append("-DFILTER_TGID")
     if wanted.children:

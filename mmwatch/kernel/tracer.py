@@ -1,28 +1,24 @@
-"""The driver: compiles and attaches what the plan says, and reads the tables. The only user of bcc."""
+"""The driver: attaches what the plan says, and reads the tables."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import mmwatch
-from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
-from mmwatch.kernel.plan import PERF, RAW, Attachment, Choice, Filter, Plan
+from mmwatch.errors import UnavailableError
+from mmwatch.kernel.events import NEEDS
+from mmwatch.kernel.plan import PERF, RAW, Attachment, Plan
+from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, explained
 from mmwatch.kernel.ring import Ring
-
-RECORD_KINDS = ("reclaims", "batches", "passes")
-"""``enum record_kind`` of ``bpf/records.h``, in its order."""
 
 _PATHS = 7  # enum reclaim_path: the first rows of the table are overflow rows, one a path
 _FREE, _LIVE, _EXITED = range(3)
@@ -38,22 +34,6 @@ _IDENTITY = ("start_ns", "cgroup_id", "gfp_flags", "state", "next", "tgid", "tid
 _MAXIMA = ("stall_max_ns", "reclaimed_max_pages")
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to trace.
-
-    :param wanted: which tasks.
-    :param detail: of :data:`RECORD_KINDS`, what to stream one by one.
-    :param table_rows: thread x path x node rows; about 1 KiB of locked kernel memory each.
-    :param ring_bytes: of the ring buffer for ``detail``; a power of two.
-    """
-
-    wanted: Filter = field(default_factory=Filter)
-    detail: frozenset[str] = frozenset()
-    table_rows: int = 16384
-    ring_bytes: int = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -75,43 +55,23 @@ class Reading:
     rows_in_use: int
 
 
-def bpf_directory() -> Path:
-    """Where the C programs are: inside the installed package, or beside it in a checkout.
-
-    :raises UnavailableError: neither.
-    """
-    package = Path(mmwatch.__file__).resolve().parent
-    for place in (package / "bpf", package.parent / "bpf"):
-        if (place / "reclaim.bpf.c").is_file():
-            return place
-    raise UnavailableError(f"the BPF programs of mmwatch are missing from {package}", "install mmwatch again")
-
-
 class Tracer:
     """Programs attached and tables mapped, from construction to :meth:`close`.
 
+    :param program: compiled with the same plan and options, when that was done ahead.
     :raises NoPermissionError: the kernel refuses BPF to this user.
     :raises UnavailableError: nothing can be attached; says why.
     """
 
-    def __init__(self, plan: Plan, options: Options | None = None) -> None:
+    def __init__(self, plan: Plan, options: Options | None = None, program: Any = None) -> None:
         self.options = options or Options()
-        for what, remedy, privilege in plan.blockers:
-            raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
-        if plan.problems and self.options.wanted:
-            raise UnavailableError(plan.problems[0])
         self.choices = plan.choices
         self.unknown = plan.unknown
         self._functions: list[Any] = []
-        with _stderr_kept() as talk:
-            try:
-                self._bpf = self._compile(plan)
-                self._map_tables()
-                self._attach(plan)
-            except MmwatchError:
-                raise
-            except Exception as error:  # bcc raises bare Exceptions
-                raise _explained(error, talk()) from error
+        self._bpf = program or compile_program(plan, self.options)
+        with explained():
+            self._map_tables()
+            self._attach(plan)
         self._ring: Ring | None = None
         if self.options.detail:
             record = _dtype(self._bpf["record_layout"].Leaf)
@@ -120,34 +80,6 @@ class Tracer:
         self._give_back_memory()
 
     # ---- starting ----
-
-    def _compile(self, plan: Plan) -> Any:
-        directory = bpf_directory()
-        flags = [
-            f"-I{directory}",
-            f"-DROWS={self.options.table_rows}",
-            f"-DPAGE_SIZE={mmap.PAGESIZE}",
-            "-Wno-macro-redefined",
-            *plan.flags,
-            *(flag for attachment in plan.attachments for flag in attachment.flags),
-        ]
-        if self.options.detail:
-            flags.append(f"-DDETAIL_PAGES={self.options.ring_bytes // mmap.PAGESIZE}")
-        text = (directory / "reclaim.bpf.c").read_text()
-        # bcc takes its headers from where this variable points; a command that we run must not see it.
-        before = os.environ.get("BCC_KERNEL_SOURCE")
-        os.environ["BCC_KERNEL_SOURCE"] = str(directory / "include")
-        try:
-            from bcc import BPF
-
-            return BPF(text=text, cflags=flags)
-        except ImportError as error:
-            raise UnavailableError(f"bcc cannot be imported: {error}", "see: mmwatch doctor") from error
-        finally:
-            if before is None:
-                del os.environ["BCC_KERNEL_SOURCE"]
-            else:
-                os.environ["BCC_KERNEL_SOURCE"] = before
 
     def _map(self, table: str) -> Array:
         dtype = _dtype(self._bpf[table].Leaf)
@@ -187,7 +119,9 @@ class Tracer:
             except Exception as error:  # bcc raises bare Exceptions
                 failures[attachment.event.need] = str(error)
         if failures and not any(a.event.need not in failures for a in plan.attachments):
-            raise UnavailableError(f"no program could be attached: {next(iter(failures.values()))}", "see: mmwatch doctor")
+            raise UnavailableError(
+                f"no program could be attached: {next(iter(failures.values()))}", "see: mmwatch doctor"
+            )
         if failures:
             self.choices = tuple(
                 replace(choice, state="missing", reason=f"attaching failed: {failures[choice.need]}", remedy="")
@@ -213,10 +147,8 @@ class Tracer:
     def _give_back_memory(self) -> None:
         """The compiler is not needed any more: 20 MB of 125 were measured."""
         self._bpf.free_bcc_memory()
-        try:
+        with suppress(AttributeError):  # not glibc
             ctypes.CDLL(None).malloc_trim(0)
-        except AttributeError:
-            pass  # not glibc
 
     # ---- reading ----
 
@@ -305,6 +237,10 @@ class Tracer:
             raise ValueError("no detail was asked for")
         return self._ring.drain(at_most)
 
+    def lost_records(self) -> int:
+        """Detail records dropped since the start because the ring buffer was full."""
+        return int(self._stats[: len(RECORD_KINDS)].sum())
+
     @property
     def ring_fill(self) -> float:
         """How full the ring buffer is, 0 to 1; 0 without one."""
@@ -327,45 +263,11 @@ def _dtype(leaf: Any) -> np.dtype[np.void]:
     """The layout bcc reports, with arrays of char as strings."""
     dtype = np.dtype(leaf)
     fields = dtype.fields or {}
-    formats = [
-        np.dtype(f"S{base.itemsize}") if base.base == np.dtype("S1") else base for base, *_ in fields.values()
-    ]
+    formats = [np.dtype(f"S{base.itemsize}") if base.base == np.dtype("S1") else base for base, *_ in fields.values()]
     offsets = [offset for _, offset, *_ in fields.values()]
     return np.dtype({"names": [*fields], "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize})
 
 
 def measures_of(needs: Mapping[str, str]) -> frozenset[str]:
     """The measures that are unknown without ``needs``."""
-    from mmwatch.kernel.events import NEEDS
-
     return frozenset(measure for need in NEEDS if need.name in needs for measure in need.measures)
-
-
-@contextmanager
-def _stderr_kept() -> Iterator[Any]:
-    """What libbcc and the compiler print on the file descriptor goes to whoever asks, not to the terminal."""
-    with tempfile.TemporaryFile() as kept:
-        saved = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-
-        def text() -> str:
-            kept.seek(0)
-            return kept.read().decode("utf-8", "replace")
-
-        try:
-            yield text
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-def _explained(error: Exception, talk: str) -> MmwatchError:
-    """bcc's bare exception, as something to act on."""
-    if "Operation not permitted" in f"{error}{talk}" or "Permission denied" in str(error):
-        return NoPermissionError(
-            f"the kernel refused a BPF program: {error}",
-            "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
-        )
-    detail = talk.strip().splitlines()
-    wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
-    return UnavailableError(f"the BPF programs could not be loaded: {error}{wrong and f' ({wrong})'}", "see: mmwatch doctor")

@@ -1,0 +1,5 @@
+"""``python3 -m mmwatch``."""
+
+from mmwatch.cli.main import entry
+
+entry()

@@ -1,0 +1,90 @@
+"""The command line: finds the command, runs it, and turns errors into text and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from mmwatch import __version__
+from mmwatch.errors import EXIT_OK, EXIT_USAGE, MmwatchError
+
+COMMANDS = ("top", "record", "report", "trace")
+"""Each a module of this package with ``add(subparsers)`` and ``run(arguments)``."""
+
+DESCRIPTION = "Who reclaims memory on this host, by which path, on which NUMA node, how hard, and at what cost."
+
+EPILOG = """\
+exit status: 0 fine, 1 error, 2 a diagnosis or threshold was hit, 64 usage, 69 nothing to probe with,
+77 no permission
+
+  sudo mmwatch top                     who reclaims, refreshed every second
+  sudo mmwatch record -d 30s -o a.mmw  record half a minute; mmwatch report a.mmw shows it
+  mmwatch doctor                       what works here, what does not, and what to do about it
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Usage errors exit with 64: 2 is for what a diagnosis found."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = Parser(
+        prog="mmwatch",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"mmwatch {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"mmwatch.cli.{name}").add(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    :returns: the exit status.
+    """
+    arguments = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(arguments.run(arguments) or EXIT_OK)
+    except MmwatchError as error:
+        print(f"mmwatch: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_OK
+    except BrokenPipeError:
+        # Whoever read our output has gone, as head does; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends a session as Ctrl-C does: with its summary, and everything detached."""
+    raise KeyboardInterrupt
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,105 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Callable
+
+from mmwatch.cli.observe import Target, resolve_target
+from mmwatch.errors import UsageError
+from mmwatch.model.measures import GROUPING_NAMES
+from mmwatch.units import clean, parse_duration_s
+
+INTERVAL_MIN_S = 0.02
+
+Subparsers = Any
+
+
+def command(
+    subparsers: Subparsers, name: str, help_text: str, run: Callable[[argparse.Namespace], int | None], epilog: str = ""
+) -> argparse.ArgumentParser:
+    """A command's parser."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=help_text,
+        description=help_text[0].upper() + help_text[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """What to look at."""
+    group = parser.add_argument_group("what to look at (default: the whole host)")
+    group.add_argument(
+        "-p", "--pid", action="append", type=_pids, metavar="PID", help="this process, all its threads (or PID,PID,…)"
+    )
+    group.add_argument(
+        "--children", action="store_true", help="with -p: also the processes it has and will have forked"
+    )
+    group.add_argument("-c", "--cgroup", metavar="CGROUP", help="tasks in this memory cgroup and those below it")
+    group.add_argument("--comm", metavar="NAME", help="tasks of this name (all of its 15 characters)")
+
+
+def target(arguments: argparse.Namespace) -> Target:
+    """The filter that was asked for.
+
+    :raises MmwatchError: it names what does not exist.
+    """
+    pids = [pid for group in arguments.pid or [] for pid in group]
+    if arguments.children and not pids:
+        raise UsageError("--children needs a process to begin with", "add -p PID")
+    return resolve_target(pids, arguments.children, arguments.cgroup, arguments.comm)
+
+
+def add_interval(parser: argparse.ArgumentParser) -> None:
+    """How often."""
+    parser.add_argument(
+        "-i", "--interval", default="1", metavar="SEC", help="time between two readings: 1, 0.5, 500ms, 2m (default 1)"
+    )
+
+
+def interval_s(arguments: argparse.Namespace) -> float:
+    """Seconds of ``-i``.
+
+    :raises UsageError: too short to be one.
+    """
+    seconds = parse_duration_s(arguments.interval)
+    if seconds < INTERVAL_MIN_S:
+        raise UsageError(
+            f"an interval of {clean(arguments.interval)} is too short", f"use {INTERVAL_MIN_S} or more seconds"
+        )
+    return seconds
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """What the table looks like."""
+    parser.add_argument("--by", choices=GROUPING_NAMES, default="task", help="what a row stands for (default: task)")
+    parser.add_argument("-s", "--sort", metavar="COLUMN", help="sort by this column, largest first (default: stall)")
+    parser.add_argument("-r", "--reverse", action="store_true", help="sort the other way")
+    parser.add_argument(
+        "--columns", metavar="…", help="which columns, by key: comm,path,stall; +KEY adds one; 'all'; 'help' lists them"
+    )
+    parser.add_argument("--limit", type=_count, metavar="ROWS", help="show only so many rows")
+
+
+def _pids(text: str) -> list[int]:
+    try:
+        pids = [int(word) for word in text.split(",")]
+    except ValueError:
+        pids = []
+    if not pids or min(pids) <= 0:
+        raise argparse.ArgumentTypeError(f"not a PID: {clean(text)!r}")
+    return pids
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"not a number above 0: {clean(text)!r}")
+    return int(text)
+
+
+count = _count

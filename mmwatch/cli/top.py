@@ -1,0 +1,113 @@
+"""``mmwatch top``: who reclaims now, as a refreshing table, as blocks of text, or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mmwatch.cli import options
+from mmwatch.cli.observe import Observer, Target
+
+if TYPE_CHECKING:
+    from mmwatch.model.interval import Interval
+    from mmwatch.model.snapshot import Accounting, Snapshot
+
+CLEAR = "\x1b[H\x1b[J"
+FIRST_INTERVAL_S = 0.2
+"""On a terminal the first screen does not wait for a whole interval."""
+
+EPILOG = """\
+examples:
+  mmwatch top                      the whole host, every second
+  mmwatch top -p 1234 --by thread  the threads of one process
+  mmwatch top -b -n 60 > log       a block of text per interval, a minute long
+  mmwatch top --json -i 0.5        one JSON object per line and interval
+"""
+
+
+def add(subparsers: options.Subparsers) -> None:
+    """Declare the command."""
+    parser = options.command(
+        subparsers, "top", "show live who reclaims memory, by which path, and how hard", run, EPILOG
+    )
+    options.add_target(parser)
+    options.add_interval(parser)
+    parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after so many intervals")
+    parser.add_argument("-b", "--batch", action="store_true", help="one block of text per interval, for pipes and logs")
+    options.add_table(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    if arguments.columns == "help":
+        from mmwatch.cli.tables import print_columns
+
+        print_columns()
+        return 0
+    interval_s = options.interval_s(arguments)
+    show(arguments, options.target(arguments), interval_s)
+    return 0
+
+
+def show(arguments: argparse.Namespace, target: Target, interval_s: float, until_s: float = float("inf")) -> None:
+    """Observe and show until the count is reached, or CLOCK_MONOTONIC ``until_s``, or Ctrl-C."""
+    batch = arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")
+    table = None
+    if not arguments.json:
+        from mmwatch.cli.tables import Table
+
+        table = Table.of(arguments)
+    else:
+        from mmwatch.cli.tables import check_columns
+
+        check_columns(arguments)
+    observer = Observer(target, interval_s=interval_s)
+    try:
+        total: Accounting | None = None
+        for interval in intervals(observer, interval_s, arguments.count, until_s, quick=not batch):
+            from mmwatch.model.snapshot import take
+
+            snapshot = take(observer.session, interval, arguments.by)
+            total = total.then(snapshot.accounting) if total else snapshot.accounting
+            if table is None:
+                print(json.dumps(_json(arguments, snapshot, total)), flush=True)
+                continue
+            size = shutil.get_terminal_size()
+            lines = table.screen(snapshot, total, None if batch else size)
+            text = "\n".join(lines)
+            print(f"{text}\n" if batch else f"{CLEAR}{text}", end="\n" if batch else "", flush=True)
+    finally:
+        observer.close()
+        if not batch:
+            print()
+
+
+def intervals(
+    observer: Observer, interval_s: float, count: int | None, until_s: float = float("inf"), quick: bool = False
+) -> Iterator[Interval]:
+    """One interval after the other, at a steady beat."""
+    began = beat = time.monotonic()
+    shown = 0
+    while (count is None or shown < count) and beat < until_s:
+        wait_s = min(FIRST_INTERVAL_S, interval_s) if quick and not shown else interval_s
+        beat = max(beat + wait_s, time.monotonic()) if shown else began + wait_s
+        beat = min(beat, max(until_s, began))
+        time.sleep(max(0.0, beat - time.monotonic()))
+        yield observer.sample()
+        shown += 1
+
+
+def _json(arguments: argparse.Namespace, snapshot: Snapshot, total: Accounting) -> dict[str, Any]:
+    from mmwatch.cli.tables import row_order
+    from mmwatch.model.snapshot import accounting_json, to_json
+
+    found = to_json(snapshot, row_order(arguments, snapshot))
+    found["accounting_so_far"] = accounting_json(total)
+    return found

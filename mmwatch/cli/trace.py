@@ -1,0 +1,64 @@
+"""``mmwatch trace``: one line per reclaim as it happens, in the manner of ftrace."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from mmwatch.cli import options
+from mmwatch.cli.observe import Observer
+
+DRAIN_S = 0.02
+QUOTA = 1 << 62
+
+EPILOG = """\
+examples:
+  mmwatch trace -n 20                         the next twenty reclaims of the host
+  mmwatch trace -p 1234 --detail batches      each batch of inactive pages too
+  mmwatch trace | grep priority=0             only those that scanned whole lists
+"""
+
+
+def add(subparsers: options.Subparsers) -> None:
+    """Declare the command."""
+    parser = options.command(subparsers, "trace", "print each reclaim as it happens, as ftrace does", run, EPILOG)
+    options.add_target(parser)
+    parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after so many lines")
+    parser.add_argument(
+        "--detail",
+        choices=("reclaims", "batches"),
+        default="reclaims",
+        help="batches: each batch too (default: reclaims)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    target = options.target(arguments)
+    kinds = frozenset({"reclaims", "batches"} if arguments.detail == "batches" else {"reclaims"})
+    observer = Observer(target, detail=kinds, names=False)
+    from mmwatch.display.trace import trace_lines
+
+    lines_left = arguments.count if arguments.count is not None else sys.maxsize
+    lost = 0
+    try:
+        observer.tracer.set_quota(QUOTA)
+        print(f"mmwatch: tracing {arguments.detail}, Ctrl-C ends it", file=sys.stderr)
+        while lines_left > 0:
+            records = observer.tracer.drain()[:lines_left]
+            if len(records):
+                lines_left -= len(records)
+                sys.stdout.write("".join(f"{line}\n" for line in trace_lines(records)))
+                sys.stdout.flush()
+            else:
+                time.sleep(DRAIN_S)
+            now_lost = observer.tracer.lost_records()
+            if now_lost > lost:
+                print(f"# {now_lost - lost} records lost here: the ring buffer was full", flush=True)
+                lost = now_lost
+    finally:
+        observer.close()
+        if lost:
+            print(f"mmwatch: {lost} records were lost in all", file=sys.stderr)
+    return 0

@@ -1,0 +1,121 @@
+"""Compiling the BPF programs with bcc, the only module that imports it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mmwatch
+from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
+from mmwatch.kernel.plan import Filter, Plan
+
+RECORD_KINDS = ("reclaims", "batches", "passes")
+"""``enum record_kind`` of ``bpf/records.h``, in its order."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to trace.
+
+    :param wanted: which tasks.
+    :param detail: of :data:`RECORD_KINDS`, what to stream one by one.
+    :param table_rows: thread x path x node rows; about 1 KiB of locked kernel memory each.
+    :param ring_bytes: of the ring buffer for ``detail``; a power of two.
+    """
+
+    wanted: Filter = field(default_factory=Filter)
+    detail: frozenset[str] = frozenset()
+    table_rows: int = 16384
+    ring_bytes: int = 8 << 20
+
+
+def bpf_directory() -> Path:
+    """Where the C programs are: inside the installed package, or beside it in a checkout.
+
+    :raises UnavailableError: neither.
+    """
+    package = Path(mmwatch.__file__).resolve().parent
+    for place in (package / "bpf", package.parent / "bpf"):
+        if (place / "reclaim.bpf.c").is_file():
+            return place
+    raise UnavailableError(f"the BPF programs of mmwatch are missing from {package}", "install mmwatch again")
+
+
+def compile_program(plan: Plan, options: Options) -> Any:
+    """The BPF object of bcc, compiled but not loaded. Needs no numpy: start-up imports that meanwhile.
+
+    :raises NoPermissionError: the plan says that this user may not.
+    :raises UnavailableError: nothing can be attached, or it does not compile; says why.
+    """
+    for what, remedy, privilege in plan.blockers:
+        raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
+    if plan.problems and options.wanted:
+        raise UnavailableError(plan.problems[0])
+    directory = bpf_directory()
+    flags = [
+        f"-I{directory}",
+        f"-DROWS={options.table_rows}",
+        f"-DPAGE_SIZE={mmap.PAGESIZE}",
+        "-Wno-macro-redefined",
+        *plan.flags,
+        *(flag for attachment in plan.attachments for flag in attachment.flags),
+    ]
+    if options.detail:
+        flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
+    text = (directory / "reclaim.bpf.c").read_text()
+    # bcc takes its headers from where this variable points; a command that we run must not see it.
+    before = os.environ.get("BCC_KERNEL_SOURCE")
+    os.environ["BCC_KERNEL_SOURCE"] = str(directory / "include")
+    try:
+        from bcc import BPF
+
+        with explained():
+            return BPF(text=text, cflags=flags)
+    except ImportError as error:
+        raise UnavailableError(f"bcc cannot be imported: {error}", "see: mmwatch doctor") from error
+    finally:
+        if before is None:
+            del os.environ["BCC_KERNEL_SOURCE"]
+        else:
+            os.environ["BCC_KERNEL_SOURCE"] = before
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn bcc's bare exceptions into errors to act on, and keep off the terminal what libbcc prints there.
+
+    :raises NoPermissionError: the kernel refuses BPF to this user.
+    :raises UnavailableError: anything else; with the compiler's or the kernel's own words.
+    """
+    kept = os.memfd_create("mmwatch-stderr")
+    saved = os.dup(2)
+    os.dup2(kept, 2)
+    try:
+        yield
+    except MmwatchError:
+        raise
+    except Exception as error:  # what bcc raises
+        os.lseek(kept, 0, os.SEEK_SET)
+        raise _explanation(error, os.read(kept, 1 << 20).decode("utf-8", "replace")) from error
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(kept)
+
+
+def _explanation(error: Exception, talk: str) -> MmwatchError:
+    if "Operation not permitted" in f"{error}{talk}" or "Permission denied" in str(error):
+        return NoPermissionError(
+            f"the kernel refused a BPF program: {error}",
+            "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
+        )
+    detail = talk.strip().splitlines()
+    wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
+    return UnavailableError(
+        f"the BPF programs could not be loaded: {error}{wrong and f' ({wrong})'}", "see: mmwatch doctor"
+    )

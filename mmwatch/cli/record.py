@@ -48,7 +48,7 @@ def add(subparsers: options.Subparsers) -> None:
         "--detail",
         choices=DETAILS,
         default="reclaims",
-        help="also keep each single reclaim, or each batch, too (default: reclaims); totals are exact whatever is chosen",
+        help="keep each single reclaim too, or each batch (default: reclaims); totals are exact whatever is chosen",
     )
     parser.add_argument(
         "--rate-limit",

@@ -50,7 +50,7 @@ class Ring:
             slots = slots[: busy[0]]
             lengths = lengths[: busy[0]]
         kept = lengths & _DISCARDED == 0
-        records = slots["record"].copy() if kept.all() else slots["record"][kept]
+        records: npt.NDArray[np.void] = slots["record"].copy() if kept.all() else slots["record"][kept]
         self._consumer[0] = begin + len(slots) * self._slot.itemsize
         return records
 

@@ -30,7 +30,7 @@ _STATS = (
     "table_full_rows",
     "table_full_threads",
 )
-_IDENTITY = ("start_ns", "cgroup_id", "gfp_flags", "state", "next", "tgid", "tid", "path", "node", "pad", "comm")
+_NO_COUNTERS = ("start_ns", "cgroup_id", "open_since_ns")  # the others that are none lie behind the counters
 _MAXIMA = ("stall_max_ns", "reclaimed_max_pages")
 
 Array = npt.NDArray[Any]
@@ -92,7 +92,12 @@ class Tracer:
         self._stats = self._map("stats")[0]["count"]
         self.control = self._map("control")[0]
         dtype = self._rows.dtype
-        self._counters = [name for name in dtype.names or () if name not in (*_IDENTITY, *_MAXIMA, "open_since_ns")]
+        if dtype.fields is None or dtype.fields["gfp_flags"][1] <= dtype.fields["priority_histogram"][1]:
+            raise ValueError("struct row is not laid out as the reader expects")
+        # Wide counters first, then narrow ones: two subtractions over all rows, whatever the fields are called.
+        self._wide = slice(0, dtype.fields["priority_histogram"][1] // 8)
+        self._narrow = slice(dtype.fields["priority_histogram"][1] // 4, dtype.fields["gfp_flags"][1] // 4)
+        self._identity = slice(dtype.fields["gfp_flags"][1] // 8, None)
         self._before = np.zeros(len(self._rows), dtype)
         self._stall_before = np.zeros(len(self._rows), np.int64)
         self._stats_before = np.zeros(len(self._stats), np.uint64)
@@ -169,12 +174,18 @@ class Tracer:
         if len(self._open):
             changed |= np.isin(used, self._open)
         index = used[changed]
-        now_rows = rows[index]
+        now = _words(rows, np.uint64)[index]
         time_ns = time.monotonic_ns()
-        result = now_rows.copy()
-        before = self._before[index]
-        for name in self._counters:
-            result[name] -= before[name]
+        kept = _words(self._before, np.uint64)
+        grown = kept[index]
+        kept[index] = now
+        # What was there before becomes what has been added since; only counters are numbers to subtract.
+        for width, span in ((np.uint64, self._wide), (np.uint32, self._narrow)):
+            np.subtract(now.view(width)[:, span], grown.view(width)[:, span], grown.view(width)[:, span])
+        grown[:, self._identity] = now[:, self._identity]
+        now_rows, result = (words.view(rows.dtype)[:, 0] for words in (now, grown))
+        for name in _NO_COUNTERS:
+            result[name] = now_rows[name]
         since = now_rows["open_since_ns"].astype(np.int64)
         under_way = np.where(since > 0, np.maximum(time_ns - since, 0), 0)
         stall = now_rows["stall_ns"].astype(np.int64) + under_way
@@ -182,7 +193,6 @@ class Tracer:
         for name in _MAXIMA:
             result[name] = now_rows[name][:, slot, None]
         result["stall_max_ns"] = np.maximum(result["stall_max_ns"], under_way.astype(np.uint64)[:, None])
-        self._before[index] = now_rows
         self._stall_before[index] = stall
         self._touched = index
         self._open = index[since > 0]
@@ -200,10 +210,12 @@ class Tracer:
         step = 1024
         while self._scan_to < len(self._rows) and self._rows["state"][self._scan_to - step : self._scan_to].any():
             self._scan_to = min(self._scan_to + step, len(self._rows))
-        return self._rows["state"][: self._scan_to].copy()
+        return np.array(self._rows["state"][: self._scan_to])
 
     def _give_back(self, index: Array) -> None:
         """Rows of threads that are gone: nobody writes them, they have been read, so they are free."""
+        if not len(index):
+            return
         self._before[index] = 0
         self._stall_before[index] = 0
         self._rows[index] = np.zeros(1, self._rows.dtype)
@@ -257,6 +269,11 @@ class Tracer:
     def close(self) -> None:
         """Detach everything."""
         self._bpf.cleanup()
+
+
+def _words(rows: Array, kind: type[np.unsignedinteger[Any]]) -> Array:
+    """Rows as numbers of one width, ``(len(rows), words)``."""
+    return rows.view(kind).reshape(len(rows), rows.itemsize // np.dtype(kind).itemsize)
 
 
 def _dtype(leaf: Any) -> np.dtype[np.void]:

@@ -86,8 +86,8 @@ PATHS = ("other", "direct", "memcg", "softlimit", "node", "kswapd", "proactive")
 """``enum reclaim_path`` of ``bpf/records.h``, in its order."""
 
 GROUPING_NAMES = ("task", "thread", "node", "cgroup", "path")
-"""What a row of a table may stand for; :data:`mmwatch.model.snapshot.GROUPINGS` says how. Here, so that the command line
-can be read without numpy."""
+"""What a row of a table may stand for; :data:`mmwatch.model.snapshot.GROUPINGS` says how. Here, so that the command
+line can be read without numpy."""
 
 NODE_UNKNOWN = -1
 PRIORITY_UNKNOWN = 255

@@ -1,0 +1,10 @@
+"""A session as one SQLite file that any client can read: written while it runs, read back as the same intervals."""
+
+from __future__ import annotations
+
+from mmwatch.recording.fold import fold
+from mmwatch.recording.reader import Reader
+from mmwatch.recording.schema import KINDS
+from mmwatch.recording.writer import Summary, Writer
+
+__all__ = ["KINDS", "Reader", "Summary", "Writer", "fold"]

@@ -33,8 +33,13 @@ def host_lines(snapshot: Snapshot, width: int | None, cumulative: Accounting | N
     :param cumulative: since the start; shown below the interval's.
     """
     session = snapshot.session
-    line = f"{_local_time(snapshot.interval.end_s)}  {clean(session.hostname) or '?'}  {clean(session.kernel) or '?'}"
-    lines = [fit(f"{line}  interval {snapshot.duration_s:.2f}s", width)]
+    parts = [_local_time(snapshot.interval.end_s), clean(session.hostname) or "?", clean(session.kernel) or "?"]
+    parts.append(f"interval {snapshot.duration_s:.2f}s")
+    cost = snapshot.interval.cost
+    if cost.cpu_ns or cost.rss_bytes:
+        share = 100 * cost.cpu_ns / max(snapshot.interval.duration_ns, 1)
+        parts.append(f"mmwatch {_percent(share)} {pages_text(cost.rss_bytes, 1)}")
+    lines = join(parts, width)
     if session.filter:
         lines.append(fit(f"only {filter_text(session.filter)}", width))
     lines += node_lines(snapshot, width)
@@ -65,7 +70,7 @@ def filter_text(chosen: Mapping[str, Any]) -> str:
 # ---- nodes ----
 
 _SEGMENT = 4  # cells of the gauge between two watermarks
-_GAUGE_TITLE = "0   min  low  high    "
+_GAUGE_TITLE = "0   min  low  high   "
 
 
 def gauge(node: Node) -> str:
@@ -104,13 +109,13 @@ def node_lines(snapshot: Snapshot, width: int | None) -> list[str]:
         # The least free; where all have plenty, those most is taken from. Then by number, so that lines stand still.
         shown.sort(key=lambda node: (_or_high(_height(node)), -(rates[node.node] or 0), node.node))
         shown = sorted(shown[: NODES_MAX - 1], key=lambda node: node.node)
-    lines = [f"NODE  FREE  {_GAUGE_TITLE}   MIN   LOW  HIGH  FILE  ANON  RECL/s" + "  KSWAPD" * bool(interval.kswapd)]
+    lines = [f"NODE  FREE  {_GAUGE_TITLE}   MIN   LOW  HIGH  FILE  ANON RECL/s" + "  KSWAPD" * bool(interval.kswapd)]
     for node in shown:
         pages = (node.min_pages, node.low_pages, node.high_pages, node.file_pages, node.anon_pages)
         lines.append(
             f"{node.node:4}  {pages_text(node.free_pages, size):>4}  {gauge(node):{len(_GAUGE_TITLE)}}"
             + "".join(f"  {pages_text(value, size):>4}" for value in pages)
-            + f"  {count_text(rates[node.node]):>6}"
+            + f" {count_text(rates[node.node]):>6}"
             + (f"  {clean(interval.kswapd.get(node.node, '-'))}" if interval.kswapd else "")
         )
     rest = [node for node in interval.nodes if node not in shown]
@@ -143,14 +148,10 @@ def _state_parts(snapshot: Snapshot) -> list[str]:
     parts = [f"zone_reclaim_mode {_setting(settings, 'zone_reclaim_mode', 'none')}", f"LRU {_lru(settings)}"]
     if "some_avg10" in interval.pressure:
         some, full = (interval.pressure.get(name) for name in ("some_avg10", "full_avg10"))
-        parts.append(f"pressure some {_percent(some)} full {_percent(full)}")
+        parts.append(f"PSI some {_percent(some)} full {_percent(full)}")
     else:
-        parts.append("pressure off (no PSI)")
+        parts.append("PSI off")
     parts.append(f"kswapd {_kswapd(snapshot)}")
-    cost = interval.cost
-    if cost.cpu_ns or cost.rss_bytes:
-        share = cost.cpu_ns / max(interval.duration_ns, 1)
-        parts.append(f"mmwatch itself {_percent(100 * share)} CPU {pages_text(cost.rss_bytes, 1)}")
     return parts
 
 
@@ -181,7 +182,7 @@ def _kswapd(snapshot: Snapshot) -> str:
         return "?"
     if not sum(scans):
         return "idle"
-    return f"reclaims {count_text(sum(steals) / max(snapshot.duration_s, 1e-9))}/s"
+    return f"frees {count_text(sum(steals) / max(snapshot.duration_s, 1e-9))}/s"
 
 
 # ---- the account ----

@@ -23,13 +23,14 @@ def _cells(char: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """Clean text in at most ``width`` cells, ending in :data:`MORE` when something was cut."""
-    if len(text) <= width and cells(text) <= width:
+    # Marks take no room, and a command line may be all marks: there is a limit to the characters, too.
+    most = 4 * width
+    if len(text) <= most and cells(text) <= width:
         return text
     if width <= 0:
         return ""
     kept, used = "", 0
-    # No more characters than could ever be of use: marks take no room, and a command line may be all marks.
-    for char in text[: 4 * width]:
+    for char in text[:most]:
         used += _cells(char)
         if used > width - len(MORE):
             break

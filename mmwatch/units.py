@@ -53,7 +53,7 @@ def decode(raw: bytes) -> str:
 
 
 def count_text(value: float | None, width: int = 5) -> str:
-    """A count in at most ``width`` characters: ``98304``, ``1.2M``; ``-`` when not known."""
+    """A count in at most ``width`` characters: ``98304``, ``1235k``; ``-`` when not known."""
     if value is None:
         return "-"
     if 0 < abs(value) < 1:

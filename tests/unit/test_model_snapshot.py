@@ -1,0 +1,327 @@
+"""From an interval to what a table or a JSON object says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from make import VMSTAT, make_interval, make_rows, make_session, random_rows
+
+from mmwatch.model.interval import Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.measures import MEASURES, PATHS, STALL_BUCKETS, Fold
+from mmwatch.model.snapshot import GROUPINGS, UNATTRIBUTED, bucket_edges_ns, stall_quantile_ns, take, to_json
+
+# Issue 2, "`report --json` prints one object". Keys may be added, never renamed.
+CONTRACT = {
+    "": {"schema", "session", "totals", "rows", "nodes", "accounting"},
+    "session": {"start", "duration_s", "kernel", "filter"},
+    "totals": {
+        *("reclaims", "scanned_pages", "reclaimed_pages", "reclaimed_file_pages", "reclaimed_anon_pages"),
+        *("asked_pages", "stall_ns"),
+    },
+    "row": {
+        *("tgid", "tid", "comm", "path", "node", "cgroup", "reclaims", "asked_pages", "scanned_pages"),
+        *("reclaimed_pages", "priority_min", "priority_histogram", "stall_ns", "stall_max_ns", "stall_p50_ns"),
+        "stall_p99_ns",
+    },
+    "accounting": {
+        *("vmstat_delta", "accounted_ratio", "lost", "missed_runs", "table_full", "unmatched_begin", "unmatched_end"),
+    },
+}
+ADDED = {
+    "": {"pressure", "cost"},
+    "session": {"end", "hostname", "version", "page_size", "by", "unknown", "settings", "probes"},
+    "row": {"cmdline", "nodes", "overshoot", "efficiency", "system_time_us", "freepages_delay_ns"},
+    "accounting": {
+        *("scanned_ratio", "reclaimed_pages", "vmstat_reclaimed_pages", "scanned_pages", "vmstat_scanned_pages"),
+        *("edge_pages", "comparable", "incomparable_reason", "suppressed"),
+    },
+}
+MEASURED = {m.name for m in MEASURES if m.json}
+
+
+def as_json(session: Session, interval: Interval, by: str = "task") -> dict[str, Any]:
+    text = json.dumps(to_json(take(session, interval, by)), allow_nan=False)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+# ---- grouping ----
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_every_grouping_preserves_sums(by: str) -> None:
+    rows = random_rows(500, seed=1)
+    snapshot = take(make_session(), make_interval(rows), by)
+    keys = GROUPINGS[by]
+    assert len(snapshot.rows) == len({tuple(int(row[key]) for key in keys) for row in rows})
+    for measure in MEASURES:
+        if measure.fold in (Fold.SUM, Fold.HISTOGRAM):
+            total = rows[measure.name].sum(axis=0)
+            assert np.array_equal(snapshot.rows[measure.name].sum(axis=0), total), measure.name
+            assert np.array_equal(snapshot.totals[measure.name][0], total), measure.name
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_nodes_and_overshoot_of_every_grouping(by: str) -> None:
+    rows = random_rows(300, seed=2)
+    snapshot = take(make_session(), make_interval(rows), by)
+    asking = ~np.isin(rows["path"], [PATHS.index("kswapd"), PATHS.index("other")])
+    for index, row in enumerate(snapshot.rows):
+        members = np.logical_and.reduce([rows[key] == row[key] for key in GROUPINGS[by]])
+        assert snapshot.nodes_of[index] == tuple(sorted(set(rows["node"][members].tolist())))
+        asked = rows["asked_pages"][members & asking].sum()
+        assert snapshot.asked_known[index] == (members & asking).any()
+        if asked:
+            assert snapshot.overshoot[index] == pytest.approx(rows["reported_pages"][members & asking].sum() / asked)
+        else:
+            assert np.isnan(snapshot.overshoot[index])
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_nothing_at_all(by: str) -> None:
+    snapshot = take(make_session(), make_interval(), by)
+    assert (len(snapshot.rows), len(snapshot.nodes_of), len(snapshot.totals)) == (0, 0, 0)
+    assert as_json(make_session(), make_interval(), by)["totals"]["reclaims"] == 0
+
+
+def test_select_keeps_rows_and_what_belongs_to_them_together() -> None:
+    snapshot = take(make_session(), make_interval(random_rows(200, seed=3)))
+    chosen = np.array([7, 3, 5])
+    some = snapshot.select(chosen)
+    assert np.array_equal(some.rows, snapshot.rows[chosen])
+    everybody = snapshot.identities()
+    assert some.identities() == {key: [values[index] for index in chosen] for key, values in everybody.items()}
+    assert snapshot.identity(3) == {key: values[3] for key, values in everybody.items()}
+    assert some.accounting == snapshot.accounting
+
+
+# ---- identity ----
+
+
+def test_who_a_row_is() -> None:
+    rows = make_rows({"tgid": 7, "tid": 8, "comm": b"worker", "path": "node", "node": 1, "cgroup_id": 9})
+    interval = make_interval(rows, processes={7: Process(7, "main", "main --x", 1)}, cgroups={9: "/web"})
+    who = {by: take(make_session(), interval, by).identity(0) for by in GROUPINGS}
+    task = {
+        "tgid": 7,
+        "tid": None,
+        "comm": "worker",
+        "cmdline": "main --x",
+        "path": "node",
+        "node": 1,
+        "cgroup": "/web",
+    }
+    nobody = dict.fromkeys(task)
+    assert who == {
+        "task": task,
+        "thread": {**task, "tid": 8},
+        "node": {**nobody, "node": 1, "cgroup": "/web"},
+        "cgroup": {**nobody, "node": 1, "cgroup": "/web"},
+        "path": {**nobody, "path": "node", "node": 1, "cgroup": "/web"},
+    }
+
+
+def test_what_differs_within_a_row_has_no_name() -> None:
+    rows = make_rows(
+        {"tid": 1, "comm": b"a", "node": 0, "cgroup_id": 1}, {"tid": 2, "comm": b"b", "node": 1, "cgroup_id": 2}
+    )
+    interval = make_interval(rows, cgroups={1: "/a", 2: "/b"})
+    who = take(make_session(), interval).identity(0)
+    assert (who["comm"], who["node"], who["cgroup"]) == (None, None, None)
+    known = make_interval(rows, processes={100: Process(100, "main")})
+    assert take(make_session(), known).identity(0)["comm"] == "main"
+
+
+def test_what_has_no_row_of_its_own_is_called_so() -> None:
+    overflow = {"tgid": 0, "comm": b"", "node": -1}
+    stranger = {"tgid": 0, "tid": 0, "comm": b"elsewhere"}
+    who = [take(make_session(), make_interval(make_rows(*rows))).identity(0) for rows in ([overflow], [stranger])]
+    assert [(one["tgid"], one["comm"], one["node"]) for one in who] == [
+        (None, UNATTRIBUTED, None),
+        (None, "elsewhere", 0),
+    ]
+    both = take(make_session(), make_interval(make_rows(overflow, stranger))).identity(0)
+    assert both["comm"] == UNATTRIBUTED
+
+
+@pytest.mark.parametrize("comm", [b"\x1b[2J", b"a\nb", b"\xff\xfe", "\u202eexe".encode(), b'"quoted"'])
+def test_json_holds_no_hostile_name(comm: bytes) -> None:
+    row = as_json(make_session(), make_interval(make_rows({"comm": comm})))["rows"][0]
+    assert row["comm"].isprintable()
+    row["comm"].encode()  # no lone surrogates, which other JSON readers refuse
+
+
+# ---- quantiles ----
+
+
+def histogram(times_ns: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """As stall_bucket() of bpf/records.h counts: by the bits after the highest one set."""
+    found = np.zeros(STALL_BUCKETS, np.uint64)
+    for ns in times_ns.tolist():
+        top = ns.bit_length() - 1
+        found[0 if ns < 256 else min(1 + (top - 8) * 4 + ((ns >> (top - 2)) & 3), STALL_BUCKETS - 1)] += 1
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("quantile", [0.5, 0.99])
+def test_a_quantile_is_within_12_percent(seed: int, quantile: float) -> None:
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 2000))
+    # From where the buckets are as fine as promised, 256 ns, to a quarter of an hour's worth of octaves.
+    times = np.exp(random.uniform(np.log(256), np.log(4e11 ** random.uniform(0.5, 1)), count)).astype(np.int64)
+    rows = make_rows({"stall_histogram": histogram(times), "stall_max_ns": times.max()})
+    exact = np.percentile(times, quantile * 100, method="inverted_cdf")
+    assert stall_quantile_ns(rows, quantile)[0] == pytest.approx(exact, rel=0.12)
+
+
+def test_quantiles_of_none_and_of_one() -> None:
+    one = make_rows({"stall_histogram": histogram(np.array([1000])), "stall_max_ns": 1000}, {})
+    found = stall_quantile_ns(one, 0.99)
+    assert found[0] <= 1000
+    assert np.isnan(found[1])
+    assert len(stall_quantile_ns(make_rows(), 0.5)) == 0
+
+
+def test_bucket_edges() -> None:
+    edges = bucket_edges_ns()
+    assert len(edges) == STALL_BUCKETS + 1
+    assert edges[:6].tolist() == [0, 256, 320, 384, 448, 512]
+    for bucket in range(1, STALL_BUCKETS):
+        assert histogram(np.array([int(edges[bucket])]))[bucket] == 1
+        assert histogram(np.array([int(edges[bucket]) - 1]))[bucket - 1] == 1
+    assert 824e9 < edges[-2] < 825e9
+
+
+# ---- accounting ----
+
+ROWS = make_rows({"reclaimed_file_pages": 60, "reclaimed_anon_pages": 4, "scanned_file_pages": 100})
+COUNTED = {"pgsteal_anon": 4, "pgsteal_file": 60, "pgscan_anon": 0, "pgscan_file": 125}
+
+
+def test_accounted() -> None:
+    counts = take(make_session(), make_interval(ROWS, vmstat=COUNTED)).accounting
+    assert (counts.ratio, counts.scanned_ratio, counts.incomparable) == (1.0, 0.8, "")
+
+
+@pytest.mark.parametrize(
+    ("session", "vmstat", "reason"),
+    [
+        ({"filter": {"pid": 1}}, COUNTED, "filter"),
+        ({"incomparable": "because"}, COUNTED, "because"),
+        ({}, {"pgscan_anon": 1, "pgscan_file": 1}, "pgsteal"),
+        ({"unknown": frozenset(["reclaimed_file_pages"])}, COUNTED, "no probe"),
+        ({}, VMSTAT, ""),
+    ],
+)
+def test_no_ratio(session: dict[str, Any], vmstat: dict[str, int], reason: str) -> None:
+    counts = take(make_session(**session), make_interval(ROWS, vmstat=vmstat)).accounting
+    assert counts.ratio is None
+    assert reason in counts.incomparable
+    assert bool(counts.incomparable) == bool(reason)
+
+
+def test_scans_may_be_unknown_alone() -> None:
+    vmstat = {name: value for name, value in COUNTED.items() if "steal" in name}
+    counts = take(make_session(), make_interval(ROWS, vmstat=vmstat)).accounting
+    assert (counts.ratio, counts.scanned_ratio) == (1.0, None)
+    unknown = make_session(unknown=frozenset(["scanned_anon_pages"]))
+    counts = take(unknown, make_interval(ROWS, vmstat=COUNTED)).accounting
+    assert (counts.ratio, counts.scanned_ratio, counts.scanned_pages) == (1.0, None, None)
+
+
+def test_accounts_add_up() -> None:
+    loss = Loss(lost={"reclaim": 1}, missed_runs=2, unmatched_end=3, table_full=4)
+    first = take(make_session(), make_interval(ROWS, vmstat=COUNTED, edge_pages=9)).accounting
+    second = take(make_session(), make_interval(ROWS, vmstat=VMSTAT, loss=loss)).accounting
+    both = first.then(second)
+    assert (both.reclaimed_pages, both.vmstat_reclaimed_pages, both.ratio) == (128, 64, 2.0)
+    assert both.edge_pages == 9
+    assert both.loss.missed_runs is None  # not known in the first
+    assert (both.lost, second.lost) == (8, 10)
+    filtered = take(make_session(filter={"pid": 1}), make_interval(ROWS)).accounting
+    assert first.then(filtered).ratio is None
+
+
+# ---- JSON ----
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_json_has_the_keys_of_the_contract(by: str) -> None:
+    interval = make_interval(random_rows(30, seed=4), nodes=(Node(0, 1, 2, 3, 4, 5, 6, 7),))
+    found = as_json(make_session(probes=(Probe("batches", "tp", "attached"),)), interval, by)
+    assert found["schema"] == 1
+    assert found.keys() == CONTRACT[""] | ADDED[""]
+    assert found["session"].keys() == CONTRACT["session"] | ADDED["session"]
+    assert found["totals"].keys() == MEASURED - {"gfp_flags"} | {"scanned_pages", "reclaimed_pages"}
+    assert found["totals"].keys() >= CONTRACT["totals"]
+    assert found["accounting"].keys() == CONTRACT["accounting"] | ADDED["accounting"]
+    assert found["rows"]
+    for row in found["rows"]:
+        assert row.keys() == CONTRACT["row"] | ADDED["row"] | MEASURED
+
+
+def test_json_figures() -> None:
+    rows = make_rows(
+        {
+            "asked_pages": 32,
+            "reported_pages": 64,
+            "reclaims": 2,
+            "stall_ns": -5,
+            "reclaimed_file_pages": 60,
+            "reclaimed_anon_pages": 4,
+            "scanned_file_pages": 128,
+            "priority_histogram": [0, 0, 3] + [0] * 10,
+        },
+        {"path": "kswapd", "tgid": 50, "asked_pages": 999},
+    )
+    processes = {100: Process(100, system_time_us=12)}
+    totals, (first, kswapd) = (
+        as_json(make_session(), make_interval(rows, processes=processes))[key] for key in ("totals", "rows")
+    )
+    if first["tgid"] != 100:
+        first, kswapd = kswapd, first
+    wanted = {
+        "asked_pages": 32,
+        "overshoot": 2.0,
+        "efficiency": 0.5,
+        "reclaimed_pages": 64,
+        "scanned_pages": 128,
+        "priority_min": 2,
+        "stall_ns": 0,
+        "system_time_us": 12,
+        "freepages_delay_ns": None,
+        "stall_p50_ns": None,
+    }
+    assert {key: first[key] for key in wanted} == wanted
+    assert [kswapd[key] for key in ("asked_pages", "overshoot", "efficiency", "priority_min")] == [None] * 4
+    assert (totals["reclaims"], totals["reclaimed_pages"]) == (2, 64)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "keys"),
+    [
+        ("scanned_anon_pages", {"scanned_anon_pages", "scanned_pages", "efficiency"}),
+        ("priority_histogram", {"priority_histogram", "priority_min"}),
+        ("stall_histogram", {"stall_p50_ns", "stall_p99_ns"}),
+        ("asked_pages", {"asked_pages", "overshoot"}),
+        ("throttled_ns", {"throttled_ns"}),
+    ],
+)
+def test_what_has_no_probe_is_null(unknown: str, keys: set[str]) -> None:
+    ones = {m.name: np.ones(m.length) if m.length else 1 for m in MEASURES}
+    interval = make_interval(make_rows(ones))
+    known = as_json(make_session(), interval)
+    found = as_json(make_session(unknown=frozenset([unknown])), interval)
+    row = found["rows"][0]
+    assert {key for key in row if row[key] is None and known["rows"][0][key] is not None} == keys
+    assert {key for key, value in found["totals"].items() if value is None} == keys & found["totals"].keys()
+
+
+def test_json_keeps_the_order_asked_for() -> None:
+    snapshot = take(make_session(), make_interval(random_rows(40, seed=5)))
+    order = np.array([5, 1, 9])
+    assert [row["tgid"] for row in to_json(snapshot, order)["rows"]] == snapshot.rows["tgid"][order].tolist()

@@ -378,7 +378,6 @@ def to_json(snapshot: Snapshot, order: npt.NDArray[np.intp] | None = None) -> di
     """
     session, interval = snapshot.session, snapshot.interval
     shown = snapshot if order is None else snapshot.select(order)
-    counts = snapshot.accounting
     return {
         "schema": SCHEMA,
         "session": {
@@ -399,25 +398,30 @@ def to_json(snapshot: Snapshot, order: npt.NDArray[np.intp] | None = None) -> di
         "rows": _rows(shown),
         "nodes": [{**asdict(node), "kswapd": interval.kswapd.get(node.node)} for node in interval.nodes],
         "pressure": dict(interval.pressure) or None,
-        "accounting": {
-            "vmstat_delta": dict(counts.vmstat),
-            "accounted_ratio": counts.ratio,
-            "scanned_ratio": counts.scanned_ratio,
-            "reclaimed_pages": counts.reclaimed_pages,
-            "vmstat_reclaimed_pages": counts.vmstat_reclaimed_pages,
-            "scanned_pages": counts.scanned_pages,
-            "vmstat_scanned_pages": counts.vmstat_scanned_pages,
-            "edge_pages": counts.edge_pages,
-            "comparable": not counts.incomparable,
-            "incomparable_reason": counts.incomparable or None,
-            "lost": dict(counts.loss.lost),
-            "suppressed": dict(counts.loss.suppressed),
-            "missed_runs": counts.loss.missed_runs,
-            "table_full": counts.loss.table_full,
-            "unmatched_begin": counts.loss.unmatched_begin,
-            "unmatched_end": counts.loss.unmatched_end,
-        },
+        "accounting": accounting_json(snapshot.accounting),
         "cost": asdict(interval.cost),
+    }
+
+
+def accounting_json(counts: Accounting) -> dict[str, Any]:
+    """``accounting`` of :func:`to_json`."""
+    return {
+        "vmstat_delta": dict(counts.vmstat),
+        "accounted_ratio": counts.ratio,
+        "scanned_ratio": counts.scanned_ratio,
+        "reclaimed_pages": counts.reclaimed_pages,
+        "vmstat_reclaimed_pages": counts.vmstat_reclaimed_pages,
+        "scanned_pages": counts.scanned_pages,
+        "vmstat_scanned_pages": counts.vmstat_scanned_pages,
+        "edge_pages": counts.edge_pages,
+        "comparable": not counts.incomparable,
+        "incomparable_reason": counts.incomparable or None,
+        "lost": dict(counts.loss.lost),
+        "suppressed": dict(counts.loss.suppressed),
+        "missed_runs": counts.loss.missed_runs,
+        "table_full": counts.loss.table_full,
+        "unmatched_begin": counts.loss.unmatched_begin,
+        "unmatched_end": counts.loss.unmatched_end,
     }
 
 

@@ -117,36 +117,23 @@ class Observer:
         ring_bytes: int = 8 << 20,
         names: bool = True,
     ) -> None:
+        self._system_before: dict[int, tuple[int | None, int | None]] = {}
+        self._problem: MmwatchError | None = None
         self.facts: Facts = gather()
         force = os.environ.get("MMWATCH_PROBES") or None
         self.plan: Plan = plan(self.facts, target.wanted, force)
         options = Options(target.wanted, detail, table_rows, ring_bytes)
-        imports = threading.Thread(target=_import_the_rest)
-        imports.start()
+        preparing = threading.Thread(target=self._prepare, args=(names,))
+        preparing.start()
         try:
             program = compile_program(self.plan, options)
         finally:
-            imports.join()
-
-        from mmwatch.host.cgroups import CgroupNames, memory_mount
-        from mmwatch.host.processes import ProcessNames
-        from mmwatch.host.settings import read_settings
-        from mmwatch.host.taskstats import TaskStats
-        from mmwatch.host.vmstat import Vmstat
-        from mmwatch.host.zoneinfo import Zoneinfo
+            preparing.join()
         from mmwatch.kernel.tracer import Tracer
         from mmwatch.model.interval import Probe, Session
 
-        self._vmstat = Vmstat()
-        self._zoneinfo = Zoneinfo()
-        self._names = ProcessNames()
-        self._cgroups = CgroupNames(memory_mount())
-        self._settings = read_settings()
-        self._taskstats = TaskStats(self.facts.taskstats or None)
-        self._system_before: dict[int, tuple[int | None, int | None]] = {}
-        self._lost_before: dict[str, int] = {}
-        if names:
-            self._names.start()
+        if self._problem is not None:
+            raise self._problem
         self.tracer = Tracer(self.plan, options, program)
         if self._settings.lru_gen_enabled is not None:
             self.tracer.set_lru_gen(bool(self._settings.lru_gen_enabled & 1))
@@ -167,6 +154,29 @@ class Observer:
             settings=asdict(self._settings),
             probes=tuple(probes),
         )
+
+    def _prepare(self, names: bool) -> None:
+        """All that needs no tracer, beside the compiler: above all the imports."""
+        import mmwatch.kernel.tracer
+        import mmwatch.model.snapshot  # noqa: F401
+        from mmwatch.host.cgroups import CgroupNames, memory_mount
+        from mmwatch.host.processes import ProcessNames
+        from mmwatch.host.settings import read_settings
+        from mmwatch.host.taskstats import TaskStats
+        from mmwatch.host.vmstat import Vmstat
+        from mmwatch.host.zoneinfo import Zoneinfo
+
+        try:
+            self._vmstat = Vmstat()
+            self._zoneinfo = Zoneinfo()
+            self._cgroups = CgroupNames(memory_mount())
+            self._settings = read_settings()
+            self._names = ProcessNames()
+            self._taskstats = TaskStats(self.facts.taskstats or None)
+            if names:
+                self._names.start()
+        except MmwatchError as error:
+            self._problem = error
 
     def _begin(self) -> None:
         self.tracer.read()
@@ -315,18 +325,6 @@ class Observer:
         self.tracer.close()
         self._names.close()
         self._taskstats.close()
-
-
-def _import_the_rest() -> None:
-    import mmwatch.host.cgroups
-    import mmwatch.host.pressure
-    import mmwatch.host.processes
-    import mmwatch.host.settings
-    import mmwatch.host.taskstats
-    import mmwatch.host.vmstat
-    import mmwatch.host.zoneinfo
-    import mmwatch.kernel.tracer
-    import mmwatch.model.snapshot  # noqa: F401
 
 
 def _probe(need: str, service: Any) -> Any:

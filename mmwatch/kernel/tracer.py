@@ -68,7 +68,7 @@ class Tracer:
         self.choices = plan.choices
         self.unknown = plan.unknown
         self._functions: list[Any] = []
-        self._bpf = program or compile_program(plan, self.options)
+        self._bpf = compile_program(plan, self.options) if program is None else program  # bcc objects can be false
         with explained():
             self._map_tables()
             self._attach(plan)

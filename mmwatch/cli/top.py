@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmwatch.cli import options
@@ -56,8 +56,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def show(arguments: argparse.Namespace, target: Target, interval_s: float, until_s: float = float("inf")) -> None:
-    """Observe and show until the count is reached, or CLOCK_MONOTONIC ``until_s``, or Ctrl-C."""
+def show(
+    arguments: argparse.Namespace,
+    target: Target,
+    interval_s: float,
+    duration_s: float = float("inf"),
+    headline: str = "",
+    attached: Callable[[], None] | None = None,
+    seen: Callable[[Snapshot, Accounting], None] | None = None,
+) -> None:
+    """Observe and show until the count is reached, or for so long, or until Ctrl-C.
+
+    :param headline: above everything else on a screen, which keeps nothing that was said before.
+    :param attached: called when everything from now on is counted.
+    :param seen: called with each interval, and what was accounted up to then.
+    """
     batch = arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")
     table = None
     if not arguments.json:
@@ -70,18 +83,24 @@ def show(arguments: argparse.Namespace, target: Target, interval_s: float, until
         check_columns(arguments)
     observer = Observer(target, interval_s=interval_s)
     try:
+        if attached:
+            attached()
         total: Accounting | None = None
+        until_s = time.monotonic() + duration_s
         for interval in intervals(observer, interval_s, arguments.count, until_s, quick=not batch):
             from mmwatch.model.snapshot import take
 
             snapshot = take(observer.session, interval, arguments.by)
             total = total.then(snapshot.accounting) if total else snapshot.accounting
+            if seen:
+                seen(snapshot, total)
             if table is None:
                 print(json.dumps(_json(arguments, snapshot, total)), flush=True)
                 continue
-            size = shutil.get_terminal_size()
-            lines = table.screen(snapshot, total, None if batch else size)
-            text = "\n".join(lines)
+            above = [headline] if headline and not batch else []
+            columns, height = shutil.get_terminal_size()
+            size = os.terminal_size((columns, height - len(above)))
+            text = "\n".join([*above, *table.screen(snapshot, total, None if batch else size)])
             print(f"{text}\n" if batch else f"{CLEAR}{text}", end="\n" if batch else "", flush=True)
     finally:
         observer.close()

@@ -1,0 +1,316 @@
+"""``mmwatch demo``: a small reclaim load of its own, ``top`` on it, and everything taken away again."""
+
+from __future__ import annotations
+
+import argparse
+import array
+import contextlib
+import ctypes
+import fcntl
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from mmwatch import units
+from mmwatch.cli import options
+from mmwatch.cli.observe import Target
+from mmwatch.cli.top import show
+from mmwatch.errors import UnavailableError
+from mmwatch.kernel.plan import Filter
+
+if TYPE_CHECKING:
+    from mmwatch.host.cgroups import CgroupMount
+    from mmwatch.model.snapshot import Accounting, Snapshot
+
+COMM = "mmwatch-demo"
+WORKERS = 2
+LIMIT_BYTES = 32 << 20
+FILE_BYTES = 512 << 20
+CHUNK_BYTES = 1 << 20
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+QUIET_S = 0.3
+"""The load ends this much before the last look, so that no reclaim is under way in it."""
+
+PAGE_CACHED = ("bcachefs", "btrfs", "ceph", "ext2", "ext3", "ext4", "f2fs", "nfs", "nfs4", "nilfs2", "overlay", "xfs")
+"""File systems that keep a sparse file's pages in the page cache, from where reclaim can drop them."""
+
+EPILOG = """\
+Two processes named mmwatch-demo read a sparse file of 512 MiB in a memory cgroup that may hold 32 MiB, so they have to
+reclaim their own page cache. That takes about one CPU, 40 MiB of memory, and no disk. Everything is removed at the end.
+
+examples:
+  sudo mmwatch demo                a table, refreshed for ten seconds
+  sudo mmwatch demo -b -d 3s       as blocks of text
+"""
+
+
+def add(subparsers: options.Subparsers) -> None:
+    """Declare the command."""
+    parser = options.command(subparsers, "demo", "show a small reclaim load of its own, then remove it", run, EPILOG)
+    parser.add_argument("-d", "--duration", default="10s", metavar="DURATION", help="end after 5, 5s, 1m (default 10s)")
+    options.add_interval(parser)
+    parser.add_argument("-b", "--batch", action="store_true", help="one block of text per interval, for pipes and logs")
+    options.add_table(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line")
+    parser.set_defaults(count=None)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from mmwatch.host.cgroups import OwnCgroup, memory_mount
+
+    if arguments.columns == "help":
+        from mmwatch.cli.tables import print_columns
+
+        print_columns()
+        return 0
+    interval_s = options.interval_s(arguments)
+    duration_s = units.parse_duration_s(arguments.duration)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal is gone: clean up all the same
+        signal.signal(signal.SIGHUP, _interrupt)
+    mount = memory_mount()
+    if mount is not None:
+        remove_leftovers(mount)
+    limit, whole = units.pages_text(LIMIT_BYTES, 1), units.pages_text(FILE_BYTES, 1)
+    headline = f"demo: {WORKERS} tasks read {whole} in a cgroup of {limit} for {duration_s:g} s; Ctrl-C ends it"
+    tally = Tally()
+
+    def go() -> None:
+        print(headline, file=sys.stderr)
+        load.go()
+
+    # Setting up and cleaning up are not to be cut short.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        with (
+            sparse_file() as file,
+            OwnCgroup.create(mount, f"{COMM}-{os.getpid()}", LIMIT_BYTES) as cgroup,
+            Load(file, max(duration_s - QUIET_S, duration_s / 2)) as load,
+        ):
+            lock = claim(cgroup.path)
+            for pid in load.pids:
+                cgroup.add(pid)
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+                show(arguments, Target(Filter(), {}), interval_s, duration_s, headline, go, tally.add)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+                os.close(lock)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    tally.explain()
+    return 0
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+class Load:
+    """Worker processes that wait to be let go, and end with this process whatever becomes of it."""
+
+    def __init__(self, file: IO[bytes], duration_s: float) -> None:
+        self._file, self._duration_s = file, duration_s
+        wait, self._go = os.pipe()
+        self.pids: list[int] = []
+        try:
+            for number in range(WORKERS):
+                pid = os.fork()
+                if pid == 0:
+                    self._work(wait, number)
+                self.pids.append(pid)
+        except BaseException:
+            self.__exit__()
+            raise
+        finally:
+            os.close(wait)
+
+    def go(self) -> None:
+        """Let them run."""
+        os.write(self._go, b"1" * WORKERS)
+
+    def _work(self, wait: int, number: int) -> NoReturn:
+        """Read this worker's part of the file over and over, at half a CPU."""
+        try:
+            os.close(self._go)
+            die_with_parent()
+            # If the parent died before that was asked for, this read has come to its end.
+            if os.read(wait, 1):
+                self._stream(number)
+        finally:
+            os._exit(0)
+
+    def _stream(self, number: int) -> None:
+        part = FILE_BYTES // WORKERS
+        chunk = bytearray(CHUNK_BYTES)
+        now = time.monotonic()
+        end = now + self._duration_s
+        while True:
+            for offset in range(number * part, (number + 1) * part, CHUNK_BYTES):
+                if now >= end:
+                    return
+                os.preadv(self._file.fileno(), [chunk], offset)
+                read_at = time.monotonic()
+                time.sleep(read_at - now)
+                now = time.monotonic()
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._go)
+        for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self.pids:
+            os.waitpid(pid, 0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, and give it the name :data:`COMM`."""
+    pr_set_pdeathsig, pr_set_name = 1, 15
+    libc = ctypes.CDLL(None)
+    libc.prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(pr_set_name, COMM.encode(), 0, 0, 0)
+
+
+class Tally:
+    """What was seen, for the last words."""
+
+    def __init__(self) -> None:
+        self._accounting: Accounting | None = None
+        self._reclaims = self._pages = self._page_size = 0
+
+    def add(self, snapshot: Snapshot, accounting: Accounting) -> None:
+        """Take note of an interval."""
+        from mmwatch.model.measures import PATHS
+
+        self._accounting = accounting
+        self._page_size = snapshot.session.page_size
+        rows = snapshot.interval.rows
+        rows = rows[rows["path"] == PATHS.index("memcg")]
+        self._reclaims += int(rows["reclaims"].sum())
+        self._pages += int(rows["reclaimed_file_pages"].sum() + rows["reclaimed_anon_pages"].sum())
+
+    def explain(self) -> None:
+        """Two lines about it."""
+        from mmwatch.display.plain import accounting_line
+
+        if self._accounting is None:
+            return
+        size = units.pages_text(self._pages, self._page_size)
+        print(
+            f"demo: path memcg: {self._reclaims} times a cgroup was full and the task had to free pages itself,"
+            f" {self._pages} in all ({size})\n{accounting_line(self._accounting, None, 'demo: ')}",
+            file=sys.stderr,
+        )
+
+
+# ---- what it needs, and what it may have left ----
+
+
+def claim(cgroup: Path) -> int:
+    """Mark a cgroup as in use for as long as this process lives; returns what to close in the end.
+
+    :raises BlockingIOError: another demo uses it.
+    :raises OSError: it is gone.
+    """
+    fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def remove_leftovers(mount: CgroupMount) -> None:
+    """Remove the cgroups of demos that were killed."""
+    for path in mount.path.glob(f"{COMM}-*"):
+        with contextlib.suppress(OSError):
+            fd = claim(path)
+            try:
+                path.rmdir()
+            finally:
+                os.close(fd)
+
+
+def sparse_file() -> IO[bytes]:
+    """A nameless sparse file on a disk.
+
+    :raises UnavailableError: no directory for it; says which were tried, and why each was not taken.
+    """
+    refused = []
+    for directory in places():
+        try:
+            problem = unfit(directory)
+            if not problem:
+                file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+                file.truncate(FILE_BYTES)
+                return file
+        except OSError as error:
+            problem = error.strerror or str(error)
+        refused.append(f"{units.clean(directory)}: {problem}")
+    raise UnavailableError(
+        f"the demo needs a directory on a disk file system ({'; '.join(refused)})",
+        "TMPDIR=/a/directory/on/disk mmwatch demo",
+    )
+
+
+def places() -> Iterable[str]:
+    """Directories to try, each once."""
+    wanted = [os.environ.get("TMPDIR", ""), "/var/tmp", "/tmp", "/var/lib", os.path.expanduser("~"), os.getcwd()]
+    return dict.fromkeys(place for place in wanted if place)
+
+
+def file_system(directory: str, mountinfo: str) -> str | None:
+    """The type of the file system that a directory is on; None: could not find out."""
+    device = os.stat(directory).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mountinfo.splitlines():
+        fields, _, tail = line.partition(" - ")
+        if fields.split()[2] == wanted:
+            return tail.split()[0]
+    real = os.path.realpath(directory)
+    found: tuple[int, str | None] = (-1, None)
+    for line in mountinfo.splitlines():  # btrfs: a subvolume's device is in no line
+        fields, _, tail = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split()[4])
+        if (real + "/").startswith(point.rstrip("/") + "/"):
+            found = max(found, (len(point), tail.split()[0]))
+    return found[1]
+
+
+def unfit(directory: str) -> str:
+    """Why a directory cannot hold the file; empty if nothing is known against it.
+
+    :raises OSError: it cannot be written to.
+    """
+    kind = file_system(directory, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    if kind not in PAGE_CACHED:
+        return f"on {kind or 'an unknown file system'}"
+    if kind == "overlay":
+        with tempfile.TemporaryFile(dir=directory) as file:
+            if not has_extents(file.fileno()):
+                return "on an overlay over memory"
+    return ""
+
+
+def has_extents(fd: int) -> bool:
+    """Whether the file system that really holds the file has a map of its extents, as those of disks have."""
+    fs_ioc_fiemap = 0xC020660B
+    request = array.array("B", bytes(32))  # struct fiemap: from 0, length 0, no flags, room for no extent
+    request[8:16] = array.array("B", b"\xff" * 8)
+    try:
+        fcntl.ioctl(fd, fs_ioc_fiemap, request)
+    except OSError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmwatch.recording.fold import fold
+from mmwatch.recording.folding import fold
 from mmwatch.recording.reader import Reader
 from mmwatch.recording.schema import KINDS
 from mmwatch.recording.writer import Summary, Writer

@@ -59,20 +59,27 @@ class Names(dict[bytes, str]):
     def __missing__(self, raw: bytes) -> str:
         if len(self) >= _NAMES_KEPT:
             self.clear()
-        text = self[raw] = decode(raw)
-        return text
+        name = self[raw] = decode(raw)
+        return name
+
+
+def text(value: object) -> str:
+    """Text out of a file, cleaned: the file may be anybody's.
+
+    :raises TypeError: it is a number, or NULL.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, not {type(value).__name__}")
+    return clean(value)
 
 
 class RawNames(dict[str, bytes]):
-    """Clean text to names that fit a row or record: at most 16 bytes, cut between characters.
+    """Text out of a file to names that fit a row or record: at most 16 bytes, cut between characters."""
 
-    The text is cleaned again: the file may be anybody's.
-    """
-
-    def __missing__(self, text: str) -> bytes:
+    def __missing__(self, name: str) -> bytes:
         if len(self) >= _NAMES_KEPT:
             self.clear()
-        raw = self[text] = clean(text).encode()[:16].decode(errors="ignore").encode()
+        raw = self[name] = text(name).encode()[:16].decode(errors="ignore").encode()
         return raw
 
 

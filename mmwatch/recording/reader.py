@@ -22,17 +22,19 @@ from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
 from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Node, Probe, Process, Rows, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import PATHS, Fold
-from mmwatch.recording.pack import RawNames, dense
+from mmwatch.recording.pack import RawNames, dense, text
 from mmwatch.recording.schema import APPLICATION_ID, KINDS, NULL_FOR, RECORD_DTYPE, TABLES, VERSION
 from mmwatch.units import clean
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 4096
 BATCH_INTERVALS = 512
-RECORDS_PER_CHUNK = 65536
+RECORDS_PER_CHUNK = 8192
 
 _LOGS = ("-wal", "-journal")
 _MAGIC = b"SQLite format 3\0"
 _BUSY_S = 30
+_NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of memory")
+"""In SQLite's words for what is not the recording's fault."""
 _COPY_AGAIN = "copy it again from where it was recorded, with the -wal file beside it if there is one"
 
 
@@ -153,7 +155,7 @@ class Reader:
                 part = wanted[begin : begin + 500]
                 query = f"SELECT cgroup_id, path FROM cgroups WHERE cgroup_id IN ({', '.join('?' * len(part))})"
                 for number, path in self._db.execute(query, part):
-                    found[int(np.int64(number).view(np.uint64))] = clean(path)
+                    found[int(np.int64(number).view(np.uint64))] = text(path)
         return found
 
     def process_totals(
@@ -176,8 +178,8 @@ class Reader:
             for tgid, ppid, comm, cmdline in self._db.execute(who, (first, last)):
                 if tgid in times:
                     before = found.get(tgid)
-                    cmdline = clean(cmdline) or (before.cmdline if before else "")
-                    found[tgid] = Process(tgid, clean(comm), cmdline, ppid, *times[tgid])
+                    cmdline = text(cmdline) or (before.cmdline if before else "")
+                    found[tgid] = Process(tgid, text(comm), cmdline, ppid, *times[tgid])
         return found
 
     # ---- opening ----
@@ -187,7 +189,12 @@ class Reader:
         its index beside it; else file and log are copied to where it can."""
         if not any(os.path.exists(f"{self.path}{end}") for end in _LOGS):
             # Nobody writes: then SQLite needs neither locks nor a directory it may write to.
-            return _connect(self.path, "mode=ro&immutable=1")
+            db = _connect(self.path, "mode=ro&immutable=1")
+            pages, page_bytes = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+            if self.path.stat().st_size < max(pages * page_bytes, 512):  # it takes part of a page for a whole one
+                db.close()
+                raise sqlite3.DatabaseError("truncated")
+            return db
         try:
             return _connect(self.path, "mode=ro")
         except sqlite3.OperationalError:
@@ -237,8 +244,8 @@ class Reader:
         if len(header) < 100 or size < whole:
             of = f" of {whole}" if len(header) == 100 else ""
             return MmwatchError(f"{self.path} is truncated: {size}{of} bytes are there", _COPY_AGAIN)
-        if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-            return MmwatchError(f"cannot read {self.path}: {error}", _COPY_AGAIN)
+        if any(words in str(error) for words in _NOT_THE_FILE):
+            return MmwatchError(f"cannot read {self.path}: {error}", "try again, or copy it to another file system")
         return MmwatchError(f"{self.path} is damaged: {error}", _COPY_AGAIN)
 
     @contextlib.contextmanager
@@ -262,14 +269,14 @@ class Reader:
         missing = {name for name in MEASURE if name not in self._columns["rows"]}
         return Session(
             start_s=float(found["start_s"]),
-            **{name: clean(found[name]) for name in ("kernel", "hostname", "version", "incomparable") if name in found},
+            **{name: text(found[name]) for name in ("kernel", "hostname", "version", "incomparable") if name in found},
             page_size=int(found.get("page_size", 4096)),
             interval_s=float(found.get("interval_s", 1.0)),
             filter=_from_json(found.get("filter")),
-            unknown=frozenset(map(clean, json.loads(found.get("unknown", "[]")))) | missing,
+            unknown=frozenset(map(text, json.loads(found.get("unknown", "[]")))) | missing,
             settings=_from_json(found.get("settings")),
             probes=tuple(
-                Probe(*map(clean, row)) for row in self._db.execute("SELECT need, probe, state, reason FROM probes")
+                Probe(*map(text, row)) for row in self._db.execute("SELECT need, probe, state, reason FROM probes")
             ),
         )
 
@@ -353,7 +360,7 @@ class Reader:
         array = np.zeros(len(found), dtype)
         for name, values in zip(names, zip(*found)):
             if name == "comm":
-                array[name] = [self._names[text] for text in values]
+                array[name] = [self._names[value] for value in values]
             elif name == "path":
                 array[name] = self._paths[np.clip(np.array(values, np.int64), 0, 255)]
             elif name in MEASURE and MEASURE[name].fold is Fold.HISTOGRAM:
@@ -369,7 +376,7 @@ class Reader:
             "FROM process_times JOIN processes USING (process) WHERE interval BETWEEN ? AND ?"
         )
         for number, tgid, comm, cmdline, *rest in self._db.execute(query, (first, last)):
-            found.setdefault(number, {})[tgid] = Process(tgid, clean(comm), clean(cmdline), *rest)
+            found.setdefault(number, {})[tgid] = Process(tgid, text(comm), text(cmdline), *rest)
         return found
 
 
@@ -414,8 +421,8 @@ def _select(names: list[str]) -> str:
     return ", ".join(f'ifnull("{name}", {NULL_FOR[name]})' if name in NULL_FOR else f'"{name}"' for name in names)
 
 
-def _from_json(text: str | None) -> dict[str, Any]:
-    value = json.loads(text or "{}")
+def _from_json(source: str | None) -> dict[str, Any]:
+    value = json.loads(source or "{}")
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
@@ -429,7 +436,7 @@ def _interval(found: dict[str, Any], **rest: Any) -> Interval:
         vmstat=_from_json(found.get("vmstat")),
         pressure=_from_json(found.get("pressure")),
         settings=_from_json(found.get("settings")),
-        kswapd={int(node): clean(state) for node, state in _from_json(found.get("kswapd")).items()},
+        kswapd={int(node): text(state) for node, state in _from_json(found.get("kswapd")).items()},
         loss=Loss(
             lost=_from_json(found.get("lost")),
             suppressed=_from_json(found.get("suppressed")),

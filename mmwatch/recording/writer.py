@@ -98,9 +98,13 @@ class Writer:
                 self._db = sqlite3.connect(
                     f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_BUSY_S
                 )
-                with self._transaction():
-                    self._begin(session)
-                self._set_journal()
+                try:
+                    with self._transaction():
+                        self._begin(session)
+                    self._set_journal()
+                except BaseException:
+                    self._db.close()
+                    raise
         except BaseException:
             _remove(path)  # of no use, and in the way of the next attempt
             raise
@@ -230,6 +234,7 @@ class Writer:
                     if self._db.in_transaction:  # SQLite may have rolled back itself
                         self._db.execute("ROLLBACK")
                 raise
+        self._failed = False
         self._buffer.clear()
         self._buffered = 0
 
@@ -307,7 +312,7 @@ class Writer:
         known.update(new)
         self._db.executemany(
             "INSERT OR REPLACE INTO cgroups (cgroup_id, path) VALUES (?, ?)",
-            [(plain(number), clean(path)) for number, path in new.items()],
+            zip(integers(np.array(list(new), np.uint64)), map(clean, new.values())),
         )
 
     def _add_processes(self, number: int, processes: Mapping[int, Process]) -> None:

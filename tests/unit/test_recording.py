@@ -1,0 +1,678 @@
+"""A recording gives back what was put in, to readers of every kind, and is nobody else's to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from make import make_interval, make_rows, make_session, random_rows
+
+import mmwatch
+from mmwatch.errors import MmwatchError, UsageError
+from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.measures import MEASURES, PATHS
+from mmwatch.model.snapshot import GROUPINGS, merge, take, to_json
+from mmwatch.recording import KINDS, Reader, Writer, fold
+from mmwatch.recording import reader as reader_module
+from mmwatch.recording.pack import dense, sparse
+from mmwatch.recording.schema import APPLICATION_ID, RECORD_DTYPE
+from mmwatch.units import decode
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTILE = b"\x1b[2J\r\n\"'\xff<b>"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.mmw"
+
+
+def full_session(**other: Any) -> Session:
+    """Something in every field."""
+    return make_session(
+        version="0.1",
+        page_size=16384,
+        interval_s=0.5,
+        filter={"pid": [1, 2], "children": True},
+        unknown=frozenset({"written_pages", "throttled"}),
+        incomparable="a filter is on",
+        settings={"zone_reclaim_mode": 1, "thp_enabled": "madvise", "swappiness": None},
+        probes=(Probe("direct", "tracepoint:vmscan", "attached"), Probe("pass", "", "missing", "no fentry")),
+        **other,
+    )
+
+
+def full_interval(number: int, session: Session | None = None, count: int = 20) -> Interval:
+    """Something in every field."""
+    rows = random_rows(count, seed=number)
+    rows["stall_ns"][0] = -5
+    rows["asked_pages"] *= rows["path"] != PATHS.index("kswapd")
+    for name in session.unknown if session else ():
+        rows[name] = 0
+    tgids = np.unique(rows["tgid"]).tolist()
+    return make_interval(
+        rows,
+        end_s=1_700_000_000.0 + number,
+        duration_ns=999_999_999,
+        vmstat={"pgsteal_file": 100 + number, "pgscan_file": 0, "pgsteal_anon": -1},
+        edge_pages=32,
+        nodes=(Node(0, 1, 2, 3, 4, 5, 6, 7), Node(1, free_pages=8)),
+        pressure={"some_avg10": 0.25, "some_us": 17},
+        settings={"zone_reclaim_mode": number % 2},
+        kswapd={0: "running", 1: "gave up"},
+        cgroups={id: f"/a/{id}" for id in np.unique(rows["cgroup_id"]).tolist() if id},
+        processes={tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None) for tgid in tgids},
+        loss=Loss({"reclaim": 3}, {"batch": number}, None if number % 2 else 4, 5, 6, 7),
+        cost=Cost(1000, 2000, 30, 40),
+    )
+
+
+def record(path: Path, session: Session, intervals: list[Interval]) -> None:
+    with Writer(path, session) as writer:
+        for interval in intervals:
+            writer.write(interval)
+
+
+def assert_equal(read: Interval, written: Interval) -> None:
+    for field in fields(Interval):
+        theirs, ours = getattr(read, field.name), getattr(written, field.name)
+        if field.name == "rows":
+            np.testing.assert_array_equal(theirs, ours)
+        else:
+            assert theirs == ours, field.name
+
+
+def make_records(count: int, kind: int = 0) -> np.ndarray[Any, Any]:
+    """As the kernel side gives them: other order and names than ours, and padding."""
+    dtype = np.dtype([*reversed(RECORD_DTYPE.descr), ("later", "u8")], align=True)
+    records = np.zeros(count, dtype)
+    random = np.random.default_rng(count)
+    for name in RECORD_DTYPE.names or ():
+        if name != "comm":
+            records[name] = random.integers(0, 100, count)
+    records["kind"] = kind
+    records["path"] %= len(PATHS)
+    records["comm"] = b"worker/0"
+    return records
+
+
+def test_session_comes_back(path: Path) -> None:
+    session = full_session()
+    record(path, session, [])
+    with Reader(path) as reader:
+        assert reader.session == session
+    for field in fields(Session):  # this test is for every field there is
+        assert getattr(session, field.name) != (field.default if field.default is not MISSING else None), field.name
+
+
+def test_intervals_come_back(path: Path) -> None:
+    session = full_session()
+    written = [full_interval(number, session) for number in range(1, 8)] + [make_interval(end_s=1_700_000_008.0)]
+    record(path, session, written)
+    with Reader(path) as reader:
+        read = list(reader.intervals())
+        assert reader.ended_cleanly
+        assert reader.cut_off == ""
+    assert len(read) == len(written)
+    for theirs, ours in zip(read, written):
+        assert_equal(theirs, ours)
+    for value in (written[0], written[0].loss, written[0].cost):
+        assert [field.name for field in fields(value) if not np.size(getattr(value, field.name))] == []
+
+
+@pytest.mark.parametrize(("batch_rows", "batch_intervals"), [(1, 512), (50, 512), (8192, 3)])
+def test_batches_do_not_show(
+    path: Path, monkeypatch: pytest.MonkeyPatch, batch_rows: int, batch_intervals: int
+) -> None:
+    monkeypatch.setattr(reader_module, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(reader_module, "BATCH_INTERVALS", batch_intervals)
+    written = [full_interval(number, count=3 * number) for number in range(1, 10)]
+    record(path, make_session(), written)
+    with Reader(path) as reader:
+        for theirs, ours in zip(reader.intervals(), written):
+            assert_equal(theirs, ours)
+
+
+def test_a_stretch_of_time(path: Path) -> None:
+    record(path, make_session(), [full_interval(number) for number in range(1, 10)])
+    with Reader(path) as reader:
+        start = reader.session.start_s
+
+        def ends(*span: float | None) -> list[float]:
+            return [interval.end_s - start for interval in reader.intervals(*span)]
+
+        assert ends(None, start + 2.5) == [1, 2, 3]
+        assert ends(start + 7.5, None) == [8, 9]
+        assert ends(start + 3.5, start + 4.5) == [4, 5]
+        assert ends(start + 100) == []
+        assert len(fold(reader, "task", start + 100).rows) == 0
+        assert fold(reader, "task", start + 3.5, start + 4.5).duration_ns == 2 * 999_999_999
+
+
+def test_large_numbers_and_unknown_values(path: Path) -> None:
+    rows = make_rows({"cgroup_id": 2**64 - 1, "node": -1, "stall_max_ns": 2**63, "stall_ns": -(2**62)}, {})
+    rows["stall_histogram"][1, [0, 127]] = 2**40, 1
+    record(path, make_session(), [make_interval(rows, cgroups={2**64 - 1: "/x"})])
+    with Reader(path) as reader:
+        (interval,) = reader.intervals()
+    np.testing.assert_array_equal(interval.rows, rows)
+    assert interval.cgroups == {2**64 - 1: "/x"}
+    assert sqlite3.connect(path).execute("SELECT node, asked_pages FROM rows").fetchall()[0] == (None, None)
+
+
+def test_a_measure_without_a_probe_is_null(path: Path) -> None:
+    session = make_session(unknown=frozenset({"throttled", "written_pages"}))
+    record(path, session, [make_interval(random_rows(3, 1))])
+    query = "SELECT throttled, written_pages, reclaims IS NULL FROM rows"
+    assert sqlite3.connect(path).execute(query).fetchone() == (None, None, 0)
+    with Reader(path) as reader:
+        assert reader.session.unknown == session.unknown
+        assert not next(reader.intervals()).rows["throttled"].any()
+
+
+def test_sparse_histograms() -> None:
+    counts = np.array([[0, 0, 0], [5, 0, 2**60], [0, 1, 0]], np.uint64)
+    texts = sparse(counts)
+    assert [json.loads(text) for text in texts] == [{}, {"0": 5, "2": 2**60}, {"1": 1}]
+    np.testing.assert_array_equal(dense(texts, 3), counts)
+    for wrong in ('{"3":1}', '{"-1":1}', '{"1":}', "[]", "", '{"1":2,"2"}', '{"a":1}'):
+        with pytest.raises(ValueError):  # noqa: PT011
+            dense([wrong], 3)
+
+
+# ---- single records ----
+
+
+def test_records_come_back_whatever_their_layout(path: Path) -> None:
+    parts = [make_records(5), make_records(7, kind=1), make_records(3, kind=2)]
+    with Writer(path, make_session()) as writer:
+        writer.write_records(parts[0])
+        writer.write(make_interval(), parts[1])
+        writer.write_records(parts[2])
+    assert writer.close().records == {"reclaim": 5, "batch": 7, "pass": 3}
+    with Reader(path) as reader:
+        assert reader.record_counts() == {"reclaim": 5, "batch": 7, "pass": 3}
+        for chunk in (1, 4, 1000):
+            read = np.concatenate(list(reader.records(chunk=chunk)))
+            assert read.dtype == RECORD_DTYPE
+            for name in RECORD_DTYPE.names or ():
+                np.testing.assert_array_equal(read[name], np.concatenate([part[name] for part in parts]), name)
+        for kind, part in zip(KINDS, parts):
+            assert sum(map(len, reader.records(kind, chunk=2))) == len(part)
+
+
+def test_records_are_copied_while_they_wait(path: Path) -> None:
+    ring = make_records(5)
+    kept = ring.copy()
+    with Writer(path, make_session()) as writer:
+        writer.write_records(ring)
+        ring["scanned_pages"] = 0
+    with Reader(path) as reader:
+        np.testing.assert_array_equal(next(reader.records())["scanned_pages"], kept["scanned_pages"])
+
+
+def test_many_records_do_not_wait_for_an_interval(path: Path) -> None:
+    with Writer(path, make_session()) as writer:
+        writer.write_records(make_records(100_000))
+        with Reader(path) as reader:
+            assert reader.record_counts()["reclaim"] == 100_000
+
+
+def test_records_have_a_place_in_time(path: Path) -> None:
+    record(path, make_session(start_s=time.time() - 10), [])
+    with Reader(path) as reader:
+        assert abs(time.monotonic_ns() - 10e9 - (reader.start_monotonic_ns or 0)) < 5e9
+
+
+def members(struct: str) -> list[str]:
+    source = re.sub(r"/\*.*?\*/", "", (ROOT / "bpf" / "records.h").read_text(), flags=re.DOTALL)
+    body = re.search(rf"struct {struct} \{{(.*?)\}}", source, re.DOTALL)
+    assert body
+    return re.findall(r"(\w+)(?:\[\w+\])?;", body[1])
+
+
+def test_records_have_the_members_of_the_struct() -> None:
+    assert sorted(RECORD_DTYPE.names or ()) == sorted(name for name in members("record") if name != "pad")
+    kinds = re.search(r"enum record_kind \{(.*?)RECORD_KINDS", (ROOT / "bpf" / "records.h").read_text(), re.DOTALL)
+    assert kinds
+    assert re.findall(r"RECORD_(\w+)", kinds[1]) == [kind.upper() for kind in KINDS]
+
+
+# ---- names ----
+
+
+def test_hostile_names_are_made_harmless(path: Path) -> None:
+    rows = make_rows({"comm": HOSTILE})
+    records = make_records(1)
+    records["comm"] = HOSTILE
+    process = Process(100, decode(HOSTILE), decode(HOSTILE), 1)
+    raw = Process(101, HOSTILE.decode(errors="surrogateescape"), "\x1b]0;x\x07", 1)
+    interval = make_interval(rows, cgroups={0: "", 7: "/a\n\x1b"}, processes={100: process, 101: raw})
+    with Writer(path, make_session(hostname="a\x1bb")) as writer:
+        writer.write(interval, records)
+    for (text,) in dump(path):
+        assert text.isprintable(), text
+    assert HOSTILE not in path.read_bytes()
+    assert sqlite3.connect(path).execute("SELECT comm FROM rows").fetchone() == (decode(HOSTILE),)
+    with Reader(path) as reader:
+        (read,) = reader.intervals()
+        assert read.processes[100] == process
+        assert decode(HOSTILE).encode().startswith(bytes(read.rows["comm"][0]))
+        assert all(chunk["comm"][0].isascii() for chunk in reader.records())
+
+
+def dump(path: Path) -> Iterator[tuple[str]]:
+    """Every text in the file but the schema's."""
+    database = sqlite3.connect(path)
+    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for _, column, kind, *_ in database.execute(f'PRAGMA table_info("{table}")').fetchall():
+            if kind.startswith("TEXT"):
+                yield from database.execute(f'SELECT "{column}" FROM "{table}" WHERE "{column}" IS NOT NULL')
+
+
+def test_names_in_a_file_of_anybody_are_cleaned_too(path: Path) -> None:
+    record(path, full_session(), [full_interval(1)])
+    with sqlite3.connect(path) as database:
+        for change in (
+            "rows SET comm",
+            "processes SET comm",
+            "processes SET cmdline",
+            "cgroups SET path",
+            "session SET kernel",
+            "session SET hostname",
+            "probes SET probe",
+        ):
+            database.execute(f"UPDATE {change} = ?", ("\x1b[2Jx",))
+        database.execute("""UPDATE intervals SET kswapd = '{"0": "\\u001b"}'""")
+    with Reader(path) as reader:
+        assert "\x1b" not in repr(reader.session)
+        for interval in (next(reader.intervals()), fold(reader, "task")):
+            assert b"\x1b" not in interval.rows["comm"].tobytes()
+            for part in (interval.cgroups, interval.processes, interval.kswapd):
+                assert "\\x1b" in repr(part)
+                assert "\\\\x1b" in repr(part)
+                assert "\x1b" not in "".join(map(str, part.values()))
+
+
+def test_a_name_is_kept_once_and_a_new_one_too(path: Path) -> None:
+    def at(comm: str, **more: Any) -> Interval:
+        return make_interval(processes={5: Process(5, comm, **more)})
+
+    shell = [at("sh", system_time_us=1), at("sh", system_time_us=2), at("cat", cmdline="cat x"), make_interval()]
+    record(path, make_session(), [*shell, at("cat", system_time_us=4)])
+    names = sqlite3.connect(path).execute("SELECT comm, cmdline FROM processes").fetchall()
+    assert names == [("sh", ""), ("cat", "cat x"), ("cat", "")]
+    with Reader(path) as reader:
+        assert [interval.processes.get(5) for interval in reader.intervals()][:3] == [i.processes[5] for i in shell[:3]]
+        assert reader.process_totals({5, 6}) == {5: Process(5, "cat", "cat x", None, 7, None)}
+
+
+def test_what_is_remembered_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmwatch.recording.writer._REMEMBERED", 10)
+    written = [
+        make_interval(
+            make_rows({"cgroup_id": 1 + number}),
+            processes={tgid: Process(tgid, "x") for tgid in range(number * 5, number * 5 + 5)},
+            cgroups={1 + number: f"/{number}"},
+        )
+        for number in [*range(30), 0, 1]
+    ]
+    with Writer(path, make_session()) as writer:
+        for interval in written:
+            writer.write(interval)
+        assert len(writer._known_processes) <= 10
+        assert len(writer._known_cgroups) <= 11
+    with Reader(path) as reader:
+        for theirs, ours in zip(reader.intervals(), written):
+            assert_equal(theirs, ours)
+
+
+# ---- folding ----
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_fold_is_what_merging_one_by_one_gives(path: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmwatch.recording.folding._BATCH_ROWS", 50)
+    written = [full_interval(number) for number in range(1, 12)]
+    record(path, make_session(), written)
+    whole = written[0]
+    for interval in written[1:]:
+        whole = merge(whole, interval)
+    with Reader(path) as reader:
+        folded = fold(reader, by)
+    shown = [to_json(take(make_session(), interval, by)) for interval in (folded, whole)]
+    keys = [*GROUPINGS[by], "tgid", "path", "node", "cgroup", "reclaims"]
+    for view in shown:
+        view["rows"].sort(key=lambda row: [str(row.get(key)) for key in keys])
+        for row in view["rows"]:
+            row.pop("gfp_flags")  # of the latest: start_ns is the same for all intervals of a thread, so any
+    assert shown[0] == shown[1]
+
+
+def test_fold_of_nothing(path: Path) -> None:
+    record(path, make_session(), [])
+    with Reader(path) as reader:
+        assert to_json(take(reader.session, fold(reader, "task")))["rows"] == []
+        with pytest.raises(KeyError):
+            fold(reader, "colour")
+
+
+def test_fold_of_too_many_keeps_totals(path: Path) -> None:
+    intervals = []
+    for number in range(40):
+        rows = random_rows(100, seed=number)
+        rows["tgid"] = rows["tid"] = np.arange(100) + 1000 * number
+        intervals.append(make_interval(rows))
+    record(path, make_session(), intervals)
+    everything = np.concatenate([interval.rows for interval in intervals])
+    with Reader(path) as reader:
+        folded = fold(reader, "thread", groups_max=300).rows
+    assert len(folded) <= 600
+    for measure in MEASURES:
+        if measure.fold.value in ("sum", "histogram"):
+            np.testing.assert_array_equal(folded[measure.name].sum(axis=0), everything[measure.name].sum(axis=0))
+    assert folded["stall_max_ns"].max() == everything["stall_max_ns"].max()
+    most = everything[everything["stall_ns"].argmax()]
+    assert most["tgid"] in folded["tgid"]
+    assert set(folded["comm"][folded["tgid"] == 0]) == {b""}
+
+
+# ---- the file ----
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o777])
+def test_a_recording_is_for_its_owner_alone(path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        writer = Writer(path, make_session())
+        writer.write(full_interval(1))
+        found = {name.name: stat.S_IMODE(name.stat().st_mode) for name in path.parent.iterdir()}
+        writer.close()
+    finally:
+        os.umask(before)
+    assert set(found) == {"a.mmw", "a.mmw-wal", "a.mmw-shm"}
+    assert set(found.values()) == {0o600}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_it_is_never_anybody_elses_for_an_instant(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    connect = sqlite3.connect
+
+    def look(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        seen.append(stat.S_IMODE(path.stat().st_mode))
+        return connect(*arguments, **more)
+
+    monkeypatch.setattr(sqlite3, "connect", look)
+    before = os.umask(0)
+    try:
+        Writer(path, make_session()).close()
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
+
+
+def test_the_orderly_end_leaves_one_plain_file(path: Path) -> None:
+    writer = Writer(path, make_session())
+    writer.write(full_interval(1))
+    assert writer.size_bytes > path.stat().st_size
+    summary = writer.close()
+    assert [name.name for name in path.parent.iterdir()] == ["a.mmw"]
+    assert (summary.intervals, summary.rows, summary.bytes) == (1, 20, path.stat().st_size)
+    assert writer.close() is summary
+    header = path.read_bytes()[:100]
+    assert int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    assert header[18:20] == b"\1\1"  # no write-ahead log: any client opens it, wherever it lies
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_file_is_overwritten_only_when_told_to(path: Path) -> None:
+    record(path, make_session(), [full_interval(1)])
+    before = path.read_bytes()
+    with pytest.raises(MmwatchError, match="exists"):
+        Writer(path, make_session())
+    assert path.read_bytes() == before
+    Writer(path, make_session(hostname="other"), force=True).close()
+    with Reader(path) as reader:
+        assert reader.session.hostname == "other"
+        assert list(reader.intervals()) == []
+    Writer(path.with_name("new.mmw"), make_session(), force=True).close()
+
+
+def test_force_leaves_alone_what_is_no_plain_file(path: Path) -> None:
+    path.symlink_to("/dev/null")
+    for other in (path, path.parent):
+        with pytest.raises(UsageError):
+            Writer(other, make_session(), force=True)
+    assert path.is_symlink()
+
+
+WRITE = """
+import os, signal, sys
+sys.path[:0] = [{root!r}, {unit!r}]
+from pathlib import Path
+from make import make_session
+from test_recording import full_interval, make_records
+from mmwatch.recording import Writer
+
+writer = Writer(Path({path!r}), make_session())
+for number in range(1, {intervals} + 1):
+    writer.write(full_interval(number), make_records(10))
+writer.write_records(make_records(10))
+{end}
+"""
+
+
+def run_writer(path: Path, intervals: int, end: str) -> subprocess.Popen[str]:
+    program = WRITE.format(
+        root=str(ROOT), unit=str(Path(__file__).parent), path=str(path), intervals=intervals, end=end
+    )
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+def test_sigkill_loses_at_most_the_interval_under_way(path: Path) -> None:
+    with run_writer(path, 20, "os.kill(os.getpid(), signal.SIGKILL)") as child:
+        assert child.wait() == -signal.SIGKILL
+    with Reader(path) as reader:
+        assert not reader.ended_cleanly
+        assert "20 complete intervals" in reader.cut_off
+        read = list(reader.intervals())
+        assert reader.record_counts()["reclaim"] == 200
+    assert len(read) == 20
+    for number, interval in enumerate(read, 1):
+        assert_equal(interval, full_interval(number))
+
+
+def test_sigkill_in_the_middle_of_a_transaction(path: Path) -> None:
+    end = "writer._db.execute('BEGIN'); writer._db.execute('DELETE FROM rows'); os.kill(os.getpid(), signal.SIGKILL)"
+    with run_writer(path, 3, end) as child:
+        child.wait()
+    with Reader(path) as reader:
+        assert sum(len(interval.rows) for interval in reader.intervals()) == 60
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that others may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+SPILL = """
+for change in ("PRAGMA journal_mode = DELETE", "PRAGMA cache_size = 1", "BEGIN", "DELETE FROM rows",
+               "DELETE FROM nodes", "CREATE TABLE t AS SELECT zeroblob(100000)"):
+    writer._db.execute(change)
+"""
+
+
+@pytest.mark.parametrize("end", ["", SPILL], ids=["wal", "journal"])
+def test_what_was_cut_off_is_read_where_nothing_may_be_written(
+    open_folder: Path, tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On read-only media or as another user: copied to where SQLite can complete it, and the files stay as they are.
+
+    The journal is that of file systems that cannot do WAL, with a transaction part of which was in the file already.
+    """
+    folder = open_folder / "a"
+    folder.mkdir(mode=0o755)
+    path = folder / "a.mmw"
+    with run_writer(path, 5, end + "os.kill(os.getpid(), signal.SIGKILL)") as child:
+        child.wait()
+    path.with_name("a.mmw-shm").unlink(missing_ok=True)
+    before = {name.name: name.read_bytes() for name in folder.iterdir()}
+    assert set(before) == {"a.mmw", "a.mmw-journal" if end else "a.mmw-wal"}
+    copies = open_folder / "copies"
+    copies.mkdir()
+    copies.chmod(0o777)
+    monkeypatch.setattr("tempfile.tempdir", str(copies))
+    for name in folder.iterdir():
+        name.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        assert rows_read_by_nobody(path) == 100
+    finally:
+        folder.chmod(0o755)
+    assert {name.name: name.read_bytes() for name in folder.iterdir()} == before
+    assert list(copies.iterdir()) == []
+
+
+def rows_read_by_nobody(path: Path) -> int:
+    """In a child that root's powers do not follow; at most 254."""
+    child = os.fork()
+    if child == 0:
+        status = 255
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            with Reader(path) as reader:
+                status = sum(len(interval.rows) for interval in reader.intervals())
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_reading_an_ended_recording_leaves_no_trace(path: Path) -> None:
+    record(path, make_session(), [full_interval(1)])
+    path.chmod(0o400)
+    with Reader(path) as reader:
+        assert list(reader.intervals())
+        assert [name.name for name in path.parent.iterdir()] == ["a.mmw"]
+
+
+def test_reading_while_it_is_written(path: Path) -> None:
+    end = "print('written', flush=True); sys.stdin.readline(); writer.write(full_interval(4)); writer.close()"
+    with run_writer(path, 3, end) as child:
+        assert child.stdin
+        assert child.stdout
+        assert child.stdout.readline() == "written\n"
+        with pytest.raises(MmwatchError, match="by another process"):
+            Writer(path, make_session(), force=True)
+        with Reader(path) as reader:
+            found = reader.intervals()
+            assert_equal(next(found), full_interval(1))
+            assert not reader.ended_cleanly
+            child.stdin.write("\n")
+            child.stdin.flush()
+            assert child.wait() == 0
+            assert len(list(found)) == 2, "what comes in later is not waited for"
+            assert len(list(reader.intervals())) == 4
+            assert reader.ended_cleanly
+    with Reader(path) as reader:
+        assert len(list(reader.intervals())) == 4
+
+
+def test_an_old_log_beside_a_new_recording(path: Path) -> None:
+    with run_writer(path, 5, "os.kill(os.getpid(), signal.SIGKILL)") as child:
+        child.wait()
+    path.unlink()
+    record(path, make_session(), [full_interval(1)])
+    with Reader(path) as reader:
+        assert len(list(reader.intervals())) == 1
+
+
+def test_without_wal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without shared memory mappings: SQLite then says which mode it stays in."""
+
+    class NoWal(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            return super().execute("PRAGMA journal_mode" if "= WAL" in sql else sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, factory=NoWal, **more))
+    with Writer(path, make_session()) as writer:
+        writer.write(full_interval(1))
+        assert not path.with_name("a.mmw-wal").exists()
+        with Reader(path) as reader:
+            assert len(list(reader.intervals())) == 1
+        writer.write(full_interval(2))
+    assert [name.name for name in path.parent.iterdir()] == ["a.mmw"]
+    with Reader(path) as reader:
+        assert len(list(reader.intervals())) == 2
+
+
+# ---- schemas of other releases ----
+
+
+def test_a_file_that_lacks_a_measure_reads_as_unknown(path: Path) -> None:
+    record(path, full_session(), [full_interval(1, full_session())])
+    remake(path, lambda sql: re.sub(r'  "(shrinker_ns|stall_histogram)".*\n', "", sql))
+    remake(path, lambda sql: re.sub(r'  "cost_rss_bytes".*\n', "", sql))
+    with Reader(path) as reader:
+        assert reader.session.unknown == full_session().unknown | {"shrinker_ns", "stall_histogram"}
+        (interval,) = reader.intervals()
+        assert not interval.rows["shrinker_ns"].any()
+        assert interval.rows["shrinker_calls"].any()
+        assert interval.cost == replace(full_interval(1).cost, rss_bytes=0)
+        assert next(iter(to_json(take(reader.session, interval))["rows"]))["shrinker_ns"] is None
+
+
+def remake(path: Path, change: Any) -> None:
+    """Tables as another release made them, with their rows."""
+    with sqlite3.connect(path) as database:
+        for name, sql in database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall():
+            if change(sql) == sql:
+                continue
+            database.execute(f'ALTER TABLE "{name}" RENAME TO old')
+            database.execute(change(sql))
+            names = ", ".join(f'"{row[1]}"' for row in database.execute(f'PRAGMA table_info("{name}")'))
+            database.execute(f'INSERT INTO "{name}" ({names}) SELECT {names} FROM old')
+            database.execute("DROP TABLE old")
+
+
+def test_what_a_later_release_adds_is_passed_over(path: Path) -> None:
+    record(path, make_session(), [full_interval(1)])
+    with sqlite3.connect(path) as database:
+        for table in ("session", "intervals", "rows", "nodes", "processes", "process_times", "records"):
+            database.execute(f"ALTER TABLE {table} ADD COLUMN later INTEGER DEFAULT 7")
+        database.execute("UPDATE paths SET name = 'teleport' WHERE name = 'memcg'")
+    with Reader(path) as reader:
+        (interval,) = reader.intervals()
+        written = full_interval(1)
+        written.rows["path"][written.rows["path"] == PATHS.index("memcg")] = PATHS.index("other")
+        assert_equal(interval, written)
+
+
+def test_rows_are_of_the_model() -> None:
+    """The layout of rows is not written down a second time."""
+    from mmwatch.recording.schema import BY_NAME
+
+    names = [column.name for column in BY_NAME["rows"].columns]
+    assert set(names) - {"interval", "row"} == set(ROW_DTYPE.names or ())
+    assert mmwatch.__version__

@@ -1,0 +1,349 @@
+"""Whatever is the matter with a file or a disk: a message that says what and what next, the exit code, no traceback."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from make import make_interval, make_session, random_rows
+from test_recording import full_interval, make_records, record, rows_read_by_nobody
+
+from mmwatch.errors import EXIT_ERROR, EXIT_NO_PERMISSION, EXIT_USAGE, MmwatchError, NoPermissionError
+from mmwatch.recording import Reader, Writer, fold
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system: needs root")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.mmw"
+
+
+@pytest.fixture
+def recording(path: Path) -> Path:
+    record(path, make_session(version="7.8"), [full_interval(number) for number in range(1, 4)])
+    return path
+
+
+def refusal(path: Path) -> MmwatchError:
+    """What reading everything in it raises."""
+    with pytest.raises(MmwatchError) as caught, Reader(path) as reader:
+        read_all(reader)
+    assert caught.value.message
+    assert caught.value.hint
+    return caught.value
+
+
+def read_all(reader: Reader) -> None:
+    reader.record_counts()
+    for _ in reader.intervals():
+        pass
+    for _ in reader.records():
+        pass
+    fold(reader, "task")
+
+
+# ---- reading ----
+
+
+def test_no_such_file(path: Path) -> None:
+    error = refusal(path)
+    assert "there is no" in error.message
+    assert error.exit_code == EXIT_ERROR
+    assert not path.exists()
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    error = refusal(tmp_path)
+    assert "is a directory" in error.message
+    assert error.exit_code == EXIT_USAGE
+
+
+def test_a_device() -> None:
+    assert refusal(Path("/dev/null")).exit_code == EXIT_USAGE
+
+
+def test_an_empty_file(path: Path) -> None:
+    path.touch()
+    assert "is empty" in refusal(path).message
+
+
+@pytest.mark.parametrize("content", [b"x", b"hello\n" * 1000, bytes(8192), b"SQLite format 3 or not\n" * 500])
+def test_no_sqlite_file(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    error = refusal(path)
+    assert "no recording of mmwatch" in error.message
+    assert error.exit_code == EXIT_ERROR
+    assert path.read_bytes() == content
+
+
+def test_a_foreign_sqlite_file(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE rows (x)")
+    assert "but no recording" in refusal(path).message
+
+
+def test_a_newer_schema(recording: Path) -> None:
+    with sqlite3.connect(recording) as database:
+        database.execute("PRAGMA user_version = 2")
+    error = refusal(recording)
+    assert "by mmwatch 7.8 with schema 2; this mmwatch reads schemas up to 1" in error.message
+    assert "update" in error.hint
+
+
+def test_a_newer_schema_without_anything_we_know(recording: Path) -> None:
+    with sqlite3.connect(recording) as database:
+        database.execute("PRAGMA user_version = 99")
+        database.execute("DROP TABLE session")
+    assert "with schema 99" in refusal(recording).message
+
+
+def test_truncated_anywhere(recording: Path) -> None:
+    whole = recording.read_bytes()
+    for size in [1, 15, 16, 17, 50, 99, 100, 101, 4095, len(whole) - 1, *range(4096, len(whole), 4096)]:
+        recording.write_bytes(whole[:size])
+        assert "truncated" in refusal(recording).message, size
+    assert f"{size} of {len(whole)} bytes" in refusal(recording).message
+
+
+def test_overwritten_anywhere(recording: Path) -> None:
+    """Garbage in a page is either met, and said, or lies where it does not matter; it is no traceback."""
+    whole = recording.read_bytes()
+    met = 0
+    for begin in range(100, len(whole), 1500):
+        recording.write_bytes(whole[:begin] + b"\xa5" * 700 + whole[begin + 700 :])
+        try:
+            with Reader(recording) as reader:
+                read_all(reader)
+        except MmwatchError:
+            met += 1
+    assert met > 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP TABLE rows",
+        "DROP TABLE kinds",
+        "DELETE FROM session",
+        "UPDATE session SET start_s = NULL",
+        "UPDATE session SET filter = '[]'",
+        "UPDATE session SET settings = '{'",
+        "UPDATE session SET unknown = '7'",
+        "UPDATE session SET kernel = x'00ff'",
+        "UPDATE intervals SET vmstat = 'x'",
+        "UPDATE intervals SET duration_ns = 'long'",
+        "UPDATE intervals SET rows = 'many'",
+        "UPDATE rows SET reclaims = 'many'",
+        "UPDATE rows SET reclaims = NULL",
+        "UPDATE rows SET comm = x'05'",
+        "UPDATE rows SET path = x'01'",
+        """UPDATE rows SET stall_histogram = '{"128":1}'""",
+        """UPDATE rows SET throttled = '{"0":99999999999999999999999}'""",
+        "UPDATE cgroups SET path = x'05'",
+        "UPDATE processes SET comm = NULL",
+        "UPDATE kinds SET records = 'many'",
+        "UPDATE records SET time_ns = 'late'",
+    ],
+)
+def test_values_nobody_wrote(recording: Path, change: str) -> None:
+    recording.unlink()
+    with Writer(recording, make_session()) as writer:
+        writer.write(full_interval(1), make_records(3))
+    with sqlite3.connect(recording) as database:
+        database.execute(change)
+    assert "damaged" in refusal(recording).message
+
+
+@needs_root
+def test_no_permission(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            folder = Path("/tmp") / f"mmwatch-test-{os.getpid()}"
+            folder.mkdir(mode=0o755)
+            path = folder / "a.mmw"
+            try:
+                record(path, make_session(), [])
+                os.setgroups([])
+                os.setegid(65534)
+                os.setresuid(65534, 65534, 0)
+                found = []
+                for attempt in (lambda: Reader(path), lambda: Writer(folder / "b.mmw", make_session())):
+                    try:
+                        attempt()
+                    except NoPermissionError as error:
+                        found.append(error.exit_code)
+                os.setresuid(0, 0, 0)
+                status = 0 if found == [EXIT_NO_PERMISSION] * 2 else 2
+            finally:
+                os.setresuid(0, 0, 0)
+                path.unlink()
+                folder.rmdir()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ---- writing ----
+
+
+def write_much(writer: Writer) -> None:
+    for number in range(1000):
+        writer.write(make_interval(random_rows(10, number)))
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(MmwatchError, match="no directory") as caught:
+        Writer(tmp_path / "none" / "a.mmw", make_session())
+    assert "mkdir" in caught.value.hint
+
+
+def test_the_output_is_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(MmwatchError, match="is a directory") as caught:
+        Writer(tmp_path, make_session())
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_a_name_too_long(tmp_path: Path) -> None:
+    with pytest.raises(MmwatchError, match="File name too long"):
+        Writer(tmp_path / ("a" * 300), make_session())
+
+
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "mmwatch-test", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    yield from mounted(tmp_path, "size=1m")
+
+
+@needs_root
+def test_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "a.mmw"
+    writer = Writer(path, make_session())
+    with pytest.raises(MmwatchError) as caught:
+        write_much(writer)
+    written = writer.close().intervals  # and no second complaint
+    assert written >= 2
+    error = caught.value
+    assert f"cannot write {path}: No space left on device; its {written} intervals" in error.message
+    assert f"df -h {small_disk}" in error.hint
+    with Reader(path) as reader:
+        assert not reader.ended_cleanly
+        assert len(list(reader.intervals())) == written
+        assert len(fold(reader, "task").rows)
+
+
+@needs_root
+def test_a_disk_that_fills_up_at_the_very_end(small_disk: Path) -> None:
+    path = small_disk / "a.mmw"
+    writer = Writer(path, make_session())
+    writer.write(make_interval(random_rows(10, 1)))
+    writer.write_records(make_records(20_000))
+    with pytest.raises(MmwatchError, match="No space left"):
+        writer.close()
+    assert writer.close().intervals == 1
+    with Reader(path) as reader:
+        assert len(next(reader.intervals()).rows) == 10
+
+
+@needs_root
+def test_a_disk_full_from_the_start(small_disk: Path) -> None:
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast:
+        assert ballast.write(bytes(2_000_000)) < 2_000_000
+    with pytest.raises(MmwatchError, match="No space left"):
+        Writer(small_disk / "a.mmw", make_session())
+    assert [name.name for name in small_disk.iterdir()] == ["ballast"]
+
+
+@needs_root
+def test_a_read_only_file_system(small_disk: Path) -> None:
+    path = small_disk / "a.mmw"
+    record(path, make_session(), [full_interval(1)])
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(MmwatchError, match="Read-only file system"):
+        Writer(small_disk / "b.mmw", make_session())
+    with Reader(path) as reader:
+        read_all(reader)
+
+
+def in_child(limit_bytes: int, run: Callable[[], bool]) -> None:
+    """``run`` where files may not grow beyond the limit: to SQLite that is a disk I/O error, as a quota is."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+            status = 0 if run() else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_limit_on_the_size_of_files(path: Path) -> None:
+    def run() -> bool:
+        writer = Writer(path, make_session())
+        try:
+            write_much(writer)
+        except MmwatchError as error:
+            return "cannot write" in error.message and bool(error.hint) and writer.close().intervals > 2
+        return False
+
+    in_child(1_000_000, run)
+    with Reader(path) as reader:
+        assert len(list(reader.intervals())) > 2
+
+
+def test_writing_goes_on_after_a_failure(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failed interval had brought (names, control groups) is written again with the next one."""
+    writer = Writer(path, make_session())
+    add = writer._add_records
+
+    def fail(parts: object) -> list[int]:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(writer, "_add_records", fail)
+    with pytest.raises(MmwatchError, match="disk I/O error"):
+        writer.write(full_interval(1))
+    monkeypatch.setattr(writer, "_add_records", add)
+    writer.write(full_interval(1))
+    writer.close()
+    with Reader(path) as reader:
+        (interval,) = reader.intervals()
+        assert interval.processes == full_interval(1).processes
+        assert interval.cgroups == full_interval(1).cgroups
+
+
+def test_an_interrupt_in_the_middle_leaves_it_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Writer(path, make_session()) as writer:
+        writer.write(full_interval(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "_add_processes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+            with pytest.raises(KeyboardInterrupt):
+                writer.write(full_interval(2))
+        writer.write(full_interval(2))
+    with Reader(path) as reader:
+        assert reader.ended_cleanly
+        assert [len(interval.rows) for interval in reader.intervals()] == [20, 20]
+
+
+def test_nobody_reads_it(tmp_path: Path) -> None:
+    """The oracle for the tests that read as nobody: they do lose their powers."""
+    path = tmp_path / "a.mmw"
+    record(path, make_session(), [full_interval(1)])
+    if os.geteuid() == 0:
+        assert rows_read_by_nobody(path) == 255

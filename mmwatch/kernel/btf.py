@@ -7,7 +7,8 @@ walk over the 100,000 types of a kernel takes about 60 ms.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 VMLINUX = Path("sys/kernel/btf/vmlinux")
@@ -19,13 +20,23 @@ _EXTRA_WORDS = {_INT: 1, _ARRAY: 3, _VAR: 1, _DECL_TAG: 1}
 _EXTRA_WORDS_EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _FUNC_PROTO: 2, _DATASEC: 3, _ENUM64: 3}
 
 
+@contextmanager
+def _damage_is_value_error() -> Iterator[None]:
+    """References that lead nowhere, or in a circle, are found where they are followed."""
+    try:
+        yield
+    except (IndexError, RecursionError, TypeError, struct.error) as error:
+        raise ValueError(f"BTF is damaged: {error}") from error
+
+
 class Btf:
     """The types of ``names`` in a BTF blob.
 
     :param names: of structs, enums and typedefs that will be asked for.
-    :raises ValueError: the blob is no BTF, or of an unknown kind.
+    :raises ValueError: the blob is no BTF, or of an unknown kind, or damaged; any method may find that out.
     """
 
+    @_damage_is_value_error()
     def __init__(self, blob: bytes, names: Iterable[str]) -> None:
         if len(blob) < 24:
             raise ValueError("not BTF: too short")
@@ -81,9 +92,11 @@ class Btf:
         return next((type_id for type_id in self._named.get(name, ()) if self._kind(type_id) in kinds), None)
 
     def _resolve(self, type_id: int) -> int:
-        while type_id and self._kind(type_id) in _MODIFIERS:
+        for _ in self._at:
+            if not type_id or self._kind(type_id) not in _MODIFIERS:
+                return type_id
             type_id = self._words[self._at[type_id] + 2]
-        return type_id
+        raise ValueError("BTF is damaged: a type that is its own")
 
     def _size(self, type_id: int) -> int:
         type_id = self._resolve(type_id)
@@ -96,6 +109,7 @@ class Btf:
             return self._size(self._words[at + 3]) * self._words[at + 5]
         return self._words[at + 2] if kind in (_INT, _STRUCT, _UNION, _ENUM, _FLOAT, _ENUM64) else 0
 
+    @_damage_is_value_error()
     def members(self, name: str) -> dict[str, tuple[int, int]]:
         """Byte offset and size of each member of a struct, those of anonymous members included. Empty: no such struct.
 
@@ -120,11 +134,13 @@ class Btf:
                 if self._kind(inner) in (_STRUCT, _UNION):
                     self._collect(inner, offset, found)
 
+    @_damage_is_value_error()
     def size(self, name: str) -> int | None:
         """Bytes of a struct; None: no such struct."""
         type_id = self._find(name, (_STRUCT, _UNION))
         return None if type_id is None else self._size(type_id)
 
+    @_damage_is_value_error()
     def enumerator(self, enum: str, name: str) -> int | None:
         """The value of an enumerator; None: no such."""
         type_id = self._find(enum, (_ENUM,))
@@ -136,6 +152,7 @@ class Btf:
                 return words[entry + 1]
         return None
 
+    @_damage_is_value_error()
     def raw_arguments(self, tracepoint: str) -> tuple[str, ...] | None:
         """The C types of a raw tracepoint's arguments, ``("int", "gfp_t")``; None: not known.
 

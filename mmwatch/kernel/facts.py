@@ -81,23 +81,12 @@ def gather(root: Path = Path("/")) -> Facts:
         fields = {name: tracefs.fields(name) for name in names} if tracefs.path else {}
     finally:
         tracefs.close()
-    raw_arguments, offsets, sizes, enumerators, taskstats = {}, {}, {}, {}, {}
+    types = _Types()
     if btf is not None:
-        for name, event in short.items():
-            arguments = btf.raw_arguments(event)
-            if arguments is not None:
-                raw_arguments[name] = arguments
-        for struct, wanted in MEMBERS.items():
-            members = btf.members(struct)
-            offsets.update({(struct, member): members[member][0] for member in wanted if member in members})
-            size = btf.size(struct)
-            if size is not None:
-                sizes[struct] = size
-        for enum, name in (("pageflags", "PG_head"), ("cgroup_subsys_id", "memory_cgrp_id")):
-            value = btf.enumerator(enum, name)
-            if value is not None:
-                enumerators[name] = value
-        taskstats = btf.members("taskstats")
+        try:
+            types = _Types.of(btf, short)
+        except ValueError:  # damaged: as good as none
+            btf = None
     return Facts(
         kernel=platform.release(),
         machine=platform.machine(),
@@ -110,17 +99,48 @@ def gather(root: Path = Path("/")) -> Facts:
         tracefs=tracefs.state,
         tracefs_reason=tracefs.reason,
         fields=fields,
-        raw_arguments=raw_arguments,
-        offsets=offsets,
-        sizes=sizes,
-        enumerators=enumerators,
-        taskstats=taskstats,
+        raw_arguments=types.raw_arguments,
+        offsets=types.offsets,
+        sizes=types.sizes,
+        enumerators=types.enumerators,
+        taskstats=types.taskstats,
         lockdown=_lockdown(root),
         nodes=_nodes(root),
         lru_gen=_lru_gen(root),
         pid_namespace=_pid_namespace(root),
         memory_cgroup=_memory_cgroup(root),
     )
+
+
+@dataclass
+class _Types:
+    """What BTF tells of the types of interest, as :class:`Facts` has it."""
+
+    raw_arguments: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    offsets: dict[tuple[str, str], int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    enumerators: dict[str, int] = field(default_factory=dict)
+    taskstats: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, btf: Btf, tracepoints: Mapping[str, str]) -> _Types:
+        """:raises ValueError: it is damaged."""
+        found = cls(taskstats=btf.members("taskstats"))
+        for name, event in tracepoints.items():
+            arguments = btf.raw_arguments(event)
+            if arguments is not None:
+                found.raw_arguments[name] = arguments
+        for struct, wanted in MEMBERS.items():
+            members = btf.members(struct)
+            found.offsets.update({(struct, member): members[member][0] for member in wanted if member in members})
+            size = btf.size(struct)
+            if size is not None:
+                found.sizes[struct] = size
+        for enum, name in (("pageflags", "PG_head"), ("cgroup_subsys_id", "memory_cgrp_id")):
+            value = btf.enumerator(enum, name)
+            if value is not None:
+                found.enumerators[name] = value
+        return found
 
 
 def _read(path: Path) -> str | None:

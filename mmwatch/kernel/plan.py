@@ -115,6 +115,8 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None) -
         elif event.required:
             outcomes.setdefault(event.need, []).append(("", reason, event))
     flags, problems = _session_flags(facts, wanted or Filter())
+    if any(how == "" for how, _, _ in outcomes.get(FOLLOW_CHILDREN.need, ())):
+        problems += ("children cannot be followed: this kernel has no BTF to find them in a fork with",)
     choices = tuple(
         _choice(need.name, need.help, outcomes.get(need.name, []), facts) for need in NEEDS if need.name in outcomes
     )
@@ -263,7 +265,7 @@ def _choice(need: str, help_text: str, outcomes: list[tuple[str, str, Event]], f
         remedy = ""
         if not facts.fields and not facts.raw_arguments:
             remedy = "run as root"
-        elif facts.tracefs != "mounted":
+        elif facts.tracefs != "mounted" and "tracefs" in reason:
             remedy = "mount -t tracefs nodev /sys/kernel/tracing"
         return Choice(need, help_text, "", "missing", reason, remedy)
     if PERF in hows:
@@ -292,7 +294,16 @@ def _blockers(facts: Facts, attachments: list[Attachment]) -> tuple[tuple[str, s
     blockers = []
     caps = facts.capabilities
     if caps is not None and "CAP_SYS_ADMIN" not in caps and not {"CAP_BPF", "CAP_PERFMON"} <= caps:
-        blockers.append(("BPF programs need root (or CAP_BPF and CAP_PERFMON)", "run it with sudo", True))
+        if facts.root:
+            blockers.append(
+                (
+                    "BPF programs need CAP_BPF and CAP_PERFMON, which this root does not have",
+                    "in a container: start it with --cap-add BPF --cap-add PERFMON, or privileged",
+                    True,
+                )
+            )
+        else:
+            blockers.append(("BPF programs need root (or CAP_BPF and CAP_PERFMON)", "run it with sudo", True))
     if facts.bcc is False:
         blockers.append(
             (

@@ -1,0 +1,256 @@
+"""Which probe serves which need: one fact changed at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from make_facts import FACTS, TRACEPOINTS, make_facts, ordinary_user, without_btf
+
+from mmwatch.kernel.events import EVENTS, NEEDS
+from mmwatch.kernel.plan import PACKAGES, PERF, RAW, Choice, Filter, Plan, bcc_command, plan
+
+BEGIN = "vmscan:mm_vmscan_direct_reclaim_begin"
+ISOLATE = "vmscan:mm_vmscan_lru_isolate"
+INACTIVE = "vmscan:mm_vmscan_lru_shrink_inactive"
+
+
+def choice(made: Plan, need: str) -> Choice:
+    return next(choice for choice in made.choices if choice.need == need)
+
+
+def flag_names(made: Plan) -> set[str]:
+    return {flag[2:].split("=")[0] for flag in made.flags}
+
+
+def without(name: str, **fields: Any) -> Any:
+    """No such tracepoint."""
+    return make_facts(
+        fields={**FACTS.fields, name: None},
+        raw_arguments={key: value for key, value in FACTS.raw_arguments.items() if key != name},
+        **fields,
+    )
+
+
+def test_with_everything_there_every_need_gets_a_raw_tracepoint() -> None:
+    made = plan(FACTS)
+    assert [choice.need for choice in made.choices] == [need.name for need in NEEDS]
+    assert {choice.state for choice in made.choices} == {"attached"}
+    assert {attachment.how for attachment in made.attachments} == {RAW}
+    assert (made.blockers, made.problems, made.unknown) == ((), (), frozenset())
+
+
+def test_every_event_serves_a_declared_need() -> None:
+    assert {event.need for event in EVENTS} == {need.name for need in NEEDS}
+
+
+@pytest.mark.parametrize(
+    "tracepoint", sorted({name for event in EVENTS if event.required for name in event.tracepoints})
+)
+def test_without_a_tracepoint_its_need_alone_suffers(tracepoint: str) -> None:
+    made = plan(without(tracepoint, tracefs="private"))
+    event = next(event for event in EVENTS if tracepoint in event.tracepoints)
+    if len(event.tracepoints) > 1:  # the other ends of reclaim are there
+        assert {choice.state for choice in made.choices} == {"attached"}
+        return
+    missing = [choice for choice in made.choices if choice.state == "missing"]
+    assert [choice.need for choice in missing] == [event.need]
+    assert (missing[0].reason, missing[0].remedy) == (f"this kernel has no {tracepoint}", "")
+    assert made.unknown == frozenset(next(need.measures for need in NEEDS if need.name == event.need))
+    assert made.blockers == ()
+
+
+def test_without_an_optional_event_nothing_is_missing() -> None:
+    assert plan(without("vmscan:mm_vmscan_balance_pgdat_end")).choices == plan(FACTS).choices
+
+
+def test_an_older_name_is_taken_where_the_newer_is_missing() -> None:
+    old = "vmscan:mm_vmscan_writepage"
+    facts = without("vmscan:mm_vmscan_write_folio")
+    facts = make_facts(fields={**facts.fields, old: frozenset({"pfn"})}, raw_arguments=facts.raw_arguments)
+    made = plan(facts)
+    assert choice(made, "writes").state == "degraded"
+    assert [a.tracepoints for a in made.attachments if a.event.name == "write_folio"] == [(old,)]
+
+
+def test_without_btf_probes_go_through_perf() -> None:
+    made = plan(without_btf())
+    states = {choice.need: choice.state for choice in made.choices}
+    # sched_process_free has one signature in all releases, so it is raw all the same.
+    assert states.pop("lifetimes") == "attached"
+    assert set(states.values()) == {"degraded"}
+    assert made.unknown == frozenset()
+    assert all("perf" in choice.reason for choice in made.choices if choice.state == "degraded")
+
+
+def test_without_btf_tracefs_must_be_mounted() -> None:
+    made = plan(without_btf(tracefs="private"))
+    found = choice(made, "direct")
+    assert (found.state, found.remedy) == ("missing", "mount -t tracefs nodev /sys/kernel/tracing")
+    assert "tracefs must be mounted" in found.reason
+
+
+def test_btf_alone_is_enough() -> None:
+    made = plan(make_facts(fields={}, tracefs="missing", tracefs_reason="not mounted"))
+    assert {choice.state for choice in made.choices} == {"attached"}
+
+
+def test_an_unknown_signature_goes_through_perf() -> None:
+    made = plan(make_facts(raw_arguments={**FACTS.raw_arguments, BEGIN: ("int", "int", "int", "int")}))
+    assert choice(made, "direct").state == "degraded"
+    assert choice(made, "memcg").state == "attached"
+
+
+def test_fields_that_were_renamed_are_a_reason() -> None:
+    made = plan(without_btf(fields={**FACTS.fields, BEGIN: frozenset({"order", "flags"})}))
+    assert choice(made, "direct").reason == "the tracepoint has not the fields gfp_flags"
+
+
+def test_newer_signatures_are_known() -> None:
+    made = plan(make_facts(raw_arguments={**FACTS.raw_arguments, BEGIN: ("gfp_t", "int", "mem_cgroup *")}))
+    flags = next(a.flags for a in made.attachments if a.event.name == "direct_reclaim_begin")
+    assert "-DARG_direct_reclaim_begin_order=ctx->args[1]" in flags
+
+
+def test_a_struct_whose_members_are_unknown_is_not_read() -> None:
+    offsets = {key: value for key, value in FACTS.offsets.items() if key != ("reclaim_stat", "nr_dirty")}
+    assert choice(plan(make_facts(offsets=offsets)), "batches").state == "degraded"
+
+
+def test_perf_can_be_forced() -> None:
+    made = plan(FACTS, force=PERF)
+    assert {a.how for a in made.attachments if a.event.name != "sched_process_free"} == {PERF}
+
+
+# ---- the multi-generational LRU ----
+
+
+@pytest.mark.parametrize(("lru_gen", "silent"), [(None, False), (0, False), (7, True), (1, True), (6, False)])
+def test_batches_of_a_silent_lru_are_unknown(lru_gen: int | None, silent: bool) -> None:
+    fields = {**FACTS.fields, ISOLATE: FACTS.fields[ISOLATE] | {"isolate_mode"}}
+    made = plan(make_facts(fields=fields, lru_gen=lru_gen))
+    assert (choice(made, "batches").state == "missing") is silent
+    assert (choice(made, "scans").state == "missing") is silent
+    assert ("reclaimed_file_pages" in made.unknown) is silent
+    assert ("NODE_GUESS" in flag_names(made)) is silent
+    assert bool(choice(made, "batches").remedy) is silent
+
+
+def test_an_lru_that_tells_is_shown() -> None:
+    assert choice(plan(make_facts(lru_gen=7)), "batches").state == "attached"
+
+
+# ---- what stands in the way ----
+
+
+@pytest.mark.parametrize("capabilities", [None, frozenset({"CAP_SYS_ADMIN"}), frozenset({"CAP_BPF", "CAP_PERFMON"})])
+def test_enough_privilege_or_not_known_is_no_blocker(capabilities: frozenset[str] | None) -> None:
+    assert plan(make_facts(root=False, capabilities=capabilities)).blockers == ()
+
+
+@pytest.mark.parametrize("capabilities", [frozenset(), frozenset({"CAP_BPF"}), frozenset({"CAP_NET_ADMIN"})])
+@pytest.mark.parametrize("root", [False, True])
+def test_too_little_privilege_is_one(capabilities: frozenset[str], root: bool) -> None:
+    (blocker,) = plan(make_facts(root=root, capabilities=capabilities)).blockers
+    assert "CAP_PERFMON" in blocker[0]
+    assert ("container" in blocker[1]) is root
+    assert blocker[2]
+
+
+def test_an_ordinary_user_lacks_permission_and_no_more_is_claimed() -> None:
+    made = plan(ordinary_user())
+    assert [permission for _, _, permission in made.blockers] == [True]
+    assert {choice.remedy for choice in made.choices} <= {"run as root", ""}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "command"),
+    [
+        (("debian",), "apt-get install python3-bpfcc"),
+        (("linuxmint", "ubuntu", "debian"), "apt-get install python3-bpfcc"),
+        (("fedora",), "dnf install python3-bcc"),
+        (("rocky", "rhel", "centos", "fedora"), "dnf install python3-bcc"),
+        (("opensuse-leap", "suse", "opensuse"), "zypper install python3-bcc"),
+    ],
+)
+def test_without_bcc_the_distributions_command_is_named(distribution: tuple[str, ...], command: str) -> None:
+    (blocker,) = plan(make_facts(bcc=False, distribution=distribution)).blockers
+    assert blocker[1].startswith(command)
+    assert not blocker[2]
+
+
+@pytest.mark.parametrize("distribution", [(), ("plan9",)])
+def test_an_unknown_distribution_gets_the_names_of_the_package(distribution: tuple[str, ...]) -> None:
+    assert "python3-bpfcc or python3-bcc" in bcc_command(distribution)
+    assert all(
+        command.split()[-1] in ("python3-bpfcc", "python3-bcc", "python-bcc", "py3-bcc")
+        for command in PACKAGES.values()
+    )
+
+
+def test_not_knowing_whether_there_is_bcc_is_no_blocker() -> None:
+    assert plan(make_facts(bcc=None)).blockers == ()
+
+
+@pytest.mark.parametrize(("lockdown", "blocked"), [(None, 0), ("none", 0), ("integrity", 0), ("confidentiality", 1)])
+def test_lockdown(lockdown: str | None, blocked: int) -> None:
+    assert len(plan(make_facts(lockdown=lockdown)).blockers) == blocked
+
+
+def test_a_kernel_without_the_tracepoints() -> None:
+    made = plan(make_facts(fields=dict.fromkeys(TRACEPOINTS), raw_arguments={}))
+    (blocker,) = made.blockers
+    assert blocker[0].startswith("no vmscan tracepoint was found")
+    assert "reclaimed_file_pages" in made.unknown
+
+
+# ---- nodes, cgroups, namespaces, filters ----
+
+
+def test_one_node_needs_no_guess() -> None:
+    assert "-DNODE_GUESS=0" in plan(make_facts(nodes=(0,))).flags
+    assert "NODE_GUESS" not in flag_names(plan(FACTS))
+
+
+@pytest.mark.parametrize(("version", "flag"), [(None, None), (1, "MEMORY_CGRP_ID"), (2, "CGROUP_V2")])
+def test_cgroup_versions(version: int | None, flag: str | None) -> None:
+    found = flag_names(plan(make_facts(memory_cgroup=version))) & {"MEMORY_CGRP_ID", "CGROUP_V2"}
+    assert found == ({flag} if flag else set())
+
+
+def test_without_btf_the_cgroup_is_known_on_version_2_only() -> None:
+    assert "MEMORY_CGRP_ID" not in flag_names(plan(without_btf(memory_cgroup=1)))
+    assert "CGROUP_V2" in flag_names(plan(without_btf(memory_cgroup=2)))
+
+
+def test_a_pid_namespace_is_translated_with_btf() -> None:
+    assert "PIDNS_INUM" in flag_names(plan(make_facts(pid_namespace=4026532000)))
+    made = plan(without_btf(pid_namespace=4026532000))
+    assert "PIDNS_INUM" not in flag_names(made)
+    assert "initial PID namespace" in made.problems[0]
+
+
+def test_filters() -> None:
+    assert "FILTER_TGID" in flag_names(plan(FACTS, Filter(tgids=(7,))))
+    assert "FILTER_CGROUP" in flag_names(plan(FACTS, Filter(cgroup_id=7)))
+    assert "-DFILTER_COMM_LOW=26984ULL" in plan(FACTS, Filter(comm="hi")).flags
+    assert plan(without_btf(), Filter(tgids=(7,), comm="x")).problems == ()
+    assert "cgroup filter" in plan(without_btf(), Filter(cgroup_id=7)).problems[0]
+
+
+def test_a_long_comm_is_cut_as_the_kernel_does() -> None:
+    assert plan(FACTS, Filter(comm="a" * 15)).flags == plan(FACTS, Filter(comm="a" * 40)).flags
+
+
+def test_children_are_followed_where_btf_tells_how() -> None:
+    wanted = Filter(tgids=(7,), children=True)
+    made = plan(FACTS, wanted)
+    assert "sched_process_fork" in [attachment.event.name for attachment in made.attachments]
+    assert made.problems == ()
+    made = plan(without_btf(), wanted)
+    assert "sched_process_fork" not in [attachment.event.name for attachment in made.attachments]
+    assert "children cannot be followed" in made.problems[0]
+
+
+def test_a_plan_is_pure() -> None:
+    assert plan(FACTS) == plan(FACTS)

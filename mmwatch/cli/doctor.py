@@ -339,9 +339,10 @@ def _filters(facts: Facts) -> Check:
         "cgroup": Filter(cgroup_id=1),
         "comm": Filter(comm="x"),
     }
-    problems = {name: plan(facts, one).problems for name, one in wanted.items()}
+    always = plan(facts).problems
+    problems = {name: set(plan(facts, one).problems) - set(always) for name, one in wanted.items()}
     works = {name: not found for name, found in problems.items()}
-    reason = next((found[0] for found in problems.values() if found), "")
+    reason = "; ".join(problem for found in problems.values() for problem in found)
     text = ", ".join(name for name, fine in works.items() if fine) or "none"
     return Check("limited" if reason else "ok", works, f"{text}{reason and f'; {reason}'}")
 
@@ -455,11 +456,11 @@ def lines(found: Diagnosis) -> list[str]:
     text += [f"{'NEED':<12}{'STATE':<10}{'PROBE':<17}WHAT IT SHOWS"]
     for choice in found.needs:
         text += _wrapped(f"{choice.need:<12}{choice.state:<10}{choice.probe or '-':<17}", choice.help)
-        text += _notes(39, choice.reason, choice.remedy)
+        text += _notes(12, choice.reason, choice.remedy)
     text += ["", f"{'HOST':<19}{'STATE':<10}"]
     for name, check in found.host.items():
         text += _wrapped(f"{name:<19}{check.state:<10}", check.text)
-        text += _notes(29, "", check.remedy)
+        text += _notes(19, "", check.remedy)
     return text
 
 

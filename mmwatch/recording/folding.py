@@ -15,6 +15,8 @@ GROUPS_MAX = 16384
 
 _BATCH_ROWS = 8192
 _NO_ROWS = np.zeros(0, ROW_DTYPE)
+_BARE = np.zeros(0, "V1")
+"""No rows and no fields either: numpy takes 50 us to put two empty arrays of ROW_DTYPE together."""
 
 
 def fold(
@@ -45,7 +47,7 @@ def fold(
         # Each merge goes through all groups, so the more there are the more rows it takes at once.
         if count >= max(_BATCH_ROWS, len(rows) // 2):
             rows, waiting, count = _merged([rows, *waiting], keys, groups_max), [], 0
-        bare = replace(interval, rows=_NO_ROWS)
+        bare = replace(interval, rows=_BARE)
         whole = bare if whole is None else merge(whole, bare)
     if whole is None:
         return Interval(end_s=reader.session.start_s, duration_ns=0, rows=_NO_ROWS)

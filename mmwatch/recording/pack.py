@@ -45,7 +45,8 @@ def dense(texts: Sequence[str], length: int) -> npt.NDArray[np.int64]:
     # One call of the JSON parser for the whole column: keys and values in turn.
     together = "".join([texts[index] for index in filled])
     together = together.replace("}{", ",").replace('"', "").replace(":", ",")
-    pairs = np.array(json.loads(f"[{together[1:-1]}]"), np.int64).reshape(-1, 2)
+    numbers = json.loads(f"[{together[1:-1]}]")
+    pairs = np.fromiter(numbers, np.int64, len(numbers)).reshape(-1, 2)
     row = np.repeat(filled, [texts[index].count(":") for index in filled])
     if len(row) != len(pairs) or pairs[:, 0].min() < 0 or pairs[:, 0].max() >= length:
         raise ValueError("not a histogram")

@@ -362,11 +362,11 @@ class Reader:
             if name == "comm":
                 array[name] = [self._names[value] for value in values]
             elif name == "path":
-                array[name] = self._paths[np.clip(np.array(values, np.int64), 0, 255)]
+                array[name] = self._paths[np.clip(np.fromiter(values, np.int64, len(values)), 0, 255)]
             elif name in MEASURE and MEASURE[name].fold is Fold.HISTOGRAM:
                 array[name] = dense(values, MEASURE[name].length)
             elif name in (dtype.names or ()):
-                array[name] = np.array(values, np.int64)
+                array[name] = np.fromiter(values, np.int64, len(values))
         return array
 
     def _processes(self, first: int, last: int) -> dict[int, dict[int, Process]]:

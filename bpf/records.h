@@ -16,7 +16,7 @@
 #define THROTTLE_REASONS 4 /* enum vmscan_throttle_state, include/linux/mmzone.h: 5.16 and later */
 
 /*
- * Stall times are counted in buckets four to the octave: bucket 0 is below 256 ns, the last one from 481 s. A bucket's
+ * Stall times are counted in buckets four to the octave: bucket 0 is below 256 ns, the last one from 824 s. A bucket's
  * widest is 1 to 1.25, so its geometric middle is within 12 % of everything in it.
  */
 #define STALL_SHIFT_MIN 8

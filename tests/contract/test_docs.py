@@ -151,3 +151,12 @@ def test_commands_shown_can_be_given(document: Path) -> None:
         elif unknown := options_in(rest) - options(parsers[name]):
             wrong.append(f"{line}: {', '.join(sorted(unknown))}")
     assert wrong == []
+
+
+def test_the_manual_lists_the_columns() -> None:
+    from mmwatch.model.columns import COLUMNS
+
+    text = MANUAL.read_text().replace("\\-", "-")
+    for column in COLUMNS:
+        entry = f'.TP\n.BR {column.key} " ({column.title})"\n{column.help[0].upper()}{column.help[1:]}.\n'
+        assert entry in text, f"{column.key}: the manual's COLUMNS should have\n{entry}"

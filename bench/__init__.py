@@ -1,0 +1,1 @@
+"""The measurements the README quotes. ``sudo make bench`` runs all; each module says what it measures."""

@@ -1,0 +1,72 @@
+"""A reclaim load of a known shape: threads that stream sparse files through a memory cgroup too small for them.
+
+A program of its own, so that what is measured beside it has the interpreter to itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import threading
+import time
+
+from mmwatch.host.cgroups import OwnCgroup, memory_mount
+
+
+def work(
+    descriptor: int, file_bytes: int, buffer: bytearray, offset: int, pause_s: float, until: float, rounds: int
+) -> None:
+    """Read chunk after chunk, from a place of its own in the file; what is read nobody wants."""
+    chunk_bytes = len(buffer)
+    while time.monotonic() < until and rounds:
+        os.preadv(descriptor, [buffer], offset)
+        offset = (offset + chunk_bytes * 7) % (file_bytes - chunk_bytes)
+        rounds -= 1
+        if pause_s:
+            time.sleep(pause_s)
+
+
+def main() -> None:
+    """Run the load."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--limit-mib", type=int, default=64)
+    parser.add_argument("--file-mib", type=int, default=4096)
+    parser.add_argument("--chunk-kib", type=int, default=1024)
+    parser.add_argument("--pause-s", type=float, default=0.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=-1, help="chunks a thread reads, at most; -1 for no bound")
+    arguments = parser.parse_args()
+    threading.stack_size(128 << 10)
+    with OwnCgroup.create(memory_mount(), f"mmwatch-bench-{os.getpid()}", arguments.limit_mib << 20) as group:
+        children = []
+        for _ in range(arguments.processes):
+            pid = os.fork()
+            if pid:
+                children.append(pid)
+                continue
+            group.add(0)
+            with tempfile.TemporaryFile(dir="/var/tmp") as file:
+                file_bytes = arguments.file_mib << 20
+                os.ftruncate(file.fileno(), file_bytes)
+                until = time.monotonic() + arguments.seconds
+                span = file_bytes // arguments.threads
+                shape = (file_bytes, bytearray(arguments.chunk_kib << 10))
+                rest = (arguments.pause_s, until, arguments.rounds)
+                threads = [
+                    threading.Thread(target=work, args=(file.fileno(), *shape, span * n, *rest))
+                    for n in range(arguments.threads)
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            os._exit(0)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()

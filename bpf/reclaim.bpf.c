@@ -56,6 +56,14 @@ static __always_inline u64 read_u64(u64 address)
 	return value;
 }
 
+static __always_inline u8 read_u8(u64 address)
+{
+	u8 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
 static __always_inline u32 read_u32(u64 address)
 {
 	u32 value = 0;
@@ -343,6 +351,53 @@ static __always_inline void emit(struct record *from, struct row *row, u64 task)
 }
 #endif
 
+#ifdef PASSES
+/*
+ * The pass that ran up to now is over. What it took is what the scan_control's count grew by; kswapd's is set to 0 before
+ * each (balance_pgdat), so there it is what its batches took.
+ */
+static __always_inline void pass_over(struct bracket *b, struct row *row, bool shared, u64 task, u64 now,
+				      u64 reclaimed_pages, u64 scanned_pages)
+{
+	u64 pages, scanned, ns;
+
+	if (!b->pass_begin_ns || !row)
+		return;
+	if (b->path == PATH_KSWAPD) {
+		reclaimed_pages = b->reclaimed_pages;
+		scanned_pages = b->scanned_pages;
+	}
+	pages = reclaimed_pages > b->pass_reclaimed_pages ? reclaimed_pages - b->pass_reclaimed_pages : 0;
+	scanned = scanned_pages > b->pass_scanned_pages ? scanned_pages - b->pass_scanned_pages : 0;
+	ns = now - b->pass_begin_ns;
+	ADD(row, passes, 1);
+	ADD(row, pass_ns, ns);
+	ADD(row, pass_reclaimed_pages, pages);
+	if (!pages)
+		ADD(row, passes_futile, 1);
+	ADD(row, pass_histogram[masked(b->pass_priority, PRIORITIES)], 1);
+	b->pass_begin_ns = 0;
+	b->pass_reclaimed_pages = reclaimed_pages;
+	b->pass_scanned_pages = scanned_pages;
+#ifdef DETAIL_PAGES
+	struct record record = {
+		.time_ns = now,
+		.duration_ns = ns,
+		.asked_pages = b->asked_pages,
+		.scanned_pages = scanned,
+		.reclaimed_pages = pages,
+		.kind = RECORD_PASS,
+		.path = b->path,
+		.node = row->node,
+		.priority = b->pass_priority,
+		.order = b->order,
+		.gfp_flags = b->gfp_flags,
+	};
+	emit(&record, row, task);
+#endif
+}
+#endif
+
 /* The end of a reclaim. now is 0 for kswapd where nothing says when it stopped: its latest batch does. */
 static __always_inline void finish(struct thread *t, struct bracket *b, u64 task, u64 now, u64 reported_pages)
 {
@@ -354,6 +409,9 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 
 	if (!row || !c)
 		return;
+#ifdef PASSES
+	pass_over(b, row, shared, task, now ? now : b->resume_ns, reported_pages, b->pass_scanned_pages);
+#endif
 	if (now)
 		settle(b, now, false);
 	ns = b->stall_ns;
@@ -391,6 +449,25 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 	};
 	emit(&record, row, task);
 #endif
+}
+
+/* The bracket belongs to the node its first batch, or pass, took from. */
+static __always_inline void move_bracket(struct bracket *b, struct row *row, u32 index, u64 task)
+{
+	u32 old_index = b->row;
+	struct row *old = rows.lookup(&old_index);
+
+	if (index == old_index)
+		return;
+	b->row = index;
+	if (!old || old_index < PATHS || b->path == PATH_KSWAPD)
+		return;
+	old->open_since_ns = 0;
+	old->events++;
+	if (index >= PATHS) {
+		row->open_since_ns = b->resume_ns;
+		row_refresh(row, task);
+	}
 }
 
 /* A bracket whose end never came: its time is unknown. */
@@ -734,21 +811,8 @@ int on_lru_shrink_inactive(struct CTX_lru_shrink_inactive *ctx)
 		return 0;
 	shared = index < PATHS;
 	if (b) {
-		/* The bracket belongs to the node its first batch took from. */
-		if (!b->batches && b->row != index) {
-			u32 old_index = b->row;
-			struct row *old = rows.lookup(&old_index);
-
-			if (old && old_index >= PATHS && b->path != PATH_KSWAPD) {
-				old->open_since_ns = 0;
-				old->events++;
-				if (!shared) {
-					row->open_since_ns = b->resume_ns;
-					row_refresh(row, task);
-				}
-			}
-			b->row = index;
-		}
+		if (!b->batches && !b->passes)
+			move_bracket(b, row, index, task);
 		b->batches++;
 		b->reclaimed_pages += reclaimed;
 		if (priority < b->priority)
@@ -908,6 +972,79 @@ int on_write_folio(struct CTX_write_folio *ctx)
 	shared = index < PATHS;
 	ADD(row, written_pages, pages);
 	ADD(row, events, 1);
+	return 0;
+}
+#endif
+
+/* ---- passes: one call of shrink_node, a rung of the priority ladder ---- */
+
+#ifdef PASSES
+/*
+ * Only the entry is probed: a pass is over when the next one begins, or the reclaim ends. The return would cost as much
+ * again, five times in every futile node reclaim.
+ */
+static __always_inline void pass(u64 pgdat, u64 sc)
+{
+	u64 task = bpf_get_current_task(), now, reclaimed_pages, scanned_pages;
+	struct bracket *b;
+	struct thread *t;
+	struct row *row;
+	u32 index;
+
+	t = threads.lookup(&task);
+	if (!t || !t->depth)
+		return;
+	b = bracket_of(t);
+	now = bpf_ktime_get_ns();
+	reclaimed_pages = read_u64(sc + OFF_scan_control_nr_reclaimed);
+	scanned_pages = read_u64(sc + OFF_scan_control_nr_scanned);
+	index = b->row;
+	row = rows.lookup(&index);
+	pass_over(b, row, index < PATHS, task, now, reclaimed_pages, scanned_pages);
+	if (!b->passes) {
+#ifdef OFF_scan_control_proactive
+		/* memory.reclaim and nodeN/reclaim come the same way as limits and zone_reclaim. */
+		if (read_u8(sc + OFF_scan_control_proactive) & (1 << BIT_scan_control_proactive))
+			b->path = PATH_PROACTIVE;
+#endif
+		if (b->path != PATH_KSWAPD)
+			b->asked_pages = read_u64(sc + OFF_scan_control_nr_to_reclaim);
+	}
+	index = row_of(t, task, b->path, read_u32(pgdat + OFF_pglist_data_node_id));
+	row = rows.lookup(&index);
+	if (!row)
+		return;
+	if (!b->passes && !b->batches)
+		move_bracket(b, row, index, task);
+	b->passes++;
+	b->pass_begin_ns = now;
+	b->pass_priority = read_u8(sc + OFF_scan_control_priority);
+	if (b->pass_priority < b->priority)
+		b->priority = b->pass_priority;
+	if (b->path == PATH_KSWAPD) {
+		b->pass_reclaimed_pages = b->reclaimed_pages;
+		b->pass_scanned_pages = b->scanned_pages;
+		settle(b, now, true);
+	} else {
+		b->pass_reclaimed_pages = reclaimed_pages;
+		b->pass_scanned_pages = scanned_pages;
+	}
+	row->events++;
+}
+#endif
+
+#ifdef PASSES_FENTRY
+KFUNC_PROBE(shrink_node, u64 pgdat, u64 sc)
+{
+	pass(pgdat, sc);
+	return 0;
+}
+#endif
+
+#ifdef PASSES_KPROBE
+int on_pass(struct pt_regs *ctx)
+{
+	pass(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 	return 0;
 }
 #endif

@@ -73,11 +73,16 @@ struct row {
 	u64 shrinker_ns;
 	u64 shrinker_objects;
 	u64 kswapd_wakeups;
+	u64 passes; /* calls of shrink_node that are over */
+	u64 passes_futile;
+	u64 pass_ns; /* from one call to the next, or to the end of the reclaim */
+	u64 pass_reclaimed_pages;
 	u64 throttled[THROTTLE_REASONS];
 	u64 throttled_ns[THROTTLE_REASONS];
 	u64 stall_max_ns[2];	  /* by control.epoch & 1 */
 	u64 reclaimed_max_pages[2]; /* the most one reclaim took */
 	u32 priority_histogram[PRIORITIES];
+	u32 pass_histogram[PRIORITIES];
 	u32 order_histogram[ORDERS];
 	u32 stall_histogram[STALL_BUCKETS];
 	u32 gfp_flags; /* of the latest reclaim */
@@ -105,6 +110,11 @@ struct bracket {
 	u32 asked_pages;
 	u32 priority;
 	u32 batches;
+	u32 passes;
+	u64 pass_begin_ns; /* of the pass under way, if any */
+	u64 pass_reclaimed_pages; /* by the scan_control, or the batches, when it began */
+	u64 pass_scanned_pages;
+	u32 pass_priority;
 	u32 unseen; /* it began before we came: it has no duration, and is no reclaim of ours */
 };
 

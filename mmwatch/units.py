@@ -21,9 +21,7 @@ def parse_duration_s(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if seconds <= 0:
-        raise UsageError(
-            f"not a duration: {clean(text)!r}", "use a number above 0, such as 10, 500ms, 10s, 5m or 2h"
-        )
+        raise UsageError(f"not a duration: {clean(text)!r}", "use a number above 0, such as 10, 500ms, 10s, 5m or 2h")
     return seconds
 
 

@@ -226,6 +226,7 @@ class Observer:
             self.tracer.set_lru_gen(bool((settings.lru_gen_enabled or 0) & 1))
         self._settings = settings
         rows = to_rows(reading.rows)
+        states = self._zoneinfo.read()
         pressure = self._pressure()
         cpu_ns = time.process_time_ns()
         stats = reading.stats
@@ -234,8 +235,10 @@ class Observer:
             duration_ns=max(reading.time_ns - self._time_before_ns, 1),
             rows=rows,
             vmstat={name: value - self._vmstat_before.get(name, 0) for name, value in vmstat.items()},
-            edge_pages=edge + self._edge_before,
-            nodes=tuple(_node(state) for state in self._zoneinfo.read()),
+            edge_begin_pages=self._edge_before,
+            edge_end_pages=edge,
+            kswapd=_kswapd(rows, states) if not self.session.filter else {},
+            nodes=tuple(_node(state) for state in states),
             pressure={
                 **pressure,
                 **{k: pressure[k] - self._pressure_before.get(k, 0) for k in pressure if k.endswith("_us")},
@@ -356,6 +359,18 @@ def _node(state: NodeState) -> Node:
         file_pages=state.file_pages,
         anon_pages=state.anon_pages,
     )
+
+
+def _kswapd(rows: Rows, states: tuple[NodeState, ...]) -> dict[int, str]:
+    """What each node's kswapd was at in the interval."""
+    from mmwatch.model.measures import PATHS
+
+    mine = rows[rows["path"] == PATHS.index("kswapd")]
+    busy = set(mine["node"][(mine["batches"] > 0) | (mine["active_batches"] > 0) | (mine["reclaims"] > 0)].tolist())
+    return {
+        state.node: "gave up" if state.kswapd_gave_up else "running" if state.node in busy else "sleeping"
+        for state in states
+    }
 
 
 def _rss_bytes() -> int:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = Table.of(arguments)
     with Reader(Path(arguments.file)) as reader:
         if not reader.ended_cleanly:
-            print("mmwatch: the recording was cut off; what was kept up to then follows", file=sys.stderr)
+            print(f"mmwatch: {reader.cut_off}", file=sys.stderr)
         snapshot = take(reader.session, fold(reader, arguments.by), arguments.by)
     order = row_order(arguments, snapshot)
     if arguments.json:

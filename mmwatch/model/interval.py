@@ -141,8 +141,9 @@ class Interval:
     :param end_s: Unix time of its end.
     :param duration_ns: of CLOCK_MONOTONIC.
     :param vmstat: by how much each counter of /proc/vmstat grew.
-    :param edge_pages: reclaimed pages by which ``vmstat`` may differ for no other reason than that both cannot be read
-        at the same instant: what it grew by while the rows were read, at either end.
+    :param edge_begin_pages: reclaimed pages by which ``vmstat`` may differ for no other reason than that both cannot be
+        read at the same instant: what it grew by while the rows were read, at the beginning.
+    :param edge_end_pages: the same at the end, which is the beginning of the next.
     :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (grown); empty without PSI.
     :param kswapd: by node, what its kswapd is at: ``running``, ``sleeping`` or ``gave up``; no entry when not known.
     :param cgroups: path by id, of the rows' ``cgroup_id``, clean text.
@@ -153,7 +154,8 @@ class Interval:
     duration_ns: int
     rows: Rows
     vmstat: Mapping[str, int] = field(default_factory=dict)
-    edge_pages: int = 0
+    edge_begin_pages: int = 0
+    edge_end_pages: int = 0
     nodes: tuple[Node, ...] = ()
     pressure: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -83,10 +83,16 @@ class Accounting:
     scanned_pages: int | None
     vmstat_reclaimed_pages: int | None
     vmstat_scanned_pages: int | None
-    edge_pages: int
+    edge_begin_pages: int
+    edge_end_pages: int
     incomparable: str
     loss: Loss
     vmstat: Mapping[str, int]
+
+    @property
+    def edge_pages(self) -> int:
+        """By how many pages the two may differ only because they cannot be read at the same instant."""
+        return self.edge_begin_pages + self.edge_end_pages
 
     @property
     def ratio(self) -> float | None:
@@ -121,7 +127,8 @@ class Accounting:
             scanned_pages=_sum_both(self.scanned_pages, later.scanned_pages),
             vmstat_reclaimed_pages=_sum_both(self.vmstat_reclaimed_pages, later.vmstat_reclaimed_pages),
             vmstat_scanned_pages=_sum_both(self.vmstat_scanned_pages, later.vmstat_scanned_pages),
-            edge_pages=_sum_edges(self.edge_pages, later.edge_pages),
+            edge_begin_pages=self.edge_begin_pages,
+            edge_end_pages=later.edge_end_pages,
             incomparable=self.incomparable or later.incomparable,
             loss=_sum_losses(self.loss, later.loss),
             vmstat=_sum_maps(self.vmstat, later.vmstat),
@@ -286,7 +293,8 @@ def accounting(session: Session, interval: Interval) -> Accounting:
         scanned_pages=seen(*SUMS["scanned_pages"]),
         vmstat_reclaimed_pages=vmstat_reclaimed,
         vmstat_scanned_pages=counted(SCAN),
-        edge_pages=interval.edge_pages,
+        edge_begin_pages=interval.edge_begin_pages,
+        edge_end_pages=interval.edge_end_pages,
         incomparable=incomparable,
         loss=interval.loss,
         vmstat=interval.vmstat,
@@ -303,11 +311,6 @@ def _sum_known(a: int | None, b: int | None) -> int | None:
 
 def _sum_both(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a + b
-
-
-def _sum_edges(a: int, b: int) -> int:
-    """Only the two outer ends remain of four; which part of a sum belongs to which end was not kept."""
-    return max(a, b)
 
 
 def _sum_losses(a: Loss, b: Loss) -> Loss:
@@ -345,7 +348,8 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
         duration_ns=first.duration_ns + second.duration_ns,
         rows=rows,
         vmstat=_sum_maps(first.vmstat, second.vmstat),
-        edge_pages=_sum_edges(first.edge_pages, second.edge_pages),
+        edge_begin_pages=first.edge_begin_pages,
+        edge_end_pages=second.edge_end_pages,
         pressure={
             **second.pressure,
             **{

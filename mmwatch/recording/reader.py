@@ -432,7 +432,8 @@ def _interval(found: dict[str, Any], **rest: Any) -> Interval:
     return Interval(
         end_s=float(found["end_s"]),
         duration_ns=int(found["duration_ns"]),
-        edge_pages=int(found.get("edge_pages") or 0),
+        edge_begin_pages=int(found.get("edge_begin_pages") or 0),
+        edge_end_pages=int(found.get("edge_end_pages") or 0),
         vmstat=_from_json(found.get("vmstat")),
         pressure=_from_json(found.get("pressure")),
         settings=_from_json(found.get("settings")),

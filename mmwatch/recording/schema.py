@@ -154,7 +154,8 @@ TABLES = (
             Column("end_s", "REAL", "Unix time of its end"),
             *_integers(
                 duration_ns="length by CLOCK_MONOTONIC, nanoseconds",
-                edge_pages="reclaimed pages by which vmstat and rows may differ: both cannot be read at one instant",
+                edge_begin_pages="by how much vmstat's reclaimed pages grew while rows were read, at the beginning",
+                edge_end_pages="the same at the end: by so much the two may differ, for they have no common instant",
                 rows="how many rows table rows has of it",
             ),
             Column("vmstat", "TEXT", "by how much each counter of /proc/vmstat grew, JSON object"),

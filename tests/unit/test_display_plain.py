@@ -92,7 +92,8 @@ def host() -> tuple[Session, Interval]:
             "pgsteal_kswapd": 0,
             "pgscan_kswapd": 64,
         },
-        edge_pages=0,
+        edge_begin_pages=0,
+        edge_end_pages=0,
         nodes=(
             Node(0, 13_000, 11_520, 14_400, 17_280, 4_000_000, 3_000_000, 700_000),
             Node(1, 900_000, 11_520, 14_400, 17_280, 4_000_000, 1_000, 0),
@@ -272,7 +273,8 @@ def account(**fields: Any) -> Accounting:
             "scanned_pages": 200,
             "vmstat_reclaimed_pages": 99_264,
             "vmstat_scanned_pages": 200,
-            "edge_pages": 0,
+            "edge_begin_pages": 0,
+            "edge_end_pages": 0,
             "incomparable": "",
             "loss": Loss(missed_runs=0),
             "vmstat": {},
@@ -297,7 +299,11 @@ def account(**fields: Any) -> Accounting:
             "accounted - (0 of 0 pages, ±0)  scanned ?  lost 0 missed ? unmatched 0/0 table-full 0",
         ),
         (
-            {"edge_pages": 64, "loss": Loss({"reclaim": 1, "batch": 2}, {"batch": 7}, 3, 4, 5, 6)},
+            {
+                "edge_begin_pages": 60,
+                "edge_end_pages": 4,
+                "loss": Loss({"reclaim": 1, "batch": 2}, {"batch": 7}, 3, 4, 5, 6),
+            },
             "accounted 100.00% (99264 of 99264 pages, ±64)  scanned 100.00%  "
             "lost 3 suppressed 7 missed 3 unmatched 4/5 table-full 6",
         ),

@@ -98,7 +98,8 @@ def test_merge_takes_the_latest_of_the_later_interval() -> None:
 def test_merge_of_what_is_around_the_rows() -> None:
     first = make_interval(
         vmstat={"pgsteal_file": 3, "old": 1},
-        edge_pages=64,
+        edge_begin_pages=64,
+        edge_end_pages=1,
         pressure={"some_avg10": 50.0, "some_us": 100},
         processes={1: Process(1, "a", "a --b", system_time_us=5), 2: Process(2, "gone")},
         loss=Loss(lost={"reclaim": 1}, missed_runs=2, unmatched_begin=1),
@@ -106,7 +107,8 @@ def test_merge_of_what_is_around_the_rows() -> None:
     )
     second = make_interval(
         vmstat={"pgsteal_file": 4},
-        edge_pages=32,
+        edge_begin_pages=1,
+        edge_end_pages=32,
         pressure={"some_avg10": 1.0, "some_us": 11},
         processes={1: Process(1, "b", "", system_time_us=6)},
         loss=Loss(lost={"reclaim": 2, "batch": 1}, missed_runs=3, table_full=4),
@@ -114,7 +116,7 @@ def test_merge_of_what_is_around_the_rows() -> None:
     )
     merged = merge(first, second)
     assert merged.vmstat == {"pgsteal_file": 7, "old": 1}
-    assert merged.edge_pages == 64
+    assert (merged.edge_begin_pages, merged.edge_end_pages) == (64, 32)
     assert merged.pressure == {"some_avg10": 1.0, "some_us": 111}
     assert merged.processes == {1: Process(1, "b", "a --b", system_time_us=11), 2: Process(2, "gone")}
     assert merged.loss == Loss({"reclaim": 3, "batch": 1}, {}, 5, 1, 0, 4)

@@ -235,7 +235,7 @@ def test_scans_may_be_unknown_alone() -> None:
 
 def test_accounts_add_up() -> None:
     loss = Loss(lost={"reclaim": 1}, missed_runs=2, unmatched_end=3, table_full=4)
-    first = take(make_session(), make_interval(ROWS, vmstat=COUNTED, edge_pages=9)).accounting
+    first = take(make_session(), make_interval(ROWS, vmstat=COUNTED, edge_begin_pages=9)).accounting
     second = take(make_session(), make_interval(ROWS, vmstat=VMSTAT, loss=loss)).accounting
     both = first.then(second)
     assert (both.reclaimed_pages, both.vmstat_reclaimed_pages, both.ratio) == (128, 64, 2.0)

@@ -1002,7 +1002,7 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 	row = rows.lookup(&index);
 	pass_over(b, row, index < PATHS, task, now, reclaimed_pages, scanned_pages);
 	if (!b->passes) {
-#ifdef OFF_scan_control_proactive
+#ifdef BIT_scan_control_proactive
 		/* memory.reclaim and nodeN/reclaim come the same way as limits and zone_reclaim. */
 		if (read_u8(sc + OFF_scan_control_proactive) & (1 << BIT_scan_control_proactive))
 			b->path = PATH_PROACTIVE;

@@ -59,7 +59,7 @@ def add(subparsers: options.Subparsers) -> None:
     parser.add_argument("-b", "--batch", action="store_true", help="one block of text per interval, for pipes and logs")
     options.add_table(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line")
-    parser.set_defaults(count=None)
+    parser.set_defaults(passes=True, count=None)
 
 
 def run(arguments: argparse.Namespace) -> int:

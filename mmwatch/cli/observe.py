@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import mmwatch
 from mmwatch import units
-from mmwatch.errors import MmwatchError
+from mmwatch.errors import MmwatchError, UnavailableError
 from mmwatch.kernel.facts import Facts, gather
-from mmwatch.kernel.plan import Filter, Plan, plan
+from mmwatch.kernel.plan import Choice, Filter, Plan, plan
 from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program
 
 if TYPE_CHECKING:  # what is slow to import comes in beside the compiler, see Observer
@@ -116,12 +116,15 @@ class Observer:
         table_rows: int = 16384,
         ring_bytes: int = 8 << 20,
         names: bool = True,
+        passes: bool = True,
     ) -> None:
         self._system_before: dict[int, tuple[int | None, int | None]] = {}
         self._problem: MmwatchError | None = None
         self.facts: Facts = gather()
         force = os.environ.get("MMWATCH_PROBES") or None
-        self.plan: Plan = plan(self.facts, target.wanted, force)
+        self.plan: Plan = plan(self.facts, target.wanted, force, _passes(passes))
+        if "passes" in detail:
+            _require_passes(self.plan.choices)
         options = Options(target.wanted, detail, table_rows, ring_bytes)
         preparing = threading.Thread(target=self._prepare, args=(names,))
         preparing.start()
@@ -137,6 +140,8 @@ class Observer:
         self.tracer = Tracer(self.plan, options, program)
         if self._settings.lru_gen_enabled is not None:
             self.tracer.set_lru_gen(bool(self._settings.lru_gen_enabled & 1))
+        if "passes" in detail:
+            _require_passes(self.tracer.choices)
         self._vmstat.refresh()
         self._begin()
         probes = [Probe(c.need, c.probe, c.state, c.reason) for c in self.tracer.choices]
@@ -328,6 +333,17 @@ class Observer:
         self.tracer.close()
         self._names.close()
         self._taskstats.close()
+
+
+def _passes(wanted: bool) -> str | None:
+    return os.environ.get("MMWATCH_PASSES") or None if wanted else "none"
+
+
+def _require_passes(choices: tuple[Choice, ...]) -> None:
+    """:raises UnavailableError: they cannot be seen here."""
+    for choice in choices:
+        if choice.need == "passes" and choice.state != "attached":
+            raise UnavailableError(f"there is no probe for single passes here: {choice.reason}", "use --detail batches")
 
 
 def _probe(need: str, service: Any) -> Any:

@@ -41,6 +41,12 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         "--children", action="store_true", help="with -p: also the processes it has and will have forked"
     )
     group.add_argument("-c", "--cgroup", metavar="CGROUP", help="tasks in this memory cgroup and those below it")
+    group.add_argument(
+        "--no-passes",
+        dest="passes",
+        action="store_false",
+        help="do not probe shrink_node: lighter in a storm of reclaim",
+    )
     group.add_argument("--comm", metavar="NAME", help="tasks of this name (all of its 15 characters)")
 
 

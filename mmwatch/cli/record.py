@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mmwatch import units
 from mmwatch.cli import options
 from mmwatch.cli.observe import Observer, Target, resolve_target
-from mmwatch.errors import MmwatchError, UnavailableError, UsageError
+from mmwatch.errors import MmwatchError, UsageError
 
 if TYPE_CHECKING:
     from mmwatch.model.snapshot import Accounting
@@ -48,7 +48,7 @@ def add(subparsers: options.Subparsers) -> None:
         "--detail",
         choices=DETAILS,
         default="reclaims",
-        help="keep each single reclaim too, or each batch (default: reclaims); totals are exact whatever is chosen",
+        help="keep each single reclaim too, or each pass or batch (default: reclaims); totals are always exact",
     )
     parser.add_argument(
         "--rate-limit",
@@ -65,8 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     interval_s = options.interval_s(arguments)
     duration_s = units.parse_duration_s(arguments.duration) if arguments.duration else float("inf")
-    if arguments.detail == "passes":
-        raise UnavailableError("there is no probe for single passes in this release", "use --detail batches")
     if arguments.only and not arguments.command_line:
         raise UsageError("--only needs a COMMAND", "mmwatch record --only -- COMMAND …")
     path = Path(arguments.output or time.strftime("mmwatch-%Y%m%d-%H%M%S.mmw"))
@@ -151,8 +149,13 @@ class Recording:
         self.arguments, self.path, self.child = arguments, path, child
         self.interval_s, self.duration_s = interval_s, duration_s
         self.watched = [os.pidfd_open(pid) for pid in target.described.get("pid", ())] if child is None else []
-        kinds = {"none": (), "reclaims": ("reclaims",), "batches": ("reclaims", "batches")}[arguments.detail]
-        self.observer = Observer(target, interval_s=interval_s, detail=frozenset(kinds))
+        kinds = {
+            "none": (),
+            "reclaims": ("reclaims",),
+            "passes": ("reclaims", "passes"),
+            "batches": ("reclaims", "batches"),
+        }[arguments.detail]
+        self.observer = Observer(target, interval_s=interval_s, detail=frozenset(kinds), passes=arguments.passes)
         self.total: Accounting | None = None
         self.records = 0
 

@@ -81,7 +81,7 @@ def show(
         from mmwatch.cli.tables import check_columns
 
         check_columns(arguments)
-    observer = Observer(target, interval_s=interval_s)
+    observer = Observer(target, interval_s=interval_s, passes=arguments.passes)
     try:
         if attached:
             attached()

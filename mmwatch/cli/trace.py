@@ -27,7 +27,7 @@ def add(subparsers: options.Subparsers) -> None:
     parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after so many lines")
     parser.add_argument(
         "--detail",
-        choices=("reclaims", "batches"),
+        choices=("reclaims", "passes", "batches"),
         default="reclaims",
         help="batches: each batch too (default: reclaims)",
     )
@@ -36,8 +36,8 @@ def add(subparsers: options.Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     target = options.target(arguments)
-    kinds = frozenset({"reclaims", "batches"} if arguments.detail == "batches" else {"reclaims"})
-    observer = Observer(target, detail=kinds, names=False)
+    kinds = frozenset({"reclaims", arguments.detail})
+    observer = Observer(target, detail=kinds, names=False, passes=arguments.passes)
     from mmwatch.display.trace import trace_lines
 
     lines_left = arguments.count if arguments.count is not None else sys.maxsize

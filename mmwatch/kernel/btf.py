@@ -115,6 +115,20 @@ class Btf:
 
         The size of a bit field is that of its storage.
         """
+        return {member: (bits // 8, size) for member, (bits, size) in self._members(name).items()}
+
+    @_damage_is_value_error()
+    def bit(self, name: str, member: str) -> int | None:
+        """The place of a bit field in its byte, 0 to 7, on a little-endian machine; None: no such member."""
+        found = self._members(name).get(member)
+        return None if found is None else found[0] % 8
+
+    @_damage_is_value_error()
+    def has_function(self, name: str) -> bool:
+        """Whether the kernel has a function of this name that fentry could attach to."""
+        return self._find(name, (_FUNC,)) is not None
+
+    def _members(self, name: str) -> dict[str, tuple[int, int]]:
         type_id = self._find(name, (_STRUCT, _UNION))
         found: dict[str, tuple[int, int]] = {}
         if type_id is not None:
@@ -125,14 +139,13 @@ class Btf:
         words, at = self._words, self._at[type_id]
         info = words[at + 1]
         for member in range(at + 3, at + 3 + 3 * (info & 0xFFFF), 3):
-            bits = words[member + 2] & 0xFFFFFF if info >> 31 else words[member + 2]
-            offset = base + bits // 8
+            bits = base + (words[member + 2] & 0xFFFFFF if info >> 31 else words[member + 2])
             if words[member]:
-                found.setdefault(self._name(words[member]), (offset, self._size(words[member + 1])))
+                found.setdefault(self._name(words[member]), (bits, self._size(words[member + 1])))
             else:
                 inner = self._resolve(words[member + 1])
                 if self._kind(inner) in (_STRUCT, _UNION):
-                    self._collect(inner, offset, found)
+                    self._collect(inner, bits, found)
 
     @_damage_is_value_error()
     def size(self, name: str) -> int | None:

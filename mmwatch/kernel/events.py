@@ -83,6 +83,11 @@ NEEDS: tuple[Need, ...] = (
     Need("throttling", "sleeps inside reclaim, by reason", ("throttled", "throttled_ns")),
     Need("wakeups", "which task woke kswapd", ("kswapd_wakeups",)),
     Need("writes", "pages reclaim wrote itself", ("written_pages",)),
+    Need(
+        "passes",
+        "each call of shrink_node: the priority ladder, also where no batch tells",
+        ("passes", "passes_futile", "pass_ns", "pass_reclaimed_pages", "pass_histogram"),
+    ),
     Need("lifetimes", "the end of threads, so that their rows are used again"),
 )
 
@@ -243,6 +248,19 @@ FOLLOW_CHILDREN = Event(
 )
 """Attached when a filter follows the children a process forks."""
 
+PASS_FUNCTION = "shrink_node"
+"""One call is one pass; its arguments are (pg_data_t *, struct scan_control *). It was shrink_zone before 4.8, which is
+older than anything BPF maps can be mapped on (5.5)."""
+
+PASS_MEMBERS = (
+    ("scan_control", "nr_to_reclaim"),
+    ("scan_control", "priority"),
+    ("scan_control", "nr_scanned"),
+    ("scan_control", "nr_reclaimed"),
+    ("pglist_data", "node_id"),
+)
+"""What a pass is read from; without BTF it cannot be."""
+
 MEMBERS: Mapping[str, tuple[str, ...]] = {
     "reclaim_stat": (
         "nr_dirty",
@@ -262,5 +280,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "cgroup": ("self", "kn"),
     "kernfs_node": ("id",),
     "folio": ("_nr_pages", "_folio_nr_pages"),
+    "scan_control": ("nr_to_reclaim", "priority", "nr_scanned", "nr_reclaimed", "proactive"),
+    "pglist_data": ("node_id",),
 }
 """Struct members whose offsets the handlers use, where BTF has them."""

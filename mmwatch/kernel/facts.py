@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmwatch.kernel.btf import VMLINUX, Btf
-from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS
+from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS, PASS_FUNCTION
 from mmwatch.kernel.tracefs import Tracefs
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -32,6 +32,10 @@ class Facts:
     :param raw_arguments: C types of a raw tracepoint's arguments, by ``category:event``, from BTF.
     :param offsets: byte offsets by (struct, member), from BTF.
     :param taskstats: byte offset and size of each member of struct taskstats, from BTF; empty without it.
+    :param proactive_bit: of scan_control.proactive in its byte (6.0 and later).
+    :param pass_in_btf: fentry may find :data:`PASS_FUNCTION`.
+    :param pass_symbols: its names in kallsyms, with the suffixes compilers add (``.isra.0``), plain ones first.
+    :param kprobes: the kernel has them, for perf to attach.
     :param lockdown: ``none``, ``integrity``, ``confidentiality``; None: not built in, or cannot be read.
     :param nodes: NUMA nodes that have memory.
     :param pid_namespace: inode of the PID namespace; 0 in the initial one.
@@ -54,6 +58,10 @@ class Facts:
     sizes: Mapping[str, int] = field(default_factory=dict)
     enumerators: Mapping[str, int] = field(default_factory=dict)
     taskstats: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    proactive_bit: int | None = None
+    pass_in_btf: bool = False
+    pass_symbols: tuple[str, ...] = ()
+    kprobes: bool | None = None
     lockdown: str | None = None
     nodes: tuple[int, ...] = ()
     lru_gen: int | None = None
@@ -71,6 +79,7 @@ def gather(root: Path = Path("/")) -> Facts:
         [
             *(f"btf_trace_{event}" for event in short.values()),
             *MEMBERS,
+            PASS_FUNCTION,
             "taskstats",
             "pageflags",
             "cgroup_subsys_id",
@@ -104,6 +113,10 @@ def gather(root: Path = Path("/")) -> Facts:
         sizes=types.sizes,
         enumerators=types.enumerators,
         taskstats=types.taskstats,
+        proactive_bit=types.proactive_bit,
+        pass_in_btf=types.pass_in_btf,
+        pass_symbols=(PASS_FUNCTION,) if types.pass_in_btf else _symbols(PASS_FUNCTION, root),
+        kprobes=_kprobes(root),
         lockdown=_lockdown(root),
         nodes=_nodes(root),
         lru_gen=_lru_gen(root),
@@ -121,11 +134,17 @@ class _Types:
     sizes: dict[str, int] = field(default_factory=dict)
     enumerators: dict[str, int] = field(default_factory=dict)
     taskstats: dict[str, tuple[int, int]] = field(default_factory=dict)
+    proactive_bit: int | None = None
+    pass_in_btf: bool = False
 
     @classmethod
     def of(cls, btf: Btf, tracepoints: Mapping[str, str]) -> _Types:
         """:raises ValueError: it is damaged."""
-        found = cls(taskstats=btf.members("taskstats"))
+        found = cls(
+            taskstats=btf.members("taskstats"),
+            proactive_bit=btf.bit("scan_control", "proactive"),
+            pass_in_btf=btf.has_function(PASS_FUNCTION),
+        )
         for name, event in tracepoints.items():
             arguments = btf.raw_arguments(event)
             if arguments is not None:
@@ -162,6 +181,20 @@ def _capabilities(root: Path) -> frozenset[str] | None:
         return None
     mask = int(found[1], 16)
     return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
+
+
+def _symbols(function: str, root: Path) -> tuple[str, ...]:
+    """A function's names in /proc/kallsyms. Slow (100 ms): only asked where BTF does not know the plain name."""
+    found = re.findall(
+        rf" [tT] ({function}(?:\.(?:isra|constprop|part|cold)\.?\d*)*)$", _read(root / "proc/kallsyms") or "", re.M
+    )
+    return tuple(sorted({name for name in found if ".cold" not in name}, key=lambda name: (len(name), name)))
+
+
+def _kprobes(root: Path) -> bool | None:
+    """Whether perf can attach kprobes (kernel: kernel/events/core.c, the kprobe PMU)."""
+    devices = root / "sys/bus/event_source/devices"
+    return (devices / "kprobe").exists() if devices.is_dir() else None
 
 
 def _lockdown(root: Path) -> str | None:

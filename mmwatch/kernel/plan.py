@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS, NEEDS, Event
+from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS, NEEDS, PASS_FUNCTION, PASS_MEMBERS, Event
 from mmwatch.kernel.facts import Facts
 
-RAW, PERF = "raw tracepoint", "tracepoint"
+RAW, PERF, FENTRY, KPROBE = "raw tracepoint", "tracepoint", "fentry", "kprobe"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,19 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class PassProbe:
+    """One way to see passes; the tracer tries them in order."""
+
+    how: str
+    symbol: str
+
+    @property
+    def flag(self) -> str:
+        """What has its wrapper compiled."""
+        return "-DPASSES_FENTRY" if self.how == FENTRY else "-DPASSES_KPROBE"
+
+
+@dataclass(frozen=True)
 class Choice:
     """What a need got.
 
@@ -69,6 +82,7 @@ class Plan:
     """
 
     attachments: tuple[Attachment, ...] = ()
+    passes: tuple[PassProbe, ...] = ()
     flags: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     unknown: frozenset[str] = frozenset()
@@ -97,10 +111,11 @@ def bcc_command(distribution: tuple[str, ...]) -> str:
     )
 
 
-def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None) -> Plan:
+def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, passes: str | None = None) -> Plan:
     """Choose the probes.
 
     :param force: :data:`PERF`: as if BTF said nothing of tracepoint arguments. For tests and for comparison.
+    :param passes: :data:`FENTRY` or :data:`KPROBE`: only so; ``none``: not at all; None: the best there is.
     """
     attachments: list[Attachment] = []
     outcomes: dict[str, list[tuple[str, str, Event]]] = {}
@@ -117,17 +132,23 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None) -
     flags, problems = _session_flags(facts, wanted or Filter())
     if any(how == "" for how, _, _ in outcomes.get(FOLLOW_CHILDREN.need, ())):
         problems += ("children cannot be followed: this kernel has no BTF to find them in a fork with",)
+    probes, why_none = _passes(facts, passes)
     choices = tuple(
-        _choice(need.name, need.help, outcomes.get(need.name, []), facts) for need in NEEDS if need.name in outcomes
+        _pass_choice(need.help, probes, why_none)
+        if need.name == "passes"
+        else _choice(need.name, need.help, outcomes.get(need.name, []), facts)
+        for need in NEEDS
+        if need.name in outcomes or need.name == "passes"
     )
-    missing = {choice.need for choice in choices if choice.state == "missing"}
+    missing = {choice.need for choice in choices if choice.state in ("missing", "off")}
     unknown = {measure for need in NEEDS if need.name in missing for measure in need.measures}
     if _silent_lru_gen(facts):
         unknown |= {measure for need in NEEDS if need.name in ("batches", "scans") for measure in need.measures}
         choices = tuple(_silenced(choice) if choice.need in ("batches", "scans") else choice for choice in choices)
     return Plan(
         attachments=tuple(attachments),
-        flags=flags,
+        passes=probes,
+        flags=(*flags, "-DPASSES") if probes else flags,
         choices=choices,
         unknown=frozenset(unknown),
         blockers=_blockers(facts, attachments),
@@ -183,6 +204,30 @@ def _perf_flags(event: Event, tracepoint: str) -> tuple[str, ...]:
 _ALIASES = {"reclaim_flags": "file"}  # what the raw argument is, the trace record has as a flag word
 
 
+def _passes(facts: Facts, wanted: str | None) -> tuple[tuple[PassProbe, ...], str]:
+    """The ways to see passes, best first (costs: bench/), or why there is none."""
+    if wanted == "none":
+        return (), "switched off"
+    if not all(member in facts.offsets for member in PASS_MEMBERS):
+        return (), "BTF does not tell where struct scan_control has its priority"
+    probes = [PassProbe(FENTRY, PASS_FUNCTION)] if facts.pass_in_btf else []
+    if facts.kprobes is not False:
+        probes += [PassProbe(KPROBE, symbol) for symbol in facts.pass_symbols]
+    probes = [probe for probe in probes if wanted in (None, probe.how)]
+    if probes:
+        return tuple(probes), ""
+    return (
+        (),
+        "this kernel has no kprobes" if facts.kprobes is False else f"this kernel has no function {PASS_FUNCTION}",
+    )
+
+
+def _pass_choice(help_text: str, probes: tuple[PassProbe, ...], why_none: str) -> Choice:
+    if not probes:
+        return Choice("passes", help_text, "", "off" if why_none == "switched off" else "missing", why_none)
+    return Choice("passes", help_text, f"{probes[0].how} {probes[0].symbol}", "attached")
+
+
 def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Flags that concern every program, and what of the filter cannot be done here."""
     flags = [f"-DOFF_{struct}_{member}={offset}" for (struct, member), offset in facts.offsets.items()]
@@ -193,6 +238,8 @@ def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple
             flags += [f"-DOFF_folio_nr_pages={facts.offsets['folio', member]}"]
             flags += [f"-DPG_HEAD={facts.enumerators['PG_head']}"]
             break
+    if ("scan_control", "proactive") in facts.offsets and facts.proactive_bit is not None:
+        flags.append(f"-DBIT_scan_control_proactive={facts.proactive_bit}")
     if len(facts.nodes) == 1:
         flags.append(f"-DNODE_GUESS={facts.nodes[0]}")
     elif _silent_lru_gen(facts):

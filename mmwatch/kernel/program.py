@@ -49,6 +49,8 @@ def bpf_directory() -> Path:
 def compile_program(plan: Plan, options: Options) -> Any:
     """The BPF object of bcc, compiled but not loaded. Needs no numpy: start-up imports that meanwhile.
 
+    Of the ways to see passes only the first is compiled in.
+
     :raises NoPermissionError: the plan says that this user may not.
     :raises UnavailableError: nothing can be attached, or it does not compile; says why.
     """
@@ -64,6 +66,7 @@ def compile_program(plan: Plan, options: Options) -> Any:
         "-Wno-macro-redefined",
         *plan.flags,
         *(flag for attachment in plan.attachments for flag in attachment.flags),
+        *(probe.flag for probe in plan.passes[:1]),
     ]
     if options.detail:
         flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
@@ -74,8 +77,12 @@ def compile_program(plan: Plan, options: Options) -> Any:
     try:
         from bcc import BPF
 
+        class Program(BPF):  # type: ignore[misc]
+            def _trace_autoload(self) -> None:
+                """Nothing attaches by its name: each program may fail on its own."""
+
         with explained():
-            return BPF(text=text, cflags=flags)
+            return Program(text=text, cflags=flags)
     except ImportError as error:
         raise UnavailableError(f"bcc cannot be imported: {error}", "see: mmwatch doctor") from error
     finally:

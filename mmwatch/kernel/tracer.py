@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mmwatch.errors import UnavailableError
 from mmwatch.kernel.events import NEEDS
-from mmwatch.kernel.plan import PERF, RAW, Attachment, Plan
+from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, PassProbe, Plan
 from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, explained
 from mmwatch.kernel.ring import Ring
 
@@ -69,9 +69,22 @@ class Tracer:
         self.unknown = plan.unknown
         self._functions: list[Any] = []
         self._bpf = compile_program(plan, self.options) if program is None else program  # bcc objects can be false
+        refusals = []
+        while plan.passes:
+            probe = plan.passes[0]
+            try:
+                self._attach_passes(probe)
+                break
+            except Exception as error:  # bcc raises bare Exceptions
+                refusals.append(f"{probe.how} {probe.symbol}: {error}")
+            plan = replace(plan, passes=plan.passes[1:])
+            if plan.passes and plan.passes[0].flag != probe.flag:
+                self._bpf.cleanup()
+                self._bpf = compile_program(plan, self.options)
         with explained():
             self._map_tables()
             self._attach(plan)
+        self._tell_of_passes(plan, refusals)
         self._ring: Ring | None = None
         if self.options.detail:
             record = _dtype(self._bpf["record_layout"].Leaf)
@@ -136,6 +149,42 @@ class Tracer:
             )
             self.unknown = self.unknown | measures_of(failures)
         self.attached = tuple(a for a in plan.attachments if a.event.need not in failures)
+
+    def _attach_passes(self, probe: PassProbe) -> None:
+        """The first of all: when it fails, there is nothing to be undone."""
+        with explained():
+            if probe.how == KPROBE:
+                function = self._bpf.load_func(b"on_pass", self._bpf.KPROBE)
+                self._bpf.attach_kprobe(event=probe.symbol.encode(), fn_name=b"on_pass")
+            else:
+                function = self._attach_fentry(probe.symbol)
+        self._functions.append(function)
+
+    def _attach_fentry(self, symbol: str) -> Any:
+        """Newer releases of bcc put the module into the name of the program."""
+        for name in (f"kfunc__vmlinux__{symbol}".encode(), f"kfunc__{symbol}".encode()):
+            try:
+                self._bpf.attach_kfunc(fn_name=name)
+                return self._bpf.funcs[name]
+            except Exception as error:  # bcc raises bare Exceptions
+                if "Unknown program" not in str(error):
+                    raise
+        raise UnavailableError(f"this bcc makes no fentry program of {symbol}")
+
+    def _tell_of_passes(self, plan: Plan, refusals: list[str]) -> None:
+        """What came of the ways to see passes."""
+        if not refusals:
+            return
+        reason = f"refused: {'; '.join(refusals)}"
+        probe, state = "", "missing"
+        if plan.passes:
+            probe, state = f"{plan.passes[0].how} {plan.passes[0].symbol}", "attached"
+        else:
+            self.unknown = self.unknown | measures_of({"passes": reason})
+        self.choices = tuple(
+            replace(choice, probe=probe, state=state, reason=reason) if choice.need == "passes" else choice
+            for choice in self.choices
+        )
 
     def _attach_one(self, attachment: Attachment) -> None:
         kind = {RAW: self._bpf.RAW_TRACEPOINT, PERF: self._bpf.TRACEPOINT}[attachment.how]

@@ -116,6 +116,7 @@ _string = _known(str)
 
 
 def _lowest(snapshot: Snapshot) -> Floats:
+    """Unknown only if neither batches nor passes can tell: those that cannot are all 0."""
     lowest = priority_min(snapshot.rows).astype(float)
     return np.where(lowest >= 0, lowest, np.nan)
 
@@ -154,7 +155,6 @@ COLUMNS: tuple[Column, ...] = (
         "lowest scan priority reached: 12 is gentle (4 for node), 0 scans the whole list",
         _lowest,
         _whole,
-        ("priority_histogram",),
     ),
     Column(
         "overshoot",
@@ -260,6 +260,26 @@ COLUMNS: tuple[Column, ...] = (
         _count("reclaimed_max_pages"),
         _counted,
         ("reclaimed_max_pages",),
+    ),
+    Column("passes", "PASS/s", 6, "passes (calls of shrink_node) per second", _rate("passes"), _counted, ("passes",)),
+    Column(
+        "pass_pages",
+        "PG/PASS",
+        7,
+        "pages freed per pass",
+        _share(("pass_reclaimed_pages",), ("passes",)),
+        _counted,
+        ("pass_reclaimed_pages", "passes"),
+    ),
+    Column("pass_time", "T/PASS", 6, "time per pass", _share(("pass_ns",), ("passes",)), _time, ("pass_ns", "passes")),
+    Column(
+        "pass_futile",
+        "PFUTIL%",
+        7,
+        "passes that freed nothing, percent",
+        _share(("passes_futile",), ("passes",)),
+        _percent,
+        ("passes_futile", "passes"),
     ),
     Column("reclaims_total", "RECLAIMS", 8, "reclaims", _count("reclaims"), _counted, ("reclaims",)),
     Column("reclaimed_total", "RECL", 6, "pages reclaimed", _count(*_RECLAIMED), _counted, _RECLAIMED),

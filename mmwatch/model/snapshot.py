@@ -36,6 +36,9 @@ SUMS = {
 }
 """What is shown of measures that are counted in two parts; not known unless both are."""
 
+PRIORITY_TOLD_BY = ("priority_histogram", "pass_histogram")
+"""Either is enough to know how low the scan priority went."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -65,8 +68,8 @@ def stall_quantile_ns(rows: Rows, quantile: float) -> Floats:
 
 
 def priority_min(rows: Rows) -> npt.NDArray[np.int64]:
-    """The lowest scan priority a batch ran at, -1 where no batch told. ``(len(rows),)``."""
-    seen = rows["priority_histogram"] > 0
+    """The lowest scan priority of a batch or a pass, -1 where none told. ``(len(rows),)``."""
+    seen = (rows["priority_histogram"] > 0) | (rows["pass_histogram"] > 0)
     return np.where(seen.any(axis=1), seen.argmax(axis=1), -1)
 
 
@@ -459,7 +462,7 @@ def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:
         "asked_pages": [
             pages if known else None for pages, known in zip(values["asked_pages"], snapshot.asked_known.tolist())
         ],
-        "priority_min": _known(np.where(lowest >= 0, lowest, np.nan), "priority_histogram" not in unknown, int),
+        "priority_min": _known(np.where(lowest >= 0, lowest, np.nan), not unknown.issuperset(PRIORITY_TOLD_BY), int),
         "stall_p50_ns": quantile(0.5),
         "stall_p99_ns": quantile(0.99),
         "overshoot": _known(snapshot.overshoot.round(4), overshoot_known, float),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS
+from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS, PASS_FUNCTION
 from mmwatch.kernel.facts import CAPABILITIES, Facts
 
 ALL_EVENTS = (*EVENTS, FOLLOW_CHILDREN)
@@ -33,6 +33,10 @@ FACTS = Facts(
     offsets={(struct, member): 8 for struct, members in MEMBERS.items() for member in members},
     sizes={"upid": 16},
     enumerators={"PG_head": 6, "memory_cgrp_id": 4},
+    proactive_bit=1,
+    pass_in_btf=True,
+    pass_symbols=(PASS_FUNCTION,),
+    kprobes=True,
     lockdown="none",
     nodes=(0, 1),
     lru_gen=0,
@@ -50,7 +54,17 @@ def make_facts(**fields: Any) -> Facts:
 def without_btf(**fields: Any) -> Facts:
     """A kernel that tells nothing of its types."""
     return make_facts(
-        **{"btf": False, "raw_arguments": {}, "offsets": {}, "sizes": {}, "enumerators": {}, "taskstats": {}, **fields}
+        **{
+            "btf": False,
+            "raw_arguments": {},
+            "offsets": {},
+            "sizes": {},
+            "enumerators": {},
+            "taskstats": {},
+            "proactive_bit": None,
+            "pass_in_btf": False,
+            **fields,
+        }
     )
 
 

@@ -305,7 +305,7 @@ def test_json_figures() -> None:
     ("unknown", "keys"),
     [
         ("scanned_anon_pages", {"scanned_anon_pages", "scanned_pages", "efficiency"}),
-        ("priority_histogram", {"priority_histogram", "priority_min"}),
+        ("priority_histogram", {"priority_histogram"}),
         ("stall_histogram", {"stall_p50_ns", "stall_p99_ns"}),
         ("asked_pages", {"asked_pages", "overshoot"}),
         ("throttled_ns", {"throttled_ns"}),
@@ -319,6 +319,14 @@ def test_what_has_no_probe_is_null(unknown: str, keys: set[str]) -> None:
     row = found["rows"][0]
     assert {key for key in row if row[key] is None and known["rows"][0][key] is not None} == keys
     assert {key for key, value in found["totals"].items() if value is None} == keys & found["totals"].keys()
+
+
+def test_the_lowest_priority_is_known_by_batches_or_by_passes() -> None:
+    rows = make_rows({"pass_histogram": np.arange(13)})
+    both = frozenset(["priority_histogram", "pass_histogram"])
+    known = as_json(make_session(unknown=both - {"pass_histogram"}), make_interval(rows))
+    assert known["rows"][0]["priority_min"] == 1
+    assert as_json(make_session(unknown=both), make_interval(rows))["rows"][0]["priority_min"] is None
 
 
 def test_json_keeps_the_order_asked_for() -> None:

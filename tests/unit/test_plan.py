@@ -8,7 +8,21 @@ import pytest
 from make_facts import FACTS, TRACEPOINTS, make_facts, ordinary_user, without_btf
 
 from mmwatch.kernel.events import EVENTS, NEEDS
-from mmwatch.kernel.plan import PACKAGES, PERF, RAW, Choice, Filter, Plan, bcc_command, plan
+from mmwatch.kernel.plan import (
+    FENTRY,
+    KPROBE,
+    PACKAGES,
+    PERF,
+    RAW,
+    Choice,
+    Filter,
+    PassProbe,
+    Plan,
+    bcc_command,
+    plan,
+)
+
+PASS_MEASURES = frozenset(next(need.measures for need in NEEDS if need.name == "passes"))
 
 BEGIN = "vmscan:mm_vmscan_direct_reclaim_begin"
 ISOLATE = "vmscan:mm_vmscan_lru_isolate"
@@ -41,7 +55,7 @@ def test_with_everything_there_every_need_gets_a_raw_tracepoint() -> None:
 
 
 def test_every_event_serves_a_declared_need() -> None:
-    assert {event.need for event in EVENTS} == {need.name for need in NEEDS}
+    assert {event.need for event in EVENTS} == {need.name for need in NEEDS} - {"passes"}  # these are no tracepoint
 
 
 @pytest.mark.parametrize(
@@ -78,8 +92,9 @@ def test_without_btf_probes_go_through_perf() -> None:
     states = {choice.need: choice.state for choice in made.choices}
     # sched_process_free has one signature in all releases, so it is raw all the same.
     assert states.pop("lifetimes") == "attached"
+    assert states.pop("passes") == "missing"
     assert set(states.values()) == {"degraded"}
-    assert made.unknown == frozenset()
+    assert made.unknown == PASS_MEASURES
     assert all("perf" in choice.reason for choice in made.choices if choice.state == "degraded")
 
 
@@ -254,3 +269,41 @@ def test_children_are_followed_where_btf_tells_how() -> None:
 
 def test_a_plan_is_pure() -> None:
     assert plan(FACTS) == plan(FACTS)
+
+
+def test_passes_are_tried_by_fentry_then_by_kprobe() -> None:
+    made = plan(FACTS)
+    assert made.passes == (PassProbe(FENTRY, "shrink_node"), PassProbe(KPROBE, "shrink_node"))
+    assert choice(made, "passes").probe == "fentry shrink_node"
+    assert "PASSES" in flag_names(made)
+
+
+def test_a_cloned_function_is_tried_under_each_of_its_names() -> None:
+    names = ("shrink_node.isra.0", "shrink_node.constprop.0")
+    made = plan(make_facts(pass_in_btf=False, pass_symbols=names))
+    assert made.passes == tuple(PassProbe(KPROBE, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"pass_in_btf": False, "kprobes": False}, "this kernel has no kprobes"),
+        ({"pass_in_btf": False, "pass_symbols": ()}, "this kernel has no function shrink_node"),
+        ({"offsets": {}}, "BTF does not tell where struct scan_control has its priority"),
+    ],
+)
+def test_without_a_way_to_see_passes_they_are_unknown(fields: dict[str, Any], reason: str) -> None:
+    made = plan(make_facts(**fields))
+    assert (choice(made, "passes").state, choice(made, "passes").reason) == ("missing", reason)
+    assert (made.passes, made.unknown) == ((), PASS_MEASURES)
+    assert "PASSES" not in flag_names(made)
+
+
+def test_not_knowing_of_kprobes_is_no_reason_not_to_try_one() -> None:
+    assert PassProbe(KPROBE, "shrink_node") in plan(make_facts(kprobes=None)).passes
+
+
+def test_passes_can_be_forced_and_switched_off() -> None:
+    assert {probe.how for probe in plan(FACTS, passes=KPROBE).passes} == {KPROBE}
+    off = plan(FACTS, passes="none")
+    assert (choice(off, "passes").state, off.passes, off.unknown) == ("off", (), PASS_MEASURES)

@@ -22,7 +22,10 @@
 #include "records.h"
 
 #define SWAP_CLUSTER_MAX 32 /* include/linux/swap.h */
-#define ROWS_PER_THREAD 64  /* paths × nodes one thread may use before it shares the overflow rows */
+#define ROWS_PER_THREAD 64  /* paths × nodes × nodes one thread may use before it shares the overflow rows */
+#ifndef CPU_NODE /* defined where there is only one */
+#define CPU_NODE bpf_get_numa_node_id()
+#endif
 #define LEVELS_MAX 32	    /* MAX_PID_NS_LEVEL; cgroups deeper than this are not found by a filter */
 
 BPF_F_TABLE("array", u32, struct row, rows, ROWS, BPF_F_MMAPABLE);
@@ -214,16 +217,17 @@ static __always_inline void row_refresh(struct row *row, u64 task)
 /* The index of the thread's row for a path and node; made if there is none, the path's overflow row if it can't be. */
 static __always_inline u32 row_of(struct thread *t, u64 task, u32 path, s32 node)
 {
+	s32 cpu_node = CPU_NODE;
 	u32 index = t->first_row;
 	struct row *row;
 
-	if (t->cached_row && t->cached_path == path && t->cached_node == node)
+	if (t->cached_row && t->cached_path == path && t->cached_node == node && t->cached_cpu_node == cpu_node)
 		return t->cached_row;
 	for (u32 i = 0; i < ROWS_PER_THREAD && index; i++) {
 		row = rows.lookup(&index);
 		if (!row)
 			break;
-		if (row->path == path && row->node == node)
+		if (row->path == path && row->node == node && row->cpu_node == cpu_node)
 			goto found;
 		index = row->next;
 	}
@@ -235,6 +239,7 @@ static __always_inline u32 row_of(struct thread *t, u64 task, u32 path, s32 node
 	row->start_ns = bpf_ktime_get_ns();
 	row->path = path;
 	row->node = node;
+	row->cpu_node = cpu_node;
 	row->tgid = current_tgid(task);
 	row->tid = current_tid(task);
 	row_refresh(row, task);
@@ -245,6 +250,7 @@ found:
 	t->cached_row = index;
 	t->cached_path = path;
 	t->cached_node = node;
+	t->cached_cpu_node = cpu_node;
 	return index;
 full:
 	count(STAT_TABLE_FULL_ROWS);
@@ -254,9 +260,9 @@ full:
 static __always_inline s32 node_here(void)
 {
 #ifdef NODE_GUESS
-	return NODE_GUESS; /* one node only; or unknown, where no batch will ever tell */
+	return NODE_GUESS; /* not known, where no batch will ever tell */
 #else
-	return bpf_get_numa_node_id();
+	return CPU_NODE;
 #endif
 }
 

@@ -40,7 +40,7 @@ enum row_state {
 };
 
 /*
- * One thread × path × node. Written only by its own thread, so plain additions are exact; the first PATHS rows are
+ * One thread × path × node × node it ran on. Written only by its own thread, so plain additions are exact; the first PATHS rows are
  * the overflow rows, one for each path, shared by every thread that found no row of its own and added to atomically.
  * Counters only grow, but for the two that hold a maximum (see struct control).
  */
@@ -91,8 +91,8 @@ struct row {
 	u32 tgid; /* as the front end's PID namespace sees it, 0 if it does not */
 	u32 tid;
 	u32 path;
-	s32 node; /* the pages were taken from; where nothing was scanned, the node the task ran on */
-	u32 pad;
+	s32 node;     /* the pages were taken from; where nothing was scanned, the node the task ran on */
+	s32 cpu_node; /* the task ran on */
 	char comm[COMM_BYTES];
 };
 
@@ -130,7 +130,7 @@ struct thread {
 	u32 cached_row;
 	u32 cached_path;
 	s32 cached_node;
-	u32 pad;
+	s32 cached_cpu_node;
 };
 
 enum record_kind {

@@ -402,7 +402,7 @@ def to_rows(table: npt.NDArray[Any]) -> Rows:
     from mmwatch.model.measures import MEASURES, Fold
 
     rows: npt.NDArray[np.void] = np.zeros(len(table), ROW_DTYPE)
-    for name in ("tgid", "tid", "path", "node", "cgroup_id", "start_ns", "comm"):
+    for name in ("tgid", "tid", "path", "node", "cpu_node", "cgroup_id", "start_ns", "comm"):
         rows[name] = table[name]
     for measure in MEASURES:
         values = table[measure.name]

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from mmwatch.display.text import cells, field, fit, join
 from mmwatch.model.columns import BY_KEY, Column, active_order
 from mmwatch.model.interval import Node
+from mmwatch.model.nodes import elsewhere, matrix
 from mmwatch.model.snapshot import SUMS, Accounting, Snapshot, take
-from mmwatch.units import clean, count_text, pages_text
+from mmwatch.units import clean, count_text, ns_text, pages_text
 
 NODES_MAX = 8
 """More nodes than this are folded to the worst ones, in as many lines."""
@@ -43,6 +44,7 @@ def host_lines(snapshot: Snapshot, width: int | None, cumulative: Accounting | N
     if session.filter:
         lines.append(fit(f"only {filter_text(session.filter)}", width))
     lines += node_lines(snapshot, width)
+    lines += elsewhere_lines(snapshot, width)
     lines += join(_state_parts(snapshot), width)
     lines.append(accounting_line(snapshot.accounting, width))
     if cumulative is not None:
@@ -137,6 +139,34 @@ def _node_rates(snapshot: Snapshot) -> dict[int, float | None]:
     pages = np.asarray(sum(rows[name] for name in SUMS["reclaimed_pages"]))
     sums = np.bincount(rows["node"] + 1, pages, max(nodes) + 2)  # node -1: not known
     return {node: float(sums[node + 1]) / max(snapshot.duration_s, 1e-9) for node in nodes}
+
+
+def elsewhere_lines(snapshot: Snapshot, width: int | None) -> list[str]:
+    """What one node gave up while another had plenty: the sentence an incident report needs."""
+    size = snapshot.session.page_size
+    lines = []
+    for node, found in sorted(elsewhere(snapshot.interval).items()):
+        had = f"node {found.free_node} had {pages_text(found.free_pages, size)} free while node {node}"
+        if found.reclaimed_pages:
+            lines.append(f"! {had} gave up {found.reclaimed_pages} pages in {ns_text(found.stall_ns)}")
+        else:
+            lines.append(f"! {had} was searched {found.futile} times in {ns_text(found.stall_ns)}, for nothing")
+    return [fit(line, width) for line in lines]
+
+
+def matrix_lines(snapshot: Snapshot, width: int | None) -> list[str]:
+    """The node a task ran on x the node it took from; nothing to tell on a host of one node."""
+    cells = matrix(snapshot.interval.rows)
+    if len(snapshot.interval.nodes) < 2 or not cells:
+        return []
+    lines = ["RAN ON  TOOK FROM  RECLAIMS    PAGES  SCANNED   TIME"]
+    for cell in cells:
+        ran_on, took_from = (str(node) if node >= 0 else "-" for node in (cell.cpu_node, cell.node))
+        counts = "".join(
+            f"  {count_text(value, 7):>7}" for value in (cell.reclaims, cell.reclaimed_pages, cell.scanned_pages)
+        )
+        lines.append(f"{ran_on:>6}  {took_from:>9} {counts} {ns_text(cell.stall_ns):>6}")
+    return [fit(line, width) for line in lines]
 
 
 # ---- what decides about reclaim ----
@@ -269,7 +299,8 @@ def table_lines(
         lines.append(empty_line(snapshot))
     elif len(order) > len(shown.rows):
         lines.append(f"... {len(order) - len(shown.rows)} more")
-    return [fit(line, width) for line in lines]
+    between = matrix_lines(snapshot, width) if snapshot.by == "node" else []
+    return [*(fit(line, width) for line in lines), *([""] if between else []), *between]
 
 
 def _widths(columns: Sequence[Column], width: int | None) -> list[int]:
@@ -333,7 +364,7 @@ def report_lines(
     )
     paths = active_order(by_path, BY_KEY["stall_total"])
     lines += ["", *table_lines(by_path, [BY_KEY[key] for key in _TOTALS.split()], paths, width)]
-    lines += ["", accounting_line(snapshot.accounting, width)]
+    lines += ["", *elsewhere_lines(snapshot, width), accounting_line(snapshot.accounting, width)]
     return [*lines, "", *table_lines(snapshot, columns, order, width, limit)]
 
 

@@ -241,7 +241,7 @@ def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple
     if ("scan_control", "proactive") in facts.offsets and facts.proactive_bit is not None:
         flags.append(f"-DBIT_scan_control_proactive={facts.proactive_bit}")
     if len(facts.nodes) == 1:
-        flags.append(f"-DNODE_GUESS={facts.nodes[0]}")
+        flags.append(f"-DCPU_NODE={facts.nodes[0]}")
     elif _silent_lru_gen(facts):
         flags.append("-DNODE_GUESS=NODE_UNKNOWN")
     walkable = all((struct, member) in facts.offsets for struct, member in _CGROUP_WALK)

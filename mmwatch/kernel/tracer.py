@@ -118,7 +118,7 @@ class Tracer:
         self._open = np.zeros(0, np.intp)
         self._scan_to = min(1024, len(self._rows))
         self._rows["path"][:_PATHS] = np.arange(_PATHS)
-        self._rows["node"][:_PATHS] = -1
+        self._rows["node"][:_PATHS] = self._rows["cpu_node"][:_PATHS] = -1
         self._free_rows = self._bpf["free_rows"]
         # Indices are taken in this order, so the table is only looked at as far as it has been used.
         for index in range(_PATHS, len(self._rows)):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mmwatch.model.measures import MEASURES, Fold
+
+if TYPE_CHECKING:
+    from mmwatch.model.nodes import Elsewhere
 
 Rows = npt.NDArray[np.void]
 """A structured array of :data:`ROW_DTYPE`: what each thread x path x node did in the interval."""
@@ -23,6 +26,7 @@ _IDENTITY = [
     ("tid", "u4"),
     ("path", "u4"),
     ("node", "i4"),
+    ("cpu_node", "i8"),
     ("cgroup_id", "u8"),
     ("start_ns", "u8"),
     ("comm", "S16"),
@@ -146,6 +150,7 @@ class Interval:
     :param edge_end_pages: the same at the end, which is the beginning of the next.
     :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (grown); empty without PSI.
     :param kswapd: by node, what its kswapd is at: ``running``, ``sleeping`` or ``gave up``; no entry when not known.
+    :param elsewhere: of merged intervals, see :func:`mmwatch.model.nodes.elsewhere`; None where rows and nodes tell.
     :param cgroups: path by id, of the rows' ``cgroup_id``, clean text.
     :param processes: by tgid.
     """
@@ -159,6 +164,7 @@ class Interval:
     nodes: tuple[Node, ...] = ()
     pressure: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: Mapping[int, Elsewhere] | None = None
     cgroups: Mapping[int, str] = field(default_factory=dict)
     processes: Mapping[int, Process] = field(default_factory=dict)
     loss: Loss = field(default_factory=Loss)

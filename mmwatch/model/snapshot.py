@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mmwatch import units
 from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Process, Rows, Session, fold_rows
 from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, PATHS, STALL_BUCKETS, STALL_SHIFT_MIN, Fold
+from mmwatch.model.nodes import elsewhere, matrix, together
 
 GROUPINGS: Mapping[str, tuple[str, ...]] = {
     "task": ("tgid", "path"),
@@ -333,7 +334,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
     :param keys: fold rows with these equal; by default only those of the same thread, path and node.
     """
     rows, _, _ = fold_rows(
-        np.concatenate([first.rows, second.rows]), keys or ["tgid", "tid", "start_ns", "path", "node"]
+        np.concatenate([first.rows, second.rows]), keys or ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
     )
     processes = dict(first.processes)
     for tgid, process in second.processes.items():
@@ -361,6 +362,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
                 if name in second.pressure
             },
         },
+        elsewhere=together(elsewhere(first), elsewhere(second)),
         cgroups={**first.cgroups, **second.cgroups},
         processes=processes,
         loss=_sum_losses(first.loss, second.loss),
@@ -404,6 +406,8 @@ def to_json(snapshot: Snapshot, order: npt.NDArray[np.intp] | None = None) -> di
         "totals": _totals(snapshot),
         "rows": _rows(shown),
         "nodes": [{**asdict(node), "kswapd": interval.kswapd.get(node.node)} for node in interval.nodes],
+        "matrix": [asdict(cell) for cell in matrix(interval.rows)],
+        "elsewhere": {str(node): asdict(found) for node, found in elsewhere(interval).items()},
         "pressure": dict(interval.pressure) or None,
         "accounting": accounting_json(snapshot.accounting),
         "cost": asdict(interval.cost),

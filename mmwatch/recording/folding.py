@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmwatch.model.interval import ROW_DTYPE, Interval, Rows, fold_rows
+from mmwatch.model.nodes import elsewhere
 from mmwatch.model.snapshot import GROUPINGS, merge
 from mmwatch.recording.reader import Reader
 
@@ -47,7 +48,7 @@ def fold(
         # Each merge goes through all groups, so the more there are the more rows it takes at once.
         if count >= max(_BATCH_ROWS, len(rows) // 2):
             rows, waiting, count = _merged([rows, *waiting], keys, groups_max), [], 0
-        bare = replace(interval, rows=_BARE)
+        bare = replace(interval, rows=_BARE, elsewhere=elsewhere(interval))
         whole = bare if whole is None else merge(whole, bare)
     if whole is None:
         return Interval(end_s=reader.session.start_s, duration_ns=0, rows=_NO_ROWS)
@@ -64,7 +65,7 @@ def fold(
 def _keys(by: str) -> list[str]:
     """The grouping's and those that a snapshot of it tells about its members: their paths, nodes, cgroups, names."""
     keys = GROUPINGS[by]
-    more = ("path", "node", "cgroup_id") + (("comm",) if "tgid" in keys else ())
+    more = ("path", "node", "cpu_node", "cgroup_id") + (("comm",) if "tgid" in keys else ())
     return [*keys, *(key for key in more if key not in keys)]
 
 
@@ -76,4 +77,4 @@ def _merged(parts: list[Rows], keys: list[str], groups_max: int) -> Rows:
     rest = rows[order[:-groups_max]]
     for name in ("tgid", "tid", "cgroup_id", "start_ns", "comm"):
         rest[name] = np.zeros(1, ROW_DTYPE)[name]
-    return np.concatenate([rows[order[-groups_max:]], fold_rows(rest, ["path", "node"])[0]])
+    return np.concatenate([rows[order[-groups_max:]], fold_rows(rest, ["path", "node", "cpu_node"])[0]])

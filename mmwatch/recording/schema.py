@@ -30,7 +30,7 @@ RECORD_DTYPE = np.dtype(
 )
 """Detail records as they are read back: the members of ``struct record``. What is written may be laid out otherwise."""
 
-NULL_FOR = {"node": NODE_UNKNOWN, "priority": PRIORITY_UNKNOWN, "asked_pages": 0}
+NULL_FOR = {"node": NODE_UNKNOWN, "cpu_node": NODE_UNKNOWN, "priority": PRIORITY_UNKNOWN, "asked_pages": 0}
 """What stands for *not known* in the arrays; in the file it is NULL, so that nobody adds it up or takes it for a 0."""
 
 
@@ -186,6 +186,7 @@ TABLES = (
         (
             *_integers(interval="of table intervals", row="counts from 0 in each interval"),
             *_IDENTITY,
+            *_integers(cpu_node="NUMA node the task ran on; NULL when not known"),
             Column(
                 "start_ns",
                 "INTEGER",

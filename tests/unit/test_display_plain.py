@@ -126,6 +126,7 @@ TOP_80 = """\
 NODE  FREE  0   min  low  high      MIN   LOW  HIGH  FILE  ANON RECL/s
    0   51M  [####m##..l....h....]   45M   56M   68M   11G  2.7G  99264
    1  3.4G  [####m####l####h####]   45M   56M   68M  3.9M    0B   7680
+! node 1 had 3.4G free while node 0 gave up 98304 pages in 913ms
 zone_reclaim_mode 1  LRU MGLRU  PSI some 12.3% full 5.0%  kswapd frees 0/s
 accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  nothing lost
 so far  accounted 100.00% (106944 of 106944 ±0)  scanned 100.00%  nothing lost
@@ -147,6 +148,7 @@ TOP_132 = """\
 NODE  FREE  0   min  low  high      MIN   LOW  HIGH  FILE  ANON RECL/s
    0   51M  [####m##..l....h....]   45M   56M   68M   11G  2.7G  99264
    1  3.4G  [####m####l####h####]   45M   56M   68M  3.9M    0B   7680
+! node 1 had 3.4G free while node 0 gave up 98304 pages in 913ms
 zone_reclaim_mode 1  LRU MGLRU  PSI some 12.3% full 5.0%  kswapd frees 0/s
 accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  lost 0 missed 0 unmatched 0/0 table-full 0
 so far  accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  lost 0 missed 0 unmatched 0/0 table-full 0
@@ -173,6 +175,7 @@ direct         210   6720  13440 50.0  12  1.0x 8.64ms       -       - 61.0us
 memcg           60   1920   3840 50.0  12  1.0x 2.47ms       -       - 61.0us
 kswapd           1      0     64  0.0   -     -  900us       -       -  900us
 
+! node 1 had 3.4G free while node 0 gave up 98304 pages in 913ms
 accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  nothing lost
 
     PID COMM           PATH      NODE RECL/s SCAN/s EFF% PRI  OVER STALL%  WORST

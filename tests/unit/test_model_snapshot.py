@@ -31,7 +31,7 @@ CONTRACT = {
     },
 }
 ADDED = {
-    "": {"pressure", "cost"},
+    "": {"pressure", "cost", "matrix", "elsewhere"},
     "session": {"end", "hostname", "version", "page_size", "by", "unknown", "settings", "probes"},
     "row": {"cmdline", "nodes", "overshoot", "efficiency", "system_time_us", "freepages_delay_ns"},
     "accounting": {

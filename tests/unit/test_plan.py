@@ -223,8 +223,8 @@ def test_a_kernel_without_the_tracepoints() -> None:
 
 
 def test_one_node_needs_no_guess() -> None:
-    assert "-DNODE_GUESS=0" in plan(make_facts(nodes=(0,))).flags
-    assert "NODE_GUESS" not in flag_names(plan(FACTS))
+    assert "-DCPU_NODE=0" in plan(make_facts(nodes=(0,))).flags
+    assert {"CPU_NODE", "NODE_GUESS"}.isdisjoint(flag_names(plan(FACTS)))
 
 
 @pytest.mark.parametrize(("version", "flag"), [(None, None), (1, "MEMORY_CGRP_ID"), (2, "CGROUP_V2")])

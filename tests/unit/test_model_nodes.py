@@ -64,8 +64,8 @@ def test_the_matrix_has_the_node_a_task_ran_on_and_the_one_it_took_from() -> Non
     )
     assert matrix_lines(take(make_session(), found, "node"), None) == [
         "RAN ON  TOOK FROM  RECLAIMS    PAGES  SCANNED   TIME",
-        "     0          0     6204   198528        0 14.0ms",
-        "     0          1     3102        1        0 7.00ms",
+        "     0          0      6204   198528        0 14.0ms",
+        "     0          1      3102        1        0 7.00ms",
     ]
 
 

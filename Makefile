@@ -7,11 +7,12 @@ export PREFIX VENV
 RUN = tools/run.sh
 SETUP_RUN = tools/setup.sh run
 SETUP_DEV = tools/setup.sh dev
+SETUP_VM = tools/setup.sh vm
 PYTHON_SOURCES = mmwatch tests tools $(wildcard bench)
 C_SOURCES = $(shell find bpf $(wildcard tests bench) -name '*.[ch]')
 SHELL_SOURCES = .ci/run $(shell find tools $(wildcard tests bench) -name '*.sh')
 
-.PHONY: help setup demo install uninstall test test-unit test-live lint format bench dist clean
+.PHONY: help setup demo install uninstall test test-unit test-live test-vm lint format bench dist clean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."] [VENV=$(VENV)] [PREFIX=$(PREFIX)]'
@@ -42,6 +43,10 @@ test-live: ## the tests on this machine's kernel (root); a skip without a writte
 	@[ "$$(id -u)" = 0 ] || { echo 'live tests load BPF programs: sudo make test-live' >&2; exit 77; }
 	@$(SETUP_DEV)
 	@MMWATCH_RUN_LIVE=1 $(RUN) python -m pytest tests/live $(ARGS)
+
+test-vm: ## the tests on other kernels with two NUMA nodes, in virtual machines; ARGS="-k 6.1-classic" for some
+	@$(SETUP_VM)
+	@$(RUN) python -m pytest tests/vm $(ARGS)
 
 lint: ## ruff, mypy, vermin (Python 3.9), clang-format, shellcheck
 	@$(SETUP_DEV)

@@ -196,14 +196,35 @@ static __always_inline bool watched(u64 task)
 
 /* ---- threads and their rows ---- */
 
+/* Nobody writes its rows any more. */
+static __always_inline void retire_rows(struct thread *t)
+{
+	u32 index = t->first_row;
+	struct row *row;
+
+	for (u32 i = 0; i < ROWS_PER_THREAD && index; i++) {
+		row = rows.lookup(&index);
+		if (!row)
+			break;
+		index = row->next;
+		row->open_since_ns = 0;
+		row->state = ROW_EXITED;
+	}
+}
+
 static __always_inline struct thread *thread_of(u64 task)
 {
 	struct thread *t = threads.lookup(&task);
-	struct thread fresh = {};
+	struct thread fresh = {
+		.cached_node = NODE_UNKNOWN,
+		.pid_tgid = bpf_get_current_pid_tgid(),
+	};
 
-	if (t)
+	if (t && t->pid_tgid == fresh.pid_tgid)
 		return t;
-	fresh.cached_node = NODE_UNKNOWN;
+	/* An end can be missed: some kernels run no BPF program while certain processes are current. */
+	if (t)
+		retire_rows(t);
 	threads.update(&task, &fresh);
 	return threads.lookup(&task);
 }
@@ -551,7 +572,7 @@ static __always_inline struct bracket *bracket_of(struct thread *t)
 static __always_inline bool inside(u64 task, struct thread **thread)
 {
 	*thread = threads.lookup(&task);
-	if (*thread)
+	if (*thread && ((*thread)->depth || (*thread)->pid_tgid == bpf_get_current_pid_tgid()))
 		return true;
 	if (!watched(task))
 		return false;
@@ -1057,25 +1078,15 @@ int on_pass(struct pt_regs *ctx)
 
 /* ---- the life of a task ---- */
 
-/* The last that is heard of a task_struct: nobody writes its rows any more. */
+/* The last that is heard of a task_struct. */
 int on_sched_process_free(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
 	struct thread *t = threads.lookup(&task);
-	struct row *row;
-	u32 index;
 
 	if (!t)
 		return 0;
-	index = t->first_row;
-	for (u32 i = 0; i < ROWS_PER_THREAD && index; i++) {
-		row = rows.lookup(&index);
-		if (!row)
-			break;
-		index = row->next;
-		row->open_since_ns = 0;
-		row->state = ROW_EXITED;
-	}
+	retire_rows(t);
 	threads.delete(&task);
 	return 0;
 }

@@ -125,6 +125,7 @@ struct thread {
 	u64 pending_file_pages; /* isolated; the batch that follows says from which node */
 	u64 pending_anon_pages;
 	u64 shrinker_begin_ns;
+	u64 pid_tgid; /* tells it from an earlier thread at the same address whose end was not seen */
 	u32 depth; /* brackets open: 0, 1, 2 */
 	u32 first_row;
 	u32 cached_row;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# setup.sh run|dev: everything the checkout needs, in the virtual environment $VENV (.venv): the distribution's BCC,
-# mmwatch itself (editable) and its Python packages; for `dev` the tools of `make test` and `make lint` too.
+# setup.sh run|dev|vm: everything the checkout needs, in the virtual environment $VENV (.venv): the distribution's BCC,
+# mmwatch itself (editable) and its Python packages; for `dev` the tools of `make test` and `make lint` too, and for
+# `vm` what boots other kernels besides.
 # A second run finds nothing to do and says so. What is missing of the distribution's packages takes root.
 
 set -euo pipefail
@@ -19,6 +20,7 @@ ready() {
         "$VENV/bin/python" -I -c 'import bcc, numpy, mmwatch; from importlib.util import find_spec; assert find_spec("pyroute2")' 2>/dev/null
 }
 
+[ "$kind" != vm ] || need_laboratory
 if ready; then
     say "set up already, nothing to do ($VENV)"
     exit 0
@@ -31,13 +33,18 @@ if [ "$(readlink -f "$VENV/bin/python" 2>/dev/null)" != "$(readlink -f "$python"
     say "making the virtual environment $VENV from $python"
     make_venv "$python" "$VENV"
 fi
-extra=
-[ "$kind" = run ] || extra="[$kind]"
+case $kind in
+    run) extra= ;;
+    dev) extra="[dev]" ;;
+    vm) extra="[dev,vm]" ;;
+    *) die 64 "usage: tools/setup.sh run|dev|vm" ;;
+esac
 say "installing mmwatch$extra into $VENV"
 run_pip "$VENV" install --no-build-isolation --editable ".$extra" || die_pip
 wanted >"$stamp"
-# Whoever has the tools for development has all it takes to run.
+# Whoever has the tools for development has all it takes to run, and so on.
 [ "$kind" = run ] || wanted >"$VENV/mmwatch-run.stamp"
+[ "$kind" != vm ] || wanted >"$VENV/mmwatch-dev.stamp"
 ready || die $EXIT_ERROR "the environment in $VENV does not work" \
     "try: $VENV/bin/python -c 'import bcc, numpy, pyroute2, mmwatch'"
 say "ready: $VENV"

@@ -1,0 +1,225 @@
+"""What runs inside a guest: the scenarios it is told to, one after another, each observed by mmwatch.
+
+``guest.py JOB`` reads the job the runner wrote and leaves in its folder: ``facts-LRU-CGROUP.json``, for each case
+``LRU-SCENARIO.json``, and at the very end ``done.json``. What is missing there has failed; ``guest.log`` says why.
+
+The tests' oracle is /proc/vmstat, read here and not by mmwatch, at two moments at which nobody reclaims.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+VM = Path("/proc/sys/vm")
+LRU_GEN = Path("/sys/kernel/mm/lru_gen/enabled")
+CGROUPS = Path("/sys/fs/cgroup")  # version 2
+DISK = Path("/run/lab-disk")
+SWAP = "/dev/vdb"
+QUIET_S = 1.0
+"""Longer than kswapd's nap (a tenth of a second) before it says that it sleeps."""
+QUIET_WITHIN_S = 60.0
+RECLAIM = ("pgscan", "pgsteal", "pageoutrun", "allocstall", "zone_reclaim", "pgrefill", "slabs_scanned")
+
+
+def vmstat() -> dict[str, int]:
+    """All of /proc/vmstat, with what is kept per CPU folded in."""
+    with contextlib.suppress(OSError):  # EINVAL where a statistic is negative for a moment
+        Path("/proc/sys/vm/stat_refresh").read_bytes()
+    return {name: int(value) for name, value in map(str.split, Path("/proc/vmstat").read_text().splitlines())}
+
+
+def wait_until_quiet() -> bool:
+    """Until nobody has reclaimed for a second."""
+    end = time.monotonic() + QUIET_WITHIN_S
+    last, since = {}, time.monotonic()
+    while time.monotonic() < end:
+        now = {name: value for name, value in vmstat().items() if name.startswith(RECLAIM)}
+        if now != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since >= QUIET_S:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def free_pages() -> dict[str, int]:
+    """Free pages of each node."""
+    found = {}
+    for node in sorted(Path("/sys/devices/system/node").glob("node[0-9]*")):
+        words = (node / "meminfo").read_text().split()
+        found[node.name] = int(words[words.index("MemFree:") + 1]) // 4
+    return found
+
+
+@contextlib.contextmanager
+def written(values: Mapping[Path, str]) -> Iterator[None]:
+    """Write to files below /proc and /sys, and put back what was there."""
+    before = {path: path.read_text().strip() for path in values}
+    try:
+        for path, value in values.items():
+            path.write_text(value)
+        yield
+    finally:
+        for path, value in before.items():
+            path.write_text(value)
+
+
+def limit_memory_by(version: int) -> None:
+    """Have this version's hierarchy limit memory; the guest boots with version 2.
+
+    The controller is free for another hierarchy when the last page charged to a cgroup that is gone has been freed.
+    """
+    if version == 2:
+        return
+    (CGROUPS / "cgroup.subtree_control").write_text("-memory")
+    (VM / "drop_caches").write_text("3")
+    # A mount point beside version 2's: what is made inside that is a cgroup.
+    point = Path("/run/cgroup-memory")
+    point.mkdir(exist_ok=True)
+    for _ in range(100):
+        done = _run(["mount", "-t", "cgroup", "-o", "memory", "memory", str(point)], 60)
+        if done.returncode == 0:
+            return
+        time.sleep(0.2)
+    raise OSError(f"no version 1 hierarchy for memory: {done.stderr}")
+
+
+def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
+    """One scenario under an observer that is attached already."""
+    from mmwatch.model.snapshot import take, to_json
+
+    os.sync()
+    (VM / "drop_caches").write_text("3")
+    result: dict[str, Any] = {}
+    with written({VM / name: value for name, value in scenario["sysctls"]}):
+        result["quiet_before"] = wait_until_quiet()
+        observer.sample(final=True)
+        result["free_before"] = free_pages()
+        before = vmstat()
+        began = time.monotonic()
+        if scenario["swap"]:
+            subprocess.run(["swapon", SWAP], check=True, timeout=60)
+        done = _run(_command(scenario, workloads), scenario["timeout_s"])
+        result["seconds"] = round(time.monotonic() - began, 3)
+        result["free_after"] = free_pages()
+        result["quiet_after"] = wait_until_quiet()
+        after = vmstat()
+        interval = observer.sample(final=True)
+        if scenario["swap"]:
+            subprocess.run(["swapoff", SWAP], check=True, timeout=120)
+    result["status"] = done.returncode
+    result["stderr"] = done.stderr
+    result["workload"] = json.loads(done.stdout) if done.returncode == 0 else None
+    result["vmstat"] = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    result["counters"] = sorted(after)
+    result["report"] = to_json(take(observer.session, interval, "thread"))
+    return result
+
+
+def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
+    """The same with the commands a user has: ``record`` around the workload, then ``report --json``."""
+    mmwatch = [sys.executable, "-m", "mmwatch"]
+    file = DISK / "record.mmw"
+    (VM / "drop_caches").write_text("3")
+    with written({VM / name: value for name, value in scenario["sysctls"]}):
+        # It sleeps at the end, so that kswapd's last work is inside the recording.
+        script = '"$@" && sleep 2'
+        record = _run(
+            [*mmwatch, "record", "-f", "-o", str(file), "--", "sh", "-c", script, "sh", *_command(scenario, workloads)],
+            scenario["timeout_s"],
+        )
+    report = _run([*mmwatch, "report", "--by", "thread", "--json", str(file)], 120)
+    return {
+        "record_status": record.returncode,
+        "record_stderr": record.stderr,
+        "report_status": report.returncode,
+        "report_stderr": report.stderr,
+        "report": json.loads(report.stdout) if report.returncode == 0 else None,
+    }
+
+
+def _command(scenario: Mapping[str, Any], workloads: Path) -> list[str]:
+    command = [word.replace("{disk}", str(DISK)) for word in scenario["command"]]
+    return [sys.executable, str(workloads / command[0]), *command[1:]]
+
+
+def _run(command: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, timeout=timeout_s, capture_output=True, text=True, check=False)
+
+
+def facts_as_json(facts: Any) -> str:
+    """Facts as ``tests/unit/test_plan_kernels.py`` reads them back."""
+    values = {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
+    for name in ("offsets", "taskstats"):
+        values[name] = [[key, value] for key, value in values[name].items()]
+    return json.dumps(values, default=sorted, indent=1)
+
+
+def prepare(checkout: str) -> None:
+    """The guest's disk; the runner has loaded what it takes."""
+    DISK.mkdir(exist_ok=True)
+    os.environ["MMWATCH_TEST_DISK"] = str(DISK)
+    os.environ["PYTHONPATH"] = checkout
+    subprocess.run(["mount", "-t", "ext4", "/dev/vda", str(DISK)], check=True, timeout=60)
+
+
+def main(job_file: Path) -> None:
+    """Run the job."""
+    job = json.loads(job_file.read_text())
+    folder = job_file.parent
+    # On the last node: what we take of memory is not taken from the node that is to be full.
+    os.sched_setaffinity(0, {job["cpus"] - 1})
+    prepare(job["checkout"])
+    sys.path.insert(0, job["checkout"])
+
+    from mmwatch.cli.observe import Observer, resolve_target
+    from mmwatch.kernel.facts import gather
+
+    workloads = Path(job["checkout"]) / "tests/workloads"
+    times: dict[str, float] = {}
+    began = time.monotonic()
+
+    def finished(what: str, result: dict[str, Any] | None = None) -> None:
+        nonlocal began
+        if result is not None:
+            # All of it or nothing: the runner takes what is there.
+            new = folder / f"{what}.new"
+            new.write_text(json.dumps(result))
+            new.rename(folder / f"{what}.json")
+        times[what] = round(time.monotonic() - began, 1)
+        print(what, times[what], "s", flush=True)
+        began = time.monotonic()
+
+    for session in job["sessions"]:
+        lru = session["lru"]
+        if LRU_GEN.exists():
+            LRU_GEN.write_text("y" if lru == "mglru" else "n")
+        limit_memory_by(session["cgroup"])
+        (folder / f"facts-{lru}-{session['cgroup']}.json").write_text(facts_as_json(gather()))
+        observer = Observer(resolve_target())
+        finished(f"{lru}-attach")
+        for scenario in session["scenarios"]:
+            finished(f"{lru}-{scenario['name']}", run_case(observer, scenario, workloads))
+        observer.close()
+        if session["record"]:
+            finished(f"{lru}-record", record_case(session["record"], workloads))
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    (folder / "done.json").write_text(json.dumps({"release": os.uname().release, "uptime_s": uptime_s, "times": times}))
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except BaseException:
+        traceback.print_exc()
+        sys.exit(1)

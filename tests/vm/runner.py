@@ -1,0 +1,234 @@
+"""Boots a kernel under software emulation, has guest.py run a job in it, and brings back what it left.
+
+``python tests/vm/runner.py KERNEL [SCENARIO...]`` does that once and says where the results are.
+
+The guest has the host's file system, read-only with a layer of its own, and this Python: it runs the very checkout that
+is tested. Results come by files in a folder that both share; the console is only kept for when something fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kernels import MissingError, cache_directory, fetch
+from lab import CASES, DISK_MIB, KERNELS, RECORDED, SCENARIOS, SWAP_MIB, TWO_FAR_NODES, Case, Kernel, Layout
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FACTS = CHECKOUT / "tests/unit/fixtures/facts"
+BOOT_S, SESSION_S = 300, 600
+TOOLS = ("qemu-system-x86_64", "busybox", "modprobe", "mke2fs", "mkswap", "file")
+SEARCH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+INIT = """\
+exec </dev/null >{folder}/guest.log 2>&1
+# The modules first: the binds hide where the guest has them.
+modprobe -a virtio_blk ext4
+# virtme's view of the host reads each page by itself; this one reads ahead, and a BPF program loads twice as fast.
+mkdir -p /run/host
+if mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /run/host; then
+    for place in {places}; do mount --bind /run/host$place $place; done
+fi
+exec {python} {guest} {folder}/job.json
+"""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a guest left.
+
+    :param done: what it said of itself at the end; None: it did not come so far.
+    :param cases: by ``LRU-SCENARIO``.
+    :param facts: by ``LRU-CGROUP``, the version of the hierarchy that limits memory.
+    :param folder: of job, results, console and guest.log; gone when all went well.
+    """
+
+    done: dict[str, Any] | None
+    cases: dict[str, dict[str, Any]]
+    facts: dict[str, dict[str, Any]]
+    folder: Path
+    seconds: float
+    problem: str = ""
+
+
+def check_tools() -> None:
+    """:raises MissingError: something is not installed."""
+    missing = [tool for tool in ("vng", *TOOLS) if shutil.which(tool, path=SEARCH) is None]
+    if missing:
+        raise MissingError(f"missing: {', '.join(missing)}; tools/setup.sh vm (as root) brings them")
+
+
+def boot(
+    kernel: Kernel, cases: Sequence[Case], layout: Layout = TWO_FAR_NODES, record: Collection[str] = ()
+) -> Results:
+    """Run these cases, all of this kernel, in one guest.
+
+    :param record: kinds of LRU with which :data:`RECORDED` is also observed by the commands ``record`` and ``report``;
+        its result is ``LRU-record``.
+    :raises MissingError: the kernel or a tool cannot be had.
+    """
+    check_tools()
+    image = fetch(kernel)
+    runs = cache_directory() / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{kernel.name}-", dir=runs))
+    sessions = []
+    keys = {(case.lru, case.scenario.cgroup) for case in cases} | {(lru, 2) for lru in record}
+    for lru, cgroup in sorted(keys, key=lambda key: (-key[1], key[0])):  # version 2 first: guest.py cannot go back
+        chosen = [case.scenario for case in cases if (case.lru, case.scenario.cgroup) == (lru, cgroup)]
+        recorded = asdict(RECORDED) if lru in record and cgroup == 2 else None
+        sessions.append({"lru": lru, "cgroup": cgroup, "scenarios": [asdict(s) for s in chosen], "record": recorded})
+    job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions}
+    (folder / "job.json").write_text(json.dumps(job))
+    disk, swap = _disk(folder / "disk.img", DISK_MIB), _swap(folder / "swap.img", SWAP_MIB)
+    timeout_s = BOOT_S + len(sessions) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
+    began = time.monotonic()
+    problem = _run(_command(image.vmlinuz, folder, layout, [disk, swap]), folder, timeout_s)
+    seconds = time.monotonic() - began
+    for disk_image in (disk, swap):
+        disk_image.unlink()
+    results = _collect(folder, seconds, problem)
+    if results.done is not None and not os.environ.get("MMWATCH_VM_KEEP"):
+        shutil.rmtree(folder)
+    return results
+
+
+def _disk(path: Path, mib: int) -> Path:
+    _sparse(path, mib)
+    options = "lazy_itable_init=0,lazy_journal_init=0"  # nothing left to do in the background of the guest
+    _quietly("mke2fs", "-q", "-t", "ext4", "-E", options, str(path))
+    return path
+
+
+def _swap(path: Path, mib: int) -> Path:
+    _sparse(path, mib)
+    _quietly("mkswap", str(path))
+    return path
+
+
+def _sparse(path: Path, mib: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(mib << 20)
+    path.chmod(0o600)
+
+
+def _quietly(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=120, env={**os.environ, "PATH": SEARCH})
+
+
+def _command(vmlinuz: Path, folder: Path, layout: Layout, disks: Sequence[Path]) -> list[str]:
+    places = ["/usr", str(CHECKOUT), sys.prefix]
+    places = [place for place in places if place == "/usr" or not place.startswith("/usr/")]
+    script = folder / "init.sh"
+    script.write_text(
+        INIT.format(
+            folder=shlex.quote(str(folder)),
+            places=" ".join(map(shlex.quote, places)),
+            python=shlex.quote(sys.executable),
+            guest=shlex.quote(str(Path(__file__).with_name("guest.py"))),
+        )
+    )
+    # One thread for all CPUs of a guest: with more, code that one patches (static keys, as attaching a probe does) is
+    # now and then still run in its old form by another, and the kernel dies of int3. With two guests on two CPUs
+    # it is also a quarter faster.
+    qemu = ["-accel tcg,thread=single"]
+    qemu += ["-fsdev local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"]
+    qemu += ["-device virtio-9p-pci,fsdev=host,mount_tag=host"]
+    qemu += [f"-drive if=virtio,format=raw,cache=unsafe,file={disk}" for disk in disks]
+    command = ["vng", "-r", str(vmlinuz), "--disable-kvm", "--disable-microvm", "--force-9p", "--verbose"]
+    command += ["--cpus", str(len(layout.nodes_mib)), "--memory", f"{layout.memory_mib}M", "--cwd", "/"]
+    for number, mib in enumerate(layout.nodes_mib):
+        command += ["--numa", f"{mib}M,cpus={number}"]
+    for number in range(1, len(layout.nodes_mib)):
+        command += ["--numa-distance", f"0,{number}={layout.distance}"]
+    command += ["--rwdir", str(folder), f"--qemu-opts={' '.join(qemu)}"]
+    return [*command, "-e", f"sh {shlex.quote(str(script))}"]
+
+
+def _run(command: Sequence[str], folder: Path, timeout_s: float) -> str:
+    """Run the emulator to its end; what went wrong, or nothing."""
+    environment = {**os.environ, "PATH": SEARCH}
+    with (folder / "console.log").open("wb") as console:
+        guest = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            guest.wait(timeout_s)
+        except BaseException as error:
+            os.killpg(guest.pid, signal.SIGKILL)
+            guest.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return f"it took more than {timeout_s:g} s"
+    return ""
+
+
+def _collect(folder: Path, seconds: float, problem: str) -> Results:
+    def read(path: Path) -> Any:
+        return json.loads(path.read_text())
+
+    done = folder / "done.json"
+    cases = {path.stem: read(path) for lru in ("classic", "mglru") for path in folder.glob(f"{lru}-*.json")}
+    facts = {path.stem.partition("-")[2]: read(path) for path in folder.glob("facts-*.json")}
+    if not done.exists():
+        log = folder / "guest.log"
+        tail = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else ["it never came to its script"]
+        problem = "\n".join([problem, f"see {folder}", *tail]).strip()
+    return Results(read(done) if done.exists() else None, cases, facts, folder, seconds, problem)
+
+
+def facts_text(facts: dict[str, Any]) -> str:
+    """Facts as a fixture: a line a field, so that a difference can be read."""
+    lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in facts.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Boot one kernel, and keep the results."""
+    parser = argparse.ArgumentParser(description="boot a kernel and run scenarios in it")
+    parser.add_argument("kernel", choices=[kernel.name for kernel in KERNELS])
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(s.name for s in SCENARIOS)}")
+    parser.add_argument("--lru", help="classic or mglru only")
+    parser.add_argument("--save-facts", action="store_true", help=f"keep its facts in {FACTS.relative_to(CHECKOUT)}")
+    parser.add_argument("--record", action="store_true", help="with the commands record and report too")
+    arguments = parser.parse_args(argv)
+    os.environ["MMWATCH_VM_KEEP"] = "1"
+    cases = [
+        case
+        for case in CASES
+        if case.kernel.name == arguments.kernel
+        and (not arguments.scenarios or case.scenario.name in arguments.scenarios)
+        and arguments.lru in (None, case.lru)
+    ]
+    kernel = next(kernel for kernel in KERNELS if kernel.name == arguments.kernel)
+    results = boot(kernel, cases, record={case.lru for case in cases} if arguments.record else ())
+    if arguments.save_facts and results.facts:
+        (FACTS / f"{arguments.kernel}.json").write_text(facts_text(results.facts["classic-2"]))
+    print(f"{results.seconds:.0f} s, {results.folder}")
+    print(json.dumps(results.done) if results.done else results.problem)
+    return 0 if results.done else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except MissingError as error:
+        print(f"runner: {error}", file=sys.stderr)
+        sys.exit(69)

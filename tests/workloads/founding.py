@@ -1,0 +1,109 @@
+"""The founding case: a node full of page cache, then anonymous memory that would rather be on that node.
+
+Reads a file on the CPUs of a node until the page cache has all of it, then touches anonymous memory there, page by
+page. With ``vm.zone_reclaim_mode=1`` and nodes that are far apart each allocation reclaims the node first: it frees
+some pages on the classic LRU, and none with the multi-generational one. With mode 0 the pages come from the next node;
+with ``--bind`` they may not, and kswapd and direct reclaim make room.
+
+Prints one JSON object: what it did, and what that cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import mmap
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+MIB = 1 << 20
+CHUNK = 1 << 20
+MPOL_BIND, MPOL_DEFAULT = 2, 0  # include/uapi/linux/mempolicy.h
+SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+MADV_NOHUGEPAGE = 15
+
+
+def cpus_of(node: int) -> set[int]:
+    """The CPUs of a node."""
+    found: set[int] = set()
+    for part in Path(f"/sys/devices/system/node/node{node}/cpulist").read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def bind_memory(node: int) -> None:
+    """Allocate from this node only, from now on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    mask = ctypes.c_ulong(1 << node)
+    number = SYS_SET_MEMPOLICY[os.uname().machine]
+    if libc.syscall(number, MPOL_BIND, ctypes.byref(mask), 64) != 0:
+        raise OSError(ctypes.get_errno(), "set_mempolicy")
+
+
+def read_file(path: Path, mib: int) -> int:
+    """Read ``mib`` of a file, made as one hole: its pages are as much page cache as any, and cost no disk."""
+    with path.open("ab") as file:
+        file.truncate(mib * MIB)
+    done = 0
+    buffer = bytearray(CHUNK)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            done += count
+    return done
+
+
+def touch(mib: int) -> int:
+    """Touch so much anonymous memory, a small page at a time."""
+    length = mib * MIB
+    if not length:
+        return 0
+    memory = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(MADV_NOHUGEPAGE)
+    for offset in range(0, length, mmap.PAGESIZE):
+        memory[offset] = 1
+    return length // mmap.PAGESIZE
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run it once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, required=True, help="on a real file system; made if missing")
+    parser.add_argument("--file-mib", type=int, default=950, help="how much of it to read (default 950)")
+    parser.add_argument("--anon-mib", type=int, default=500, help="how much memory to touch (default 500)")
+    parser.add_argument("--node", type=int, default=0, help="on which node (default 0)")
+    parser.add_argument("--bind", action="store_true", help="allow no other node")
+    arguments = parser.parse_args(argv)
+    os.sched_setaffinity(0, cpus_of(arguments.node))
+    if arguments.bind:
+        bind_memory(arguments.node)
+    began = time.monotonic()
+    read_bytes = read_file(arguments.file, arguments.file_mib)
+    read_s = time.monotonic() - began
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_stime
+    began = time.monotonic()
+    touched_pages = touch(arguments.anon_mib)
+    print(
+        json.dumps(
+            {
+                "pid": os.getpid(),
+                "read_pages": read_bytes // mmap.PAGESIZE,
+                "read_s": round(read_s, 3),
+                "touched_pages": touched_pages,
+                "touch_s": round(time.monotonic() - began, 3),
+                "touch_system_s": round(resource.getrusage(resource.RUSAGE_SELF).ru_stime - before, 3),
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -295,12 +295,12 @@ def unfit(directory: str) -> str:
     :raises OSError: it cannot be written to.
     """
     kind = file_system(directory, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
-    if kind not in PAGE_CACHED:
-        return f"on {kind or 'an unknown file system'}"
-    if kind == "overlay":
+    if kind not in (None, *PAGE_CACHED):
+        return f"on {kind}"
+    if kind in (None, "overlay"):  # a chroot's root is in no line of mountinfo
         with tempfile.TemporaryFile(dir=directory) as file:
             if not has_extents(file.fileno()):
-                return "on an overlay over memory"
+                return f"on {kind or 'a file system'} over memory"
     return ""
 
 

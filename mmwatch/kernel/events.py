@@ -92,6 +92,9 @@ _BEGIN = (
 )
 _ULONG = "long unsigned int"
 
+_SHRINK_START = ("shrinker *", "shrink_control *", "long int", _ULONG, "long long unsigned int", _ULONG, "int")
+_SHRINK_END = ("shrinker *", "int", "int", "long int", "long int", "long int")
+
 EVENTS: tuple[Event, ...] = (
     Event(
         "direct_reclaim_begin",
@@ -190,19 +193,17 @@ EVENTS: tuple[Event, ...] = (
         "shrinkers",
         ("vmscan:mm_shrink_slab_start",),
         (),
-        (
-            Raw(
-                ("shrinker *", "shrink_control *", "long int", _ULONG, "long long unsigned int", _ULONG, "int"),
-                {},
-            ),
-        ),
+        (Raw(_SHRINK_START, {}), Raw((*_SHRINK_START, "mem_cgroup *"), {})),  # 7.1: the second
     ),
     Event(
         "shrink_slab_end",
         "shrinkers",
         ("vmscan:mm_shrink_slab_end",),
         ("nid", "retval"),
-        (Raw(("shrinker *", "int", "int", "long int", "long int", "long int"), {"nid": 1, "retval": 2}),),
+        (
+            Raw(_SHRINK_END, {"nid": 1, "retval": 2}),
+            Raw((*_SHRINK_END, "mem_cgroup *"), {"nid": 1, "retval": 2}),  # 7.1
+        ),
     ),
     Event(
         "throttled",
@@ -223,8 +224,8 @@ EVENTS: tuple[Event, ...] = (
         "writes",
         ("vmscan:mm_vmscan_write_folio",),
         (),
-        (Raw(("folio *",), {"folio": 0}),),
-        alternatives=("vmscan:mm_vmscan_writepage",),  # up to 5.17, order-0 pages only
+        (Raw(("folio *",), {"folio": 0}), Raw(("page *",), {"folio": 0})),  # up to 5.17: the second
+        alternatives=("vmscan:mm_vmscan_writepage",),
     ),
     Event(
         "sched_process_free",
@@ -262,5 +263,6 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "cgroup": ("self", "kn"),
     "kernfs_node": ("id",),
     "folio": ("_nr_pages", "_folio_nr_pages"),
+    "page": ("compound_nr",),
 }
 """Struct members whose offsets the handlers use, where BTF has them."""

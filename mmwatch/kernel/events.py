@@ -97,6 +97,9 @@ _BEGIN = (
 )
 _ULONG = "long unsigned int"
 
+_SHRINK_START = ("shrinker *", "shrink_control *", "long int", _ULONG, "long long unsigned int", _ULONG, "int")
+_SHRINK_END = ("shrinker *", "int", "int", "long int", "long int", "long int")
+
 EVENTS: tuple[Event, ...] = (
     Event(
         "direct_reclaim_begin",
@@ -195,19 +198,17 @@ EVENTS: tuple[Event, ...] = (
         "shrinkers",
         ("vmscan:mm_shrink_slab_start",),
         (),
-        (
-            Raw(
-                ("shrinker *", "shrink_control *", "long int", _ULONG, "long long unsigned int", _ULONG, "int"),
-                {},
-            ),
-        ),
+        (Raw(_SHRINK_START, {}), Raw((*_SHRINK_START, "mem_cgroup *"), {})),  # 7.1: the second
     ),
     Event(
         "shrink_slab_end",
         "shrinkers",
         ("vmscan:mm_shrink_slab_end",),
         ("nid", "retval"),
-        (Raw(("shrinker *", "int", "int", "long int", "long int", "long int"), {"nid": 1, "retval": 2}),),
+        (
+            Raw(_SHRINK_END, {"nid": 1, "retval": 2}),
+            Raw((*_SHRINK_END, "mem_cgroup *"), {"nid": 1, "retval": 2}),  # 7.1
+        ),
     ),
     Event(
         "throttled",
@@ -228,8 +229,8 @@ EVENTS: tuple[Event, ...] = (
         "writes",
         ("vmscan:mm_vmscan_write_folio",),
         (),
-        (Raw(("folio *",), {"folio": 0}),),
-        alternatives=("vmscan:mm_vmscan_writepage",),  # up to 5.17, order-0 pages only
+        (Raw(("folio *",), {"folio": 0}), Raw(("page *",), {"folio": 0})),  # up to 5.17: the second
+        alternatives=("vmscan:mm_vmscan_writepage",),
     ),
     Event(
         "sched_process_free",
@@ -282,5 +283,6 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "folio": ("_nr_pages", "_folio_nr_pages"),
     "scan_control": ("nr_to_reclaim", "priority", "nr_scanned", "nr_reclaimed", "proactive"),
     "pglist_data": ("node_id",),
+    "page": ("compound_nr",),
 }
 """Struct members whose offsets the handlers use, where BTF has them."""

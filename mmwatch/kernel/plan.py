@@ -233,11 +233,9 @@ def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple
     flags = [f"-DOFF_{struct}_{member}={offset}" for (struct, member), offset in facts.offsets.items()]
     flags += [f"-DSIZE_{struct}={size}" for struct, size in facts.sizes.items()]
     problems = []
-    for member in ("_nr_pages", "_folio_nr_pages"):
-        if ("folio", member) in facts.offsets and "PG_head" in facts.enumerators:
-            flags += [f"-DOFF_folio_nr_pages={facts.offsets['folio', member]}"]
-            flags += [f"-DPG_HEAD={facts.enumerators['PG_head']}"]
-            break
+    pages_at = _pages_at(facts)
+    if pages_at is not None and "PG_head" in facts.enumerators:
+        flags += [f"-DOFF_folio_nr_pages={pages_at}", f"-DPG_HEAD={facts.enumerators['PG_head']}"]
     if ("scan_control", "proactive") in facts.offsets and facts.proactive_bit is not None:
         flags.append(f"-DBIT_scan_control_proactive={facts.proactive_bit}")
     if len(facts.nodes) == 1:
@@ -270,6 +268,16 @@ def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple
         else:
             problems.append("a cgroup filter needs BTF (/sys/kernel/btf/vmlinux), which this kernel does not have")
     return tuple(flags), tuple(problems)
+
+
+def _pages_at(facts: Facts) -> int | None:
+    """Where a large folio has the number of its pages: before there were folios, in the second page (5.10)."""
+    for member in ("_nr_pages", "_folio_nr_pages"):
+        if ("folio", member) in facts.offsets:
+            return facts.offsets["folio", member]
+    if ("page", "compound_nr") in facts.offsets and "page" in facts.sizes:
+        return facts.sizes["page"] + facts.offsets["page", "compound_nr"]
+    return None
 
 
 _CGROUP_WALK = (

@@ -1,0 +1,147 @@
+"""What the workloads share: a memory cgroup of their own, workers in it, a sparse file, a swap file.
+
+Each workload is a program for /usr/bin/python3 (3.9, standard library). It prints one JSON object when it is done:
+the cgroup it worked in and the PIDs of its workers, in the order they were started. Whatever ends it, the cgroup,
+the files and the swap go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Callable
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmwatch.host.cgroups import OwnCgroup, memory_mount
+
+MIB = 1 << 20
+CHUNK = MIB
+DISK = os.environ.get("MMWATCH_TEST_DISK", "/var/tmp")
+"""A directory on a disk: tmpfs has no page cache that could be dropped, and no swap files."""
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+
+
+@contextlib.contextmanager
+def memory_cgroup(limit_mib: int) -> Iterator[OwnCgroup]:
+    """A cgroup that may hold ``limit_mib``, removed at the end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with OwnCgroup.create(memory_mount(), f"mmwatch-test-{os.getpid()}", limit_mib * MIB) as cgroup:
+        yield cgroup
+
+
+class Workers:
+    """Forked processes in a cgroup that begin together and die with this one."""
+
+    def __init__(self, cgroup: OwnCgroup) -> None:
+        self._cgroup = cgroup
+        self._wait, self._go = os.pipe()
+        self.pids: list[int] = []
+
+    def fork(self, comm: str, work: Callable[[], None]) -> None:
+        """Start one that is named ``comm`` and will do ``work``."""
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.close(self._go)
+                name(comm)
+                _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                if os.read(self._wait, 1):
+                    work()
+                    status = 0
+            finally:
+                os._exit(status)
+        self.pids.append(pid)
+        self._cgroup.add(pid)
+
+    def run(self) -> None:
+        """Let them work, and wait until all have ended."""
+        os.write(self._go, b"1" * len(self.pids))
+        failed = [pid for pid in self.pids if os.waitpid(pid, 0)[1]]
+        if failed:
+            sys.exit(f"workers failed: {failed}")
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._go)
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def name(comm: str) -> None:
+    """The name of this thread."""
+    _LIBC.prctl(_PR_SET_NAME, os.fsencode(comm), 0, 0, 0)
+
+
+def sparse_file(mib: int) -> IO[bytes]:
+    """A nameless sparse file on a disk: pages of it cost no reading."""
+    file = tempfile.TemporaryFile(dir=DISK, buffering=0)  # noqa: SIM115
+    file.truncate(mib * MIB)
+    return file
+
+
+def read_part(fd: int, begin: int, length: int, chunk: int = CHUNK) -> None:
+    """Read a part of a file into one buffer, so that only page cache grows."""
+    buffer = bytearray(min(chunk, length))
+    for offset in range(begin, begin + length, len(buffer)):
+        os.preadv(fd, [buffer], offset)
+
+
+def touch_anonymous(mib: int, rounds: int, huge: bool = False) -> None:
+    """Write to every page of ``mib`` anonymous memory, ``rounds`` times over."""
+    memory = mmap.mmap(-1, mib * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
+    for number in range(rounds):
+        for offset in range(0, mib * MIB, mmap.PAGESIZE):
+            memory[offset] = number + 1
+    memory.close()
+
+
+@contextlib.contextmanager
+def swap_file(mib: int) -> Iterator[None]:
+    """Swap on a file, with the lowest priority; off again even if this process is killed.
+
+    A process of its own waits for the end of this one, and cleans up in every case.
+    """
+    fd, path = tempfile.mkstemp(dir=DISK, prefix="mmwatch-swap-")
+    wait, alive = os.pipe()
+    guard = os.fork()
+    if guard == 0:
+        os.close(alive)
+        os.setsid()
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        os.read(wait, 1)
+        subprocess.run(["swapoff", path], stderr=subprocess.DEVNULL)
+        os.unlink(path)
+        os._exit(0)
+    os.close(wait)
+    try:
+        os.posix_fallocate(fd, 0, mib * MIB)
+        os.close(fd)
+        subprocess.run(["mkswap", path], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["swapon", "--priority", "0", path], check=True)
+        yield
+    finally:
+        os.close(alive)
+        os.waitpid(guard, 0)
+
+
+def done(cgroup: OwnCgroup, pids: list[int], **more: Any) -> None:
+    """Print what the tests compare with."""
+    print(json.dumps({"cgroup": str(cgroup.path), "pids": pids, **more}), flush=True)

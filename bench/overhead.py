@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROUNDS = 5
-LOAD = [sys.executable, "-m", "bench.load", "--processes", "2", "--rounds", "3000", "--seconds", "60", "--limit-mib", "48"]
+LOAD = [sys.executable, "-m", "bench.load", "--limit-mib", "48", "--rounds", "3000", "--seconds", "60"]
 BPFTRACE = """
 tracepoint:vmscan:mm_vmscan_memcg_reclaim_begin { @start[tid] = nsecs; }
 tracepoint:vmscan:mm_vmscan_memcg_reclaim_end /@start[tid]/ {
@@ -41,7 +41,7 @@ def tracers(folder: Path) -> dict[str, list[str]]:
         "no tracer": [],
         "mmwatch top": [*mmwatch, "top", "-b"],
         "mmwatch record": [*mmwatch, "record", "-f", "-o", str(folder / "a.mmw")],
-        "mmwatch record --detail batches": [*mmwatch, "record", "--detail", "batches", "-f", "-o", str(folder / "b.mmw")],
+        "mmwatch record --detail batches": [*mmwatch, "record", "--detail=batches", "-f", "-o", str(folder / "b.mmw")],
         "bpftrace: time, pages, scans, priority": ["bpftrace", "-e", BPFTRACE],
         "trace-cmd record -e vmscan": ["trace-cmd", "record", "-e", "vmscan", "-o", str(folder / "trace.dat")],
         "perf record -e vmscan:*": ["perf", "record", "-q", "-a", "-e", "vmscan:*", "-o", str(folder / "perf.data")],

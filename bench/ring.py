@@ -62,24 +62,27 @@ def main() -> None:
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_directory() / "include")
     from bcc import BPF
 
-    bpf = BPF(text=PROGRAM % (RING_BYTES // os.sysconf("SC_PAGE_SIZE")), cflags=[f"-I{bpf_directory()}", "-DPAGE_SIZE=4096"])
+    pages = RING_BYTES // os.sysconf("SC_PAGE_SIZE")
+    bpf = BPF(text=PROGRAM % pages, cflags=[f"-I{bpf_directory()}", f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}"])
     bpf.load_func(b"on_enter", BPF.RAW_TRACEPOINT)
     dtype = np.dtype(bpf[b"record_layout"].Leaf)
     ring = Ring(bpf[b"records"].map_fd, RING_BYTES, dtype)
     bpf.attach_raw_tracepoint(tp=b"sys_enter", fn_name=b"on_enter")
     running = {flood() for _ in range(2)}
-    drained, cpu_began, last = 0, time.process_time(), 0.0
-    while running or len(batch):
-        batch = ring.drain()
-        drained += len(batch)
-        last = batch["time_ns"][-1] if len(batch) else last
+    drained, cpu_began = 0, time.process_time()
+    while True:
+        ended = not running
+        count = len(ring.drain())
+        drained += count
+        if ended and not count:
+            break
         time.sleep(0.003)
         for pid in list(running):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 running.discard(pid)
     cpu_s = time.process_time() - cpu_began
     kept, dropped = (int(bpf[b"counts"][index].value) for index in range(2))
-    print("| records of %d bytes | drained | dropped | CPU s of the drain | per CPU second |" % dtype.itemsize)
+    print(f"| records of {dtype.itemsize} bytes | drained | dropped | CPU s of the drain | per CPU second |")
     print("|---|---|---|---|---|")
     print(f"| {kept + dropped} | {drained} | {dropped} | {cpu_s:.2f} | {drained / cpu_s / 1e6:.1f} M |")
     if drained != kept:

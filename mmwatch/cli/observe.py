@@ -15,7 +15,7 @@ from mmwatch import units
 from mmwatch.errors import MmwatchError, UnavailableError
 from mmwatch.kernel.facts import Facts, gather
 from mmwatch.kernel.plan import Choice, Filter, Plan, plan
-from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program
+from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, environment
 
 if TYPE_CHECKING:  # what is slow to import comes in beside the compiler, see Observer
     import numpy as np
@@ -127,11 +127,12 @@ class Observer:
             _require_passes(self.plan.choices)
         options = Options(target.wanted, detail, table_rows, ring_bytes)
         preparing = threading.Thread(target=self._prepare, args=(names,))
-        preparing.start()
-        try:
-            program = compile_program(self.plan, options)
-        finally:
-            preparing.join()
+        with environment():
+            preparing.start()
+            try:
+                program = compile_program(self.plan, options)
+            finally:
+                preparing.join()
         from mmwatch.kernel.tracer import Tracer
         from mmwatch.model.interval import Probe, Session
 

@@ -71,25 +71,42 @@ def compile_program(plan: Plan, options: Options) -> Any:
     if options.detail:
         flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
     text = (directory / "reclaim.bpf.c").read_text()
-    # bcc takes its headers from where this variable points; a command that we run must not see it.
-    before = os.environ.get("BCC_KERNEL_SOURCE")
-    os.environ["BCC_KERNEL_SOURCE"] = str(directory / "include")
     try:
         from bcc import BPF
-
-        class Program(BPF):  # type: ignore[misc]
-            def _trace_autoload(self) -> None:
-                """Nothing attaches by its name: each program may fail on its own."""
-
-        with explained():
-            return Program(text=text, cflags=flags)
     except ImportError as error:
         raise UnavailableError(f"bcc cannot be imported: {error}", "see: mmwatch doctor") from error
+
+    class Program(BPF):  # type: ignore[misc]
+        def _trace_autoload(self) -> None:
+            """Nothing attaches by its name: each program may fail on its own."""
+
+    with environment(), explained():
+        return Program(text=text, cflags=flags)
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """Tell bcc where its headers are, in the one way it takes: by a variable, which a command that we run must not see.
+
+    Where another thread prepares meanwhile, enter this before it starts: setenv may move what a getenv elsewhere is
+    just looking at, and both the compiler and libraries that are loaded look. numpy, too, sets a variable while it is
+    imported, unless it is set.
+    """
+    wanted = {"BCC_KERNEL_SOURCE": str(bpf_directory() / "include")}
+    wanted.update(dict.fromkeys((name for name in _NUMPY_SETS if name not in os.environ), "1"))
+    before = {name: os.environ.get(name) for name, value in wanted.items() if os.environ.get(name) != value}
+    os.environ.update({name: wanted[name] for name in before})
+    try:
+        yield
     finally:
-        if before is None:
-            del os.environ["BCC_KERNEL_SOURCE"]
-        else:
-            os.environ["BCC_KERNEL_SOURCE"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+_NUMPY_SETS = ("OPENBLAS_MAIN_FREE", "GOTOBLAS_MAIN_FREE")  # numpy/_core/__init__.py
 
 
 @contextmanager

@@ -42,6 +42,10 @@ BPF_ARRAY(record_layout, struct record, 1);
 #ifdef FILTER_TGID
 BPF_HASH(watched_tgids, u32, u8, 65536);
 #endif
+#ifdef FOLLOW_CHILDREN
+/* Processes entered there at their fork, by task_struct address: the number entered, and the PID above it. */
+BPF_HASH(followed, u64, u64, 65536);
+#endif
 
 #define ADD(row, member, n)                                          \
 	do {                                                         \
@@ -1078,12 +1082,34 @@ int on_pass(struct pt_regs *ctx)
 
 /* ---- the life of a task ---- */
 
+#ifdef FOLLOW_CHILDREN
+/*
+ * A process that was followed has ended: its number may be given to another one. Not so if a thread called exec: it
+ * took over the number, and this task_struct has got another one (fs/exec.c, de_thread).
+ */
+static __always_inline void forget(u64 task)
+{
+	u64 *both = followed.lookup(&task);
+	u32 child;
+
+	if (!both)
+		return;
+	child = *both;
+	if (read_u32(task + OFF_task_struct_pid) == *both >> 32)
+		watched_tgids.delete(&child);
+	followed.delete(&task);
+}
+#endif
+
 /* The last that is heard of a task_struct. */
 int on_sched_process_free(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
 	struct thread *t = threads.lookup(&task);
 
+#ifdef FOLLOW_CHILDREN
+	forget(task);
+#endif
 	if (!t)
 		return 0;
 	retire_rows(t);
@@ -1094,19 +1120,18 @@ int on_sched_process_free(struct bpf_raw_tracepoint_args *ctx)
 #ifdef FOLLOW_CHILDREN
 int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task = ctx->args[1];
-	u32 tgid = current_tgid(bpf_get_current_task()), child;
+	u64 task = ctx->args[1], both;
+	u32 tgid = current_tgid(bpf_get_current_task()), pid = read_u32(task + OFF_task_struct_pid), child = pid;
 	u8 one = 1;
 
-	if (!watched_tgids.lookup(&tgid))
+	if (!watched_tgids.lookup(&tgid) || read_u64(task + OFF_task_struct_group_leader) != task)
 		return 0;
 #ifdef PIDNS_INUM
 	child = task_nr(task);
-#else
-	child = read_u32(task + OFF_task_struct_pid);
 #endif
-	/* A new thread is entered too, harmlessly: no process has its number while it lives. */
-	watched_tgids.update(&child, &one);
+	both = (u64)pid << 32 | child;
+	if (watched_tgids.update(&child, &one) || followed.update(&task, &both))
+		count(STAT_TABLE_FULL_THREADS);
 	return 0;
 }
 #endif

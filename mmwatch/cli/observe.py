@@ -194,8 +194,7 @@ class Observer:
     def _read_counters(self) -> tuple[dict[str, int], Reading, int]:
         """The counters, the rows, and by how many stolen pages the counters moved while the rows were read.
 
-        A batch that is counted between the two reads is in one of the two sums only. On a quiet host both reads are
-        equal; else one more try often finds a moment in which they are.
+        A batch that is counted between the two reads is in one of the two sums only; on a quiet host both are equal.
         """
         before = self._vmstat.read()
         reading = self.tracer.read()

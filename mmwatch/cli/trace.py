@@ -10,7 +10,6 @@ from mmwatch.cli import options
 from mmwatch.cli.observe import Observer
 
 DRAIN_S = 0.02
-QUOTA = 1 << 62
 
 EPILOG = """\
 examples:
@@ -43,7 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     lines_left = arguments.count if arguments.count is not None else sys.maxsize
     lost = 0
     try:
-        observer.tracer.set_quota(QUOTA)
         print(f"mmwatch: tracing {arguments.detail}, Ctrl-C ends it", file=sys.stderr)
         while lines_left > 0:
             records = observer.tracer.drain()[:lines_left]

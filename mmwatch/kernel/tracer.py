@@ -89,6 +89,7 @@ class Tracer:
         if self.options.detail:
             record = _dtype(self._bpf["record_layout"].Leaf)
             self._ring = Ring(self._bpf["records"].map_fd, self.options.ring_bytes, record)
+            self.set_quota(1 << 62)  # until somebody sets a limit
             self.control["detail"] = sum(1 << RECORD_KINDS.index(kind) for kind in self.options.detail)
         self._give_back_memory()
 

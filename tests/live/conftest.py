@@ -24,6 +24,9 @@ START_S = 20
 HOSTILE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What may never reach a terminal; a newline ends a line."""
 
+ENDLESS = ("stream", "--mib", 100_000, "--share", 0.2)
+"""A load that goes on until it is ended, and leaves the machine to others."""
+
 Json = dict[str, Any]
 
 
@@ -36,6 +39,50 @@ def run_workload(name: str, *words: object) -> Json:
     """Run one; what it printed."""
     done = subprocess.run(workload(name, *words), check=True, stdout=subprocess.PIPE, timeout=120)
     return json.loads(done.stdout)
+
+
+class Gated:
+    """A workload that is set up and waits; what it printed of itself is in ``about``."""
+
+    def __init__(self, name: str, *words: object) -> None:
+        self.process = subprocess.Popen(
+            workload(name, *words),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**ENVIRONMENT, "MMWATCH_TEST_GATE": "1"},
+        )
+        assert self.process.stdout is not None
+        self.about: Json = json.loads(self.process.stdout.readline())
+
+    @property
+    def pids(self) -> list[int]:
+        """Of its workers."""
+        return list(self.about["pids"])
+
+    def go(self) -> None:
+        """Let it run."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def finish(self) -> Json:
+        """Let it run to its end; what it printed then."""
+        out, _ = self.process.communicate("\n", timeout=120)
+        assert self.process.returncode == 0
+        self.about = json.loads(out)
+        return self.about
+
+    def __enter__(self) -> Gated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                stream.close()
 
 
 class Running:

@@ -2,7 +2,8 @@
 
 Each workload is a program for /usr/bin/python3 (3.9, standard library). It prints one JSON object when it is done:
 the cgroup it worked in and the PIDs of its workers, in the order they were started. Whatever ends it, the cgroup,
-the files and the swap go.
+the files and the swap go. With MMWATCH_TEST_GATE set it prints the same when all is set up, and waits for a line on
+stdin before anything is reclaimed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Callable
@@ -48,8 +50,8 @@ class Workers:
         self._wait, self._go = os.pipe()
         self.pids: list[int] = []
 
-    def fork(self, comm: str, work: Callable[[], None]) -> None:
-        """Start one that is named ``comm`` and will do ``work``."""
+    def fork(self, comm: str, work: Callable[[], None], group: str = "") -> None:
+        """Start one that is named ``comm`` and will do ``work``; in a cgroup below, if one is named."""
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -63,10 +65,13 @@ class Workers:
             finally:
                 os._exit(status)
         self.pids.append(pid)
-        self._cgroup.add(pid)
+        (self._cgroup.path / group / "cgroup.procs").write_text(str(pid))
 
     def run(self) -> None:
         """Let them work, and wait until all have ended."""
+        if os.environ.get("MMWATCH_TEST_GATE"):
+            done(self._cgroup, self.pids)
+            sys.stdin.readline()
         os.write(self._go, b"1" * len(self.pids))
         failed = [pid for pid in self.pids if os.waitpid(pid, 0)[1]]
         if failed:
@@ -95,11 +100,14 @@ def sparse_file(mib: int) -> IO[bytes]:
     return file
 
 
-def read_part(fd: int, begin: int, length: int, chunk: int = CHUNK) -> None:
-    """Read a part of a file into one buffer, so that only page cache grows."""
+def read_part(fd: int, begin: int, length: int, chunk: int = CHUNK, share: float = 1.0) -> None:
+    """Read a part of a file into one buffer, so that only page cache grows; at this share of a CPU."""
     buffer = bytearray(min(chunk, length))
     for offset in range(begin, begin + length, len(buffer)):
+        started = time.monotonic()
         os.preadv(fd, [buffer], offset)
+        if share < 1:
+            time.sleep((time.monotonic() - started) * (1 / share - 1))
 
 
 def touch_anonymous(mib: int, rounds: int, huge: bool = False) -> None:

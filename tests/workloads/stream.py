@@ -7,9 +7,25 @@ workers themselves; together they reclaim at least what was read less the limit.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 from common import MIB, Workers, done, memory_cgroup, read_part, sparse_file
+
+
+@contextlib.contextmanager
+def below(cgroup: Path, name: str) -> Iterator[None]:
+    """A cgroup in another one; none without a name."""
+    if not name:
+        yield
+        return
+    (cgroup / name).mkdir()
+    try:
+        yield
+    finally:
+        (cgroup / name).rmdir()
 
 
 def main() -> None:
@@ -19,25 +35,28 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=256, help="each thread reads so much")
     parser.add_argument("--limit", type=int, default=32, help="of the cgroup, MiB")
     parser.add_argument("--comm", default="mmw-stream")
+    parser.add_argument("--share", type=float, default=1.0, help="of a CPU, for each thread")
+    parser.add_argument("--group", default="", help="a cgroup below that the workers are in")
+    parser.add_argument("--note", help="does nothing: for the command line")
     arguments = parser.parse_args()
     length = arguments.mib * MIB
     parts = arguments.processes * arguments.threads
 
+    def read(part: int) -> None:
+        read_part(file.fileno(), part * length, length, share=arguments.share)
+
     def work(first: int) -> None:
-        threads = [
-            threading.Thread(target=read_part, args=(file.fileno(), part * length, length))
-            for part in range(first + 1, first + arguments.threads)
-        ]
+        threads = [threading.Thread(target=read, args=(part,)) for part in range(first + 1, first + arguments.threads)]
         for thread in threads:
             thread.start()
-        read_part(file.fileno(), first * length, length)
+        read(first)
         for thread in threads:
             thread.join()
 
     with sparse_file(arguments.mib * parts) as file, memory_cgroup(arguments.limit) as cgroup:
-        with Workers(cgroup) as workers:
+        with below(cgroup.path, arguments.group), Workers(cgroup) as workers:
             for number in range(arguments.processes):
-                workers.fork(arguments.comm, lambda number=number: work(number * arguments.threads))
+                workers.fork(arguments.comm, lambda number=number: work(number * arguments.threads), arguments.group)
             workers.run()
         done(cgroup, workers.pids, pages_min=(arguments.mib * parts - arguments.limit) * MIB // 4096)
 

@@ -1,0 +1,153 @@
+"""Filters: by process, children, cgroup and comm, and PIDs of a PID namespace."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from conftest import ENDLESS, Gated, Json, Mmwatch, Running, rows_of, workload
+
+SUMMED = ("reclaims", "reclaimed_pages", "scanned_pages", "asked_pages")
+
+
+def stop(top: Running) -> list[Json]:
+    time.sleep(0.5)
+    assert top.stop() == 0
+    return top.lines()
+
+
+def sums(lines: list[Json], pids: list[int] | None = None) -> dict[str, int]:
+    """Of all rows of these processes, or of all rows, in all intervals."""
+    rows = [row for line in lines for row in line["rows"] if pids is None or row["tgid"] in pids]
+    return {name: sum(row[name] for row in rows) for name in SUMMED}
+
+
+def tgids(lines: list[Json]) -> set[int]:
+    return {row["tgid"] for line in lines for row in line["rows"]}
+
+
+def test_by_pid_with_its_threads(mmwatch: Mmwatch) -> None:
+    """Oracle: an unfiltered observer's rows of the same process."""
+    with Gated("stream", "-n", 2, "-m", 3, "--mib", 48) as load:
+        wanted = load.pids[1]
+        everything = mmwatch.top("-i", "0.2", "--by", "thread")
+        top = mmwatch.top("-i", "0.2", "-p", wanted, "--by", "thread")
+        load.finish()
+        lines = stop(top)
+        assert tgids(lines) == {wanted}
+        assert len({row["tid"] for line in lines for row in line["rows"]}) == 3
+        assert sums(lines) == sums(stop(everything), [wanted])
+        assert sums(lines)["reclaimed_pages"] > 10_000
+        assert lines[-1]["session"]["filter"] == {"pid": [wanted]}
+        assert lines[-1]["accounting"]["accounted_ratio"] is None
+        assert lines[-1]["accounting"]["incomparable_reason"] == "a filter is on"
+
+
+def test_a_thread_stands_for_its_process(mmwatch: Mmwatch) -> None:
+    """Oracle: Tgid in /proc/TID/status."""
+    with Gated("stream", "-n", 1) as load:
+        top = mmwatch.top("-i", "0.2", "-p", f"{load.pids[0]},{load.pids[0]}")
+        load.finish()
+        assert tgids(stop(top)) == {load.pids[0]}
+
+
+def test_children_forked_later(mmwatch: Mmwatch) -> None:
+    """Oracle: the load's own list of the tasks that it forked while it was watched."""
+    with Gated("short", "-n", 30) as load:
+        parent = load.pids[0]
+        alone = mmwatch.top("-i", "0.2", "-p", parent)
+        top = mmwatch.top("-i", "0.2", "-p", parent, "--children")
+        done = load.finish()
+        assert tgids(stop(alone)) == {parent}
+        assert tgids(stop(top)) == set(done["pids"])
+
+
+def test_children_that_were_there(mmwatch: Mmwatch) -> None:
+    """Oracle: the parent of the workers is watched, and reclaims nothing itself."""
+    with Gated("stream", "-n", 2, "--mib", 64) as load:
+        top = mmwatch.top("-i", "0.2", "-p", load.process.pid, "--children")
+        done = load.finish()
+        assert tgids(stop(top)) == set(done["pids"])
+
+
+def test_a_command_only(mmwatch: Mmwatch, tmp_path: Path) -> None:
+    """Oracle: the workers the command had; another load runs beside it and is not seen."""
+    with Gated(*ENDLESS, "-n", 1, "--comm", "mmw-other") as other:
+        other.go()
+        done = mmwatch.record(tmp_path / "only.mmw", workload("stream", "--mib", 64), "--only")
+    report = mmwatch.report(tmp_path / "only.mmw")
+    assert {row["tgid"] for row in report["rows"]} == set(done["pids"])
+    assert sum(row["reclaimed_pages"] for row in report["rows"]) >= 2 * 64 * 256 - 32 * 256
+
+
+def test_many_children_are_forgotten_when_they_end(mmwatch: Mmwatch) -> None:
+    """Oracle: the kernel's own table of the processes watched, which has room for 65,536: it shrinks again."""
+    from mmwatch.cli.observe import Observer, resolve_target
+
+    with Gated("short", "-n", 30) as load:
+        observer = Observer(resolve_target([load.pids[0]], children=True), names=False)
+        try:
+            load.finish()
+            deadline = time.monotonic() + 5
+            while len(list(observer.tracer._bpf["watched_tgids"].items())) > 3 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert len(list(observer.tracer._bpf["watched_tgids"].items())) <= 3
+        finally:
+            observer.close()
+
+
+def test_by_cgroup(mmwatch: Mmwatch) -> None:
+    """Oracle: an unfiltered observer's rows of the workers in that cgroup; another load is in another cgroup."""
+    with Gated("stream", "--group", "below", "--mib", 96) as load, Gated("stream", "--mib", 96) as other:
+        name = Path(load.about["cgroup"]).name
+        everything = mmwatch.top("-i", "0.2")
+        top = mmwatch.top("-i", "0.2", "-c", name)
+        other.go()
+        done = load.finish()
+        other.finish()
+        lines = stop(top)
+        assert tgids(lines) == set(done["pids"])
+        assert sums(lines) == sums(stop(everything), done["pids"])
+        assert {row["cgroup"] for line in lines for row in line["rows"]} <= {None, f"/{name}/below"}
+
+
+def test_by_comm(mmwatch: Mmwatch) -> None:
+    """Oracle: the names the loads gave themselves; one is longer than the other by a letter."""
+    with Gated("stream", "--comm", "mmw-name", "--mib", 64) as load, Gated("stream", "--comm", "mmw-name2") as other:
+        top = mmwatch.top("-i", "0.2", "--comm", "mmw-name")
+        other.go()
+        done = load.finish()
+        other.finish()
+        assert tgids(stop(top)) == set(done["pids"])
+
+
+def test_inside_a_pid_namespace(mmwatch: Mmwatch, tmp_path: Path) -> None:
+    """Oracle: the PIDs that the load, in the same namespace, got from fork; they filter too (--only)."""
+    path = tmp_path / "inner.mmw"
+    inside = ("unshare", "--pid", "--fork", "--mount-proc")
+    for more in ((), ("--only",)):
+        done = mmwatch.record(path, workload("stream", "--mib", 64), *more, prefix=inside)
+        report = mmwatch.report(path)
+        assert max(done["pids"]) < 100
+        for pid in done["pids"]:
+            (row,) = rows_of(report, pid)
+            assert row["comm"] == "mmw-stream"
+            # No process events in a PID namespace, so what ended between two readings has no command line.
+            assert "stream.py" in (row["cmdline"] or "stream.py")
+        assert report["accounting"]["comparable"] is (not more)
+        if more:
+            assert {row["tgid"] for row in report["rows"]} == set(done["pids"])
+
+
+def test_another_pid_namespace_has_no_number_here(mmwatch: Mmwatch, tmp_path: Path) -> None:
+    """Oracle: the observer's own namespace does not see the workers outside of it; their pages count all the same."""
+    path = tmp_path / "inner.mmw"
+    with Gated(*ENDLESS, "-n", 1) as load:
+        load.go()
+        done = mmwatch.run(
+            *("record", "-f", "-o", path, "-d", "1s"), prefix=("unshare", "--pid", "--fork", "--mount-proc")
+        )
+        assert done.returncode == 0, done.stderr
+    report = mmwatch.report(path)
+    assert rows_of(report, load.pids[0]) == []
+    assert report["totals"]["reclaimed_pages"] > 1000

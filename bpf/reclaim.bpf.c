@@ -681,7 +681,10 @@ static __always_inline void kswapd_stop(u64 task, u64 now, u64 reported_pages)
 		return;
 	if (t->depth == 2)
 		abandon(&t->inner);
-	finish(t, &t->outer, task, now, reported_pages ? reported_pages : t->outer.reclaimed_pages);
+	/* Without a report, what its batches took; like one, with what was nested: finish() takes that off. */
+	if (!reported_pages)
+		reported_pages = t->outer.reclaimed_pages + t->outer.nested_pages;
+	finish(t, &t->outer, task, now, reported_pages);
 	t->depth = 0;
 }
 

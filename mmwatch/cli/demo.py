@@ -15,11 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from mmwatch import units
 from mmwatch.cli import options
+from mmwatch.cli.interrupts import held, released
 from mmwatch.cli.observe import Target
 from mmwatch.cli.top import show
 from mmwatch.errors import UnavailableError
@@ -34,7 +34,6 @@ WORKERS = 2
 LIMIT_BYTES = 32 << 20
 FILE_BYTES = 512 << 20
 CHUNK_BYTES = 1 << 20
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 QUIET_S = 0.3
 """The load ends this much before the last look, so that no reclaim is under way in it."""
 
@@ -73,8 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     interval_s = options.interval_s(arguments)
     duration_s = units.parse_duration_s(arguments.duration)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal is gone: clean up all the same
-        signal.signal(signal.SIGHUP, _interrupt)
     mount = memory_mount()
     if mount is not None:
         remove_leftovers(mount)
@@ -86,33 +83,24 @@ def run(arguments: argparse.Namespace) -> int:
         print(headline, file=sys.stderr)
         load.go()
 
-    # Setting up and cleaning up are not to be cut short.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        with (
-            sparse_file() as file,
-            OwnCgroup.create(mount, f"{COMM}-{os.getpid()}", LIMIT_BYTES) as cgroup,
-            Load(file, max(duration_s - QUIET_S, duration_s / 2)) as load,
-        ):
-            lock = claim(cgroup.path)
-            for pid in load.pids:
-                cgroup.add(pid)
-            try:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    with (
+        held(),
+        sparse_file() as file,
+        OwnCgroup.create(mount, f"{COMM}-{os.getpid()}", LIMIT_BYTES) as cgroup,
+        Load(file, max(duration_s - QUIET_S, duration_s / 2)) as load,
+    ):
+        lock = claim(cgroup.path)
+        for pid in load.pids:
+            cgroup.add(pid)
+        try:
+            with released():
                 show(arguments, Target(Filter(), {}), interval_s, duration_s, headline, go, tally.add)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-                os.close(lock)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            os.close(lock)
     tally.explain()
     return 0
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 class Load:

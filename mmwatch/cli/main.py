@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn
 
 from mmwatch import __version__
+from mmwatch.cli import interrupts
 from mmwatch.errors import EXIT_OK, EXIT_USAGE, MmwatchError
 
 COMMANDS = ("top", "record", "report", "trace", "demo", "doctor")
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :returns: the exit status.
     """
     arguments = build_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupts.install()
     try:
         return int(arguments.run(arguments) or EXIT_OK)
     except MmwatchError as error:
@@ -74,11 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone, as head does; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends a session as Ctrl-C does: with its summary, and everything detached."""
-    raise KeyboardInterrupt
 
 
 def entry() -> NoReturn:

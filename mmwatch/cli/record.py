@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mmwatch import units
 from mmwatch.cli import options
+from mmwatch.cli.interrupts import held, released
 from mmwatch.cli.observe import Observer, Target, resolve_target
 from mmwatch.errors import MmwatchError, UsageError
 
@@ -75,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if child and arguments.only:
             target = resolve_target([child.pid], children=True)
-        Recording(arguments, path, target, interval_s, duration_s, child).run()
+        recording = Recording(arguments, path, target, interval_s, duration_s, child)
+        with held():
+            recording.run()
     finally:
         if child:
             child.give_up()
@@ -210,7 +213,8 @@ class Recording:
                 self._drain(writer)
                 wait_s = min(wait_s, DRAIN_S)
             ending = [self.child.pidfd] if self.child else self.watched[:1] if len(self.watched) == 1 else []
-            select.select(ending, [], [], max(0.0, wait_s))
+            with released():
+                select.select(ending, [], [], max(0.0, wait_s))
 
     def _drain(self, writer: Writer) -> None:
         records = self.observer.tracer.drain()

@@ -35,6 +35,22 @@ def test_a_signal_ends_a_recording_with_its_summary(mmwatch: Mmwatch, tmp_path: 
     assert "mmw-stream" in done.stdout
 
 
+def test_a_signal_at_any_moment_loses_nothing(mmwatch: Mmwatch, tmp_path: Path) -> None:
+    """Oracle: /proc/vmstat, as far as the ends of the window tell; readings follow each other without a pause."""
+    with Gated(*ENDLESS) as load:
+        load.go()
+        for number in range(6):
+            path = tmp_path / f"{number}.mmw"
+            running = mmwatch.start("record", "-o", path, "-i", "0.02", "--detail", "batches")
+            running.wait_for("recording to", "err")
+            time.sleep(0.3 + 0.007 * number)
+            assert running.stop(signal.SIGTERM) == 0, running.stderr
+            accounting = mmwatch.report(path)["accounting"]
+            difference = accounting["reclaimed_pages"] - accounting["vmstat_reclaimed_pages"]
+            # Each of two reclaimers may be inside a batch of 64 pages or so that one side has counted, at each end.
+            assert abs(difference) <= accounting["edge_pages"] + 2 * 2 * 64, accounting
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["top", "trace"])
 def test_a_signal_ends_what_is_shown(mmwatch: Mmwatch, command: str, how: signal.Signals) -> None:

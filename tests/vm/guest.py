@@ -133,11 +133,9 @@ def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
     (VM / "drop_caches").write_text("3")
     with written({VM / name: value for name, value in scenario["sysctls"]}):
         # It sleeps at the end, so that kswapd's last work is inside the recording.
-        script = '"$@" && sleep 2'
-        record = _run(
-            [*mmwatch, "record", "-f", "-o", str(file), "--", "sh", "-c", script, "sh", *_command(scenario, workloads)],
-            scenario["timeout_s"],
-        )
+        workload = ["sh", "-c", '"$@" && sleep 2', "sh", *_command(scenario, workloads)]
+        # Few readings: all CPUs of the guest are one thread of the emulator.
+        record = _run([*mmwatch, "record", "-i", "5", "-f", "-o", str(file), "--", *workload], scenario["timeout_s"])
     report = _run([*mmwatch, "report", "--by", "thread", "--json", str(file)], 120)
     return {
         "record_status": record.returncode,
@@ -181,6 +179,7 @@ def main(job_file: Path) -> None:
     os.sched_setaffinity(0, {job["cpus"] - 1})
     prepare(job["checkout"])
     sys.path.insert(0, job["checkout"])
+    os.environ["MMWATCH_PROBES"] = job["probes"]
 
     from mmwatch.cli.observe import Observer, resolve_target
     from mmwatch.kernel.facts import gather

@@ -22,7 +22,7 @@ class Kernel:
     :param mglru_node_reclaim: it frees something in node reclaim with zone_reclaim_mode 1.
     :param steal_has_memcg: pgsteal_direct and its like count reclaim of memory cgroups too.
     :param counts_node_reclaim: there is zone_reclaim_success, beside zone_reclaim_failed.
-    :param cgroup_v1: a version 1 hierarchy can limit memory.
+    :param cgroup_v1: a version 1 hierarchy can limit memory (CONFIG_MEMCG_V1).
     :param memory_reclaim: control groups have memory.reclaim.
     :param node_reclaim_file: so have nodes, in sysfs.
     """
@@ -47,7 +47,7 @@ class Kernel:
 KERNELS = (
     Kernel("5.10", "bullseye", mglru=False, counts_node_reclaim=False, memory_reclaim=False),
     Kernel("6.1", "bookworm", mglru_tells=False, mglru_node_reclaim=True, counts_node_reclaim=False),
-    Kernel("6.12", "trixie"),
+    Kernel("6.12", "trixie", cgroup_v1=False),
     Kernel("newest", "sid", security=False, steal_has_memcg=True, cgroup_v1=False, node_reclaim_file=True),
 )
 
@@ -111,11 +111,22 @@ BOUND = Scenario(
 """The same load may not leave its node: kswapd and direct reclaim."""
 BOUND_SWAP = Scenario(
     "bound-swap",
-    ("founding.py", "--file", "{disk}/founding", "--file-mib", "600", "--anon-mib", "1000", "--bind"),
+    (
+        "founding.py",
+        "--file",
+        "{disk}/founding",
+        "--file-mib",
+        "600",
+        "--anon-mib",
+        "1000",
+        "--bind",
+        "--processes",
+        "4",
+    ),
     sysctls=(("zone_reclaim_mode", "0"), ("swappiness", "100")),
     swap=True,
 )
-"""More than its node holds: kswapd waits for swap, and the task reclaims directly."""
+"""More than its node holds, for several at once: kswapd waits for swap, and the tasks reclaim directly."""
 MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150"))
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))

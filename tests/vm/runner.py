@@ -71,12 +71,17 @@ def check_tools() -> None:
 
 
 def boot(
-    kernel: Kernel, cases: Sequence[Case], layout: Layout = TWO_FAR_NODES, record: Collection[str] = ()
+    kernel: Kernel,
+    cases: Sequence[Case],
+    layout: Layout = TWO_FAR_NODES,
+    record: Collection[str] = (),
+    probes: str = "",
 ) -> Results:
     """Run these cases, all of this kernel, in one guest.
 
     :param record: kinds of LRU with which :data:`RECORDED` is also observed by the commands ``record`` and ``report``;
         its result is ``LRU-record``.
+    :param probes: only probes of this kind, see MMWATCH_PROBES.
     :raises MissingError: the kernel or a tool cannot be had.
     """
     check_tools()
@@ -90,7 +95,7 @@ def boot(
         chosen = [case.scenario for case in cases if (case.lru, case.scenario.cgroup) == (lru, cgroup)]
         recorded = asdict(RECORDED) if lru in record and cgroup == 2 else None
         sessions.append({"lru": lru, "cgroup": cgroup, "scenarios": [asdict(s) for s in chosen], "record": recorded})
-    job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions}
+    job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions, "probes": probes}
     (folder / "job.json").write_text(json.dumps(job))
     disk, swap = _disk(folder / "disk.img", DISK_MIB), _swap(folder / "swap.img", SWAP_MIB)
     timeout_s = BOOT_S + len(sessions) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
@@ -99,7 +104,7 @@ def boot(
     seconds = time.monotonic() - began
     for disk_image in (disk, swap):
         disk_image.unlink()
-    results = _collect(folder, seconds, problem)
+    results = collect(folder, seconds, problem)
     if results.done is not None and not os.environ.get("MMWATCH_VM_KEEP"):
         shutil.rmtree(folder)
     return results
@@ -180,7 +185,9 @@ def _run(command: Sequence[str], folder: Path, timeout_s: float) -> str:
     return ""
 
 
-def _collect(folder: Path, seconds: float, problem: str) -> Results:
+def collect(folder: Path, seconds: float = 0, problem: str = "") -> Results:
+    """What a guest left in its folder."""
+
     def read(path: Path) -> Any:
         return json.loads(path.read_text())
 
@@ -208,6 +215,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--lru", help="classic or mglru only")
     parser.add_argument("--save-facts", action="store_true", help=f"keep its facts in {FACTS.relative_to(CHECKOUT)}")
     parser.add_argument("--record", action="store_true", help="with the commands record and report too")
+    parser.add_argument("--probes", default="", help="only these: tracepoint")
     arguments = parser.parse_args(argv)
     os.environ["MMWATCH_VM_KEEP"] = "1"
     cases = [
@@ -218,7 +226,9 @@ def main(argv: Sequence[str]) -> int:
         and arguments.lru in (None, case.lru)
     ]
     kernel = next(kernel for kernel in KERNELS if kernel.name == arguments.kernel)
-    results = boot(kernel, cases, record={case.lru for case in cases} if arguments.record else ())
+    results = boot(
+        kernel, cases, record={case.lru for case in cases} if arguments.record else (), probes=arguments.probes
+    )
     if arguments.save_facts and results.facts:
         (FACTS / f"{arguments.kernel}.json").write_text(facts_text(results.facts["classic-2"]))
     print(f"{results.seconds:.0f} s, {results.folder}")

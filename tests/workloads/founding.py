@@ -72,6 +72,27 @@ def touch(mib: int) -> int:
     return length // mmap.PAGESIZE
 
 
+def touch_together(mib: int, processes: int) -> list[int]:
+    """The same by several processes at once, each a share of it.
+
+    :returns: their PIDs.
+    """
+    pids = []
+    for _ in range(processes):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                touch(mib // processes)
+                status = 0
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    if any(os.waitpid(pid, 0)[1] for pid in pids):
+        sys.exit("a process that touched memory failed")
+    return pids
+
+
 def main(argv: Sequence[str]) -> int:
     """Run it once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--anon-mib", type=int, default=500, help="how much memory to touch (default 500)")
     parser.add_argument("--node", type=int, default=0, help="on which node (default 0)")
     parser.add_argument("--bind", action="store_true", help="allow no other node")
+    parser.add_argument("--processes", type=int, default=1, help="that touch it together (default 1: this one)")
     arguments = parser.parse_args(argv)
     os.sched_setaffinity(0, cpus_of(arguments.node))
     if arguments.bind:
@@ -89,11 +111,16 @@ def main(argv: Sequence[str]) -> int:
     read_s = time.monotonic() - began
     before = resource.getrusage(resource.RUSAGE_SELF).ru_stime
     began = time.monotonic()
-    touched_pages = touch(arguments.anon_mib)
+    pids = [os.getpid()]
+    if arguments.processes > 1:
+        pids = touch_together(arguments.anon_mib, arguments.processes)
+        touched_pages = arguments.anon_mib // arguments.processes * arguments.processes * MIB // mmap.PAGESIZE
+    else:
+        touched_pages = touch(arguments.anon_mib)
     print(
         json.dumps(
             {
-                "pid": os.getpid(),
+                "pids": pids,
                 "read_pages": read_bytes // mmap.PAGESIZE,
                 "read_s": round(read_s, 3),
                 "touched_pages": touched_pages,

@@ -1,0 +1,74 @@
+"""Guests for a whole test session: each kernel is booted once, as soon as there is room, and its results are shared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kernels import MissingError
+from lab import Case, Kernel
+from runner import Results, boot, collect
+
+GUESTS = int(os.environ.get("MMWATCH_VM_GUESTS", "2"))
+"""At a time. Two on two cores: a guest boots, loads programs and sleeps on one of its two most of the time."""
+
+
+class Laboratory:
+    """Boots what the cases need; :meth:`result` waits for it."""
+
+    def __init__(self, cases: Iterable[Case], recorded: Iterable[tuple[Kernel, str]]) -> None:
+        self._pool = ThreadPoolExecutor(GUESTS)
+        self._record = frozenset(recorded)
+        of_kernel: dict[Kernel, list[Case]] = {}
+        for case in cases:
+            of_kernel.setdefault(case.kernel, []).append(case)
+        for kernel, _lru in self._record:
+            of_kernel.setdefault(kernel, [])
+        self._guests: dict[Kernel, Future[Results]] = {
+            kernel: self._pool.submit(self._boot, kernel, cases) for kernel, cases in of_kernel.items()
+        }
+
+    def _boot(self, kernel: Kernel, cases: list[Case]) -> Results:
+        if "MMWATCH_VM_RESULTS" in os.environ:
+            left = sorted(
+                Path(os.environ["MMWATCH_VM_RESULTS"]).glob(f"{kernel.name}-*"), key=lambda p: p.stat().st_mtime
+            )
+            return collect(left[-1])
+        return boot(kernel, cases, record={lru for recorded, lru in self._record if recorded == kernel})
+
+    def _results(self, kernel: Kernel) -> Results:
+        try:
+            return self._guests[kernel].result()
+        except MissingError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    def _named(self, kernel: Kernel, name: str) -> dict[str, Any]:
+        results = self._results(kernel)
+        if name not in results.cases:
+            pytest.fail(f"the guest left no {name}: {results.problem}", pytrace=False)
+        return results.cases[name]
+
+    def result(self, case: Case) -> dict[str, Any]:
+        """What the guest left of a case; waits for the guest."""
+        return self._named(case.kernel, f"{case.lru}-{case.scenario.name}")
+
+    def recorded(self, kernel: Kernel, lru: str) -> dict[str, Any]:
+        """What ``record`` and ``report`` left."""
+        return self._named(kernel, f"{lru}-record")
+
+    def times(self) -> list[str]:
+        """A line a kernel: how long each part took."""
+        lines = []
+        for kernel, guest in self._guests.items():
+            if guest.done() and guest.exception() is None and (done := guest.result().done):
+                parts = ", ".join(f"{name} {seconds:g}" for name, seconds in done["times"].items())
+                lines.append(f"{kernel.name} ({done['release']}): {guest.result().seconds:.0f} s: {parts}")
+        return lines
+
+    def close(self) -> None:
+        """Wait for the guests that run; those that wait for room are not booted any more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("startup", "snapshot", "cost", "ring", "recording", "overhead")
+NAMES = ("startup", "snapshot", "cost", "ring", "recording", "overhead", "storm")
 
 
 def main() -> int:

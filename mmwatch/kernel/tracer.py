@@ -248,7 +248,7 @@ class Tracer:
         self._open = index[since > 0]
         self._give_back(used[exited])
         return Reading(
-            rows=result[result["events"] > 0] if not len(self._open) and not exited.any() else result,
+            rows=result[(result["events"] > 0) | (result["stall_ns"] != 0)],
             time_ns=time_ns,
             stats=self._read_stats(),
             missed_runs=self._missed_runs(),

@@ -1,0 +1,74 @@
+"""Cost in the worst storm there is: futile node reclaim on MGLRU, in instructions, in a virtual machine.
+
+Boots the newest kernel of the laboratory (tests/vm) with two nodes under ``-icount``, so that the guest's clock counts
+instructions, and has bench/storm_guest.py touch memory on a full node under one probe after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "vm"))
+TIMEOUT_S = 3000
+PASSES = 5  # of each call: priority 4 to 0
+
+
+def main() -> None:
+    """Print the tables."""
+    import lab
+    import runner
+    from kernels import cache_directory, fetch
+
+    runner.check_tools()
+    kernel = next(kernel for kernel in lab.KERNELS if kernel.name == (sys.argv[1:] or ["newest"])[0])
+    image = fetch(kernel)
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="storm-", dir=cache_directory()) as name:
+        folder = Path(name)
+        disk = runner._disk(folder / "disk.img", 2048)
+        command = runner._command(image.vmlinuz, folder, lab.TWO_FAR_NODES, [disk])
+        script = folder / "init.sh"
+        guest = shlex.quote(str(Path(__file__).with_name("storm_guest.py")))
+        text = script.read_text().rsplit("exec ", 1)[0]
+        python = shlex.quote(sys.executable)
+        script.write_text(f"{text}PYTHONPATH={shlex.quote(str(ROOT))} exec {python} {guest} {shlex.quote(name)}\n")
+        command = [f"{word} -icount shift=0,sleep=off" if word.startswith("--qemu-opts=") else word for word in command]
+        problem = runner._run(command, folder, TIMEOUT_S)
+        found = folder / "storm.json"
+        if not found.exists():
+            log = folder / "guest.log"
+            sys.exit(f"bench: nothing came of it: {problem}\n{log.read_text()[-2000:] if log.exists() else ''}")
+        results = json.loads(found.read_text())["results"]
+    per_call = {
+        tracer: median(nanoseconds / calls for nanoseconds, calls in result["runs"] if calls)
+        for tracer, result in results.items()
+        if result.get("runs")
+    }
+    base = per_call["no tracer"]
+    print("| tracer | instructions per call of node_reclaim | ratio |")
+    print("|---|---|---|")
+    for tracer, result in results.items():
+        if tracer.startswith("empty "):
+            continue
+        if tracer in per_call:
+            print(f"| {tracer} | {per_call[tracer]:.0f} | {per_call[tracer] / base:.2f} |")
+        else:
+            print(f"| {tracer} | {result['problem']} | |")
+    print("\n| an empty program on | instructions per hit |")
+    print("|---|---|")
+    for tracer in results:
+        if tracer.startswith("empty "):
+            kind = tracer.partition(" ")[2]
+            hits = 1 if "tracepoint" in kind else PASSES
+            cost = f"{(per_call[tracer] - base) / hits:.0f}" if tracer in per_call else results[tracer]["problem"]
+            print(f"| {kind} | {cost} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -128,6 +128,11 @@ class Btf:
         """Whether the kernel has a function of this name that fentry could attach to."""
         return self._find(name, (_FUNC,)) is not None
 
+    @_damage_is_value_error()
+    def has_type(self, name: str) -> bool:
+        """Whether there is a struct or typedef of this name."""
+        return self._find(name, (_STRUCT, _TYPEDEF)) is not None
+
     def _members(self, name: str) -> dict[str, tuple[int, int]]:
         type_id = self._find(name, (_STRUCT, _UNION))
         found: dict[str, tuple[int, int]] = {}

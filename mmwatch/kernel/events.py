@@ -29,6 +29,7 @@ class Event:
     :param need: the need this serves (:data:`NEEDS`).
     :param required: without it the need is not served at all.
     :param structs: structs whose members the raw handler reads at BTF offsets.
+    :param raw_knows_more: than the fields of the trace record say.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Event:
     alternatives: tuple[str, ...] = ()
     required: bool = True
     structs: tuple[str, ...] = ()
+    raw_knows_more: bool = False
 
     @property
     def fields_by_name(self) -> bool:
@@ -231,6 +233,7 @@ EVENTS: tuple[Event, ...] = (
         (),
         (Raw(("folio *",), {"folio": 0}), Raw(("page *",), {"folio": 0})),  # up to 5.17: the second
         alternatives=("vmscan:mm_vmscan_writepage",),
+        raw_knows_more=True,  # how large a folio is
     ),
     Event(
         "sched_process_free",

@@ -17,6 +17,7 @@ from mmwatch.kernel.tracefs import Tracefs
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """include/uapi/linux/capability.h"""
 
+_TRACEPOINT_GUARD = "class_srcu_fast_notrace_t"
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
@@ -36,6 +37,10 @@ class Facts:
     :param pass_in_btf: fentry may find :data:`PASS_FUNCTION`.
     :param pass_symbols: its names in kallsyms, with the suffixes compilers add (``.isra.0``), plain ones first.
     :param kprobes: the kernel has them, for perf to attach.
+    :param preemptible_tracepoints: a task may lose the CPU in the middle of a tracepoint's programs. Such a program is
+        not run for others on that CPU meanwhile (kernel: __bpf_trace_run, ``prog->active``), unless it is attached
+        through perf, which keeps the CPU. Tracepoints were not preemptible before they were guarded by SRCU
+        (kernel: include/linux/tracepoint.h, __DECLARE_TRACE), and the type of that guard came for them.
     :param lockdown: ``none``, ``integrity``, ``confidentiality``; None: not built in, or cannot be read.
     :param nodes: NUMA nodes that have memory.
     :param pid_namespace: inode of the PID namespace; 0 in the initial one.
@@ -62,6 +67,7 @@ class Facts:
     pass_in_btf: bool = False
     pass_symbols: tuple[str, ...] = ()
     kprobes: bool | None = None
+    preemptible_tracepoints: bool | None = None
     lockdown: str | None = None
     nodes: tuple[int, ...] = ()
     lru_gen: int | None = None
@@ -80,6 +86,7 @@ def gather(root: Path = Path("/")) -> Facts:
             *(f"btf_trace_{event}" for event in short.values()),
             *MEMBERS,
             PASS_FUNCTION,
+            _TRACEPOINT_GUARD,
             "taskstats",
             "pageflags",
             "cgroup_subsys_id",
@@ -117,6 +124,7 @@ def gather(root: Path = Path("/")) -> Facts:
         pass_in_btf=types.pass_in_btf,
         pass_symbols=(PASS_FUNCTION,) if types.pass_in_btf else _symbols(PASS_FUNCTION, root),
         kprobes=_kprobes(root),
+        preemptible_tracepoints=types.preemptible_tracepoints,
         lockdown=_lockdown(root),
         nodes=_nodes(root),
         lru_gen=_lru_gen(root),
@@ -136,6 +144,7 @@ class _Types:
     taskstats: dict[str, tuple[int, int]] = field(default_factory=dict)
     proactive_bit: int | None = None
     pass_in_btf: bool = False
+    preemptible_tracepoints: bool | None = None
 
     @classmethod
     def of(cls, btf: Btf, tracepoints: Mapping[str, str]) -> _Types:
@@ -144,6 +153,7 @@ class _Types:
             taskstats=btf.members("taskstats"),
             proactive_bit=btf.bit("scan_control", "proactive"),
             pass_in_btf=btf.has_function(PASS_FUNCTION),
+            preemptible_tracepoints=btf.has_type(_TRACEPOINT_GUARD),
         )
         for name, event in tracepoints.items():
             arguments = btf.raw_arguments(event)

@@ -1,7 +1,7 @@
 """Which probe serves which need, and why. Pure: facts in, plan out; nothing is looked at or changed here.
 
-Best first: a raw tracepoint whose arguments BTF tells, else a tracepoint through perf, else the need is missing, its
-measures are unknown, and the rest works.
+Best first: a raw tracepoint whose arguments BTF tells, else a tracepoint through perf (first, where tracepoints can be
+preempted), else the need is missing, its measures are unknown, and the rest works.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def bcc_command(distribution: tuple[str, ...]) -> str:
 def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, passes: str | None = None) -> Plan:
     """Choose the probes.
 
-    :param force: :data:`PERF`: as if BTF said nothing of tracepoint arguments. For tests and for comparison.
+    :param force: :data:`PERF`: as if BTF said nothing of tracepoint arguments; :data:`RAW`: as if raw tracepoints were
+        never worse. For tests and for comparison.
     :param passes: :data:`FENTRY` or :data:`KPROBE`: only so; ``none``: not at all; None: the best there is.
     """
     attachments: list[Attachment] = []
@@ -162,13 +163,17 @@ def _attach(event: Event, facts: Facts, force: str | None) -> tuple[Attachment |
         present = tuple(name for name in names if facts.fields.get(name) is not None or name in facts.raw_arguments)
         if not present:
             continue
-        raw = _raw_flags(event, present[0], facts) if force != PERF or not event.fields_by_name else None
+        fields = facts.fields.get(present[0])
+        by_name = event.fields_by_name and fields is not None and fields.issuperset(event.fields)
+        perf = force == PERF and event.fields_by_name
+        if facts.preemptible_tracepoints and force != RAW and not event.raw_knows_more:
+            perf = perf or (by_name and facts.tracefs == "mounted")
+        raw = None if perf else _raw_flags(event, present[0], facts)
         if raw is not None:
             return Attachment(event, RAW, present, raw), ""
-        fields = facts.fields.get(present[0])
         if fields is None:
             return None, "BTF does not tell its arguments, and tracefs cannot be read"
-        if event.fields_by_name and fields.issuperset(event.fields):
+        if by_name:
             if facts.tracefs != "mounted":
                 return None, "BTF does not tell its arguments, and to attach it through perf tracefs must be mounted"
             return Attachment(event, PERF, present, _perf_flags(event, present[0])), ""
@@ -213,6 +218,8 @@ def _passes(facts: Facts, wanted: str | None) -> tuple[tuple[PassProbe, ...], st
     probes = [PassProbe(FENTRY, PASS_FUNCTION)] if facts.pass_in_btf else []
     if facts.kprobes is not False:
         probes += [PassProbe(KPROBE, symbol) for symbol in facts.pass_symbols]
+    if facts.preemptible_tracepoints:  # such a kernel is preemptible, and so is an fentry program, for all but kprobes
+        probes.sort(key=lambda probe: probe.how == FENTRY)
     probes = [probe for probe in probes if wanted in (None, probe.how)]
     if probes:
         return tuple(probes), ""
@@ -323,6 +330,9 @@ def _choice(need: str, help_text: str, outcomes: list[tuple[str, str, Event]], f
         elif facts.tracefs != "mounted" and "tracefs" in reason:
             remedy = "mount -t tracefs nodev /sys/kernel/tracing"
         return Choice(need, help_text, "", "missing", reason, remedy)
+    if PERF in hows and facts.preemptible_tracepoints:
+        reason = "through perf: a raw tracepoint of this kernel misses what others do while its task has lost the CPU"
+        return Choice(need, help_text, PERF, "attached", reason)
     if PERF in hows:
         return Choice(
             need,

@@ -1,0 +1,105 @@
+"""The plan for the kernels of the laboratory, from facts that were gathered in them.
+
+``python tests/vm/runner.py KERNEL founding --save-facts`` gathers them anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmwatch.kernel.events import EVENTS, NEEDS
+from mmwatch.kernel.facts import Facts
+from mmwatch.kernel.plan import FENTRY, KPROBE, PERF, RAW, Plan, plan
+
+FIXTURES = Path(__file__).parent / "fixtures/facts"
+KERNELS = sorted(path.stem for path in FIXTURES.glob("*.json"))
+BATCHES = frozenset(measure for need in NEEDS if need.name in ("batches", "scans") for measure in need.measures)
+
+pytestmark = pytest.mark.parametrize("kernel", KERNELS)
+
+
+def facts_of(kernel: str, **changed: Any) -> Facts:
+    """What :func:`mmwatch.kernel.facts.gather` found there."""
+    values = json.loads((FIXTURES / f"{kernel}.json").read_text())
+    values["distribution"] = tuple(values["distribution"])
+    values["capabilities"] = frozenset(values["capabilities"])
+    values["fields"] = {name: None if found is None else frozenset(found) for name, found in values["fields"].items()}
+    values["raw_arguments"] = {name: tuple(types) for name, types in values["raw_arguments"].items()}
+    values["offsets"] = {tuple(key): value for key, value in values["offsets"]}
+    values["taskstats"] = {key: tuple(value) for key, value in values["taskstats"]}
+    values["nodes"] = tuple(values["nodes"])
+    values["pass_symbols"] = tuple(values["pass_symbols"])
+    return dataclasses.replace(Facts(**values), **changed)
+
+
+def missing(made: Plan) -> set[str]:
+    return {choice.need for choice in made.choices if choice.state == "missing"}
+
+
+def absent(kernel: str) -> set[str]:
+    """Needs that the kernel's own tracepoints cannot serve."""
+    return {"throttling"} if kernel == "5.10" else set()
+
+
+def test_every_need_gets_the_best_probe_there_is(kernel: str) -> None:
+    """Raw tracepoints; where these can be preempted, through perf, but for what only a raw one tells."""
+    facts = facts_of(kernel)
+    assert facts.preemptible_tracepoints == (kernel == "newest")
+    made = plan(facts)
+    by_perf = {attachment.event.name for attachment in made.attachments if attachment.how == PERF}
+    named = {event.name for event in EVENTS if event.fields_by_name and not event.raw_knows_more}
+    assert by_perf == (named if facts.preemptible_tracepoints else set())
+    assert {choice.state for choice in made.choices if choice.need not in absent(kernel)} == {"attached"}
+    assert missing(made) == absent(kernel)
+    assert (made.blockers, made.problems) == ((), ())
+
+
+def test_the_arguments_of_every_raw_tracepoint_are_known(kernel: str) -> None:
+    """Also of those that are not used raw here; each index is one of its arguments."""
+    facts = facts_of(kernel)
+    made = plan(facts, force=RAW)
+    assert {attachment.how for attachment in made.attachments} == {RAW}
+    for attachment in made.attachments:
+        types = facts.raw_arguments[attachment.tracepoints[0]]
+        raw = next(raw for raw in attachment.event.raw if raw.types == types)
+        assert all(index < len(types) for index in raw.arguments.values())
+        assert set(raw.arguments) <= {*attachment.event.fields, "folio", "stat", "file"}
+
+
+def test_passes_are_seen_by_kprobes_first_where_fentry_can_be_preempted(kernel: str) -> None:
+    hows = [probe.how for probe in plan(facts_of(kernel)).passes]
+    assert hows == ([KPROBE, FENTRY] if kernel == "newest" else [FENTRY, KPROBE])
+
+
+def test_without_btf_everything_goes_through_perf_but_what_has_one_signature(kernel: str) -> None:
+    made = plan(facts_of(kernel, btf=False, raw_arguments={}, offsets={}, sizes={}, enumerators={}, taskstats={}))
+    hows = {attachment.event.name: attachment.how for attachment in made.attachments}
+    assert hows.pop("sched_process_free") == RAW
+    assert set(hows.values()) == {PERF}
+    assert missing(made) == absent(kernel) | {"passes"}  # struct scan_control is in no header
+
+
+def test_large_folios_can_be_measured(kernel: str) -> None:
+    names = {flag.split("=")[0] for flag in plan(facts_of(kernel)).flags}
+    assert names >= {"-DOFF_folio_nr_pages", "-DPG_HEAD"}
+
+
+def test_with_mglru_on_it_is_known_whether_batches_are_told(kernel: str) -> None:
+    facts = facts_of(kernel)
+    if facts.lru_gen is None:
+        return
+    made = plan(facts_of(kernel, lru_gen=7))
+    told = kernel != "6.1"
+    assert (made.unknown & BATCHES == frozenset()) == told
+    assert ({"batches", "scans"} & missing(made) == set()) == told
+
+
+def test_the_events_cover_the_whole_of_reclaim(kernel: str) -> None:
+    attached = {attachment.event.name for attachment in plan(facts_of(kernel)).attachments}
+    required = {event.name for event in EVENTS if event.required and event.need not in absent(kernel)}
+    assert attached >= required

@@ -25,6 +25,7 @@ class Kernel:
     :param cgroup_v1: a version 1 hierarchy can limit memory (CONFIG_MEMCG_V1).
     :param memory_reclaim: control groups have memory.reclaim.
     :param node_reclaim_file: so have nodes, in sysfs.
+    :param preemptible_tracepoints: raw ones skip what others do while their task has lost the CPU.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Kernel:
     cgroup_v1: bool = True
     memory_reclaim: bool = True
     node_reclaim_file: bool = False
+    preemptible_tracepoints: bool = False
 
     @property
     def lrus(self) -> tuple[str, ...]:
@@ -48,7 +50,15 @@ KERNELS = (
     Kernel("5.10", "bullseye", mglru=False, counts_node_reclaim=False, memory_reclaim=False),
     Kernel("6.1", "bookworm", mglru_tells=False, mglru_node_reclaim=True, counts_node_reclaim=False),
     Kernel("6.12", "trixie", cgroup_v1=False),
-    Kernel("newest", "sid", security=False, steal_has_memcg=True, cgroup_v1=False, node_reclaim_file=True),
+    Kernel(
+        "newest",
+        "sid",
+        security=False,
+        steal_has_memcg=True,
+        cgroup_v1=False,
+        node_reclaim_file=True,
+        preemptible_tracepoints=True,
+    ),
 )
 
 

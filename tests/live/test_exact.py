@@ -14,7 +14,7 @@ from mmwatch.model.snapshot import take, to_json
 from mmwatch.recording import Reader, fold
 
 SUMMED = ("reclaims", "asked_pages", "scanned_pages", "reclaimed_pages", "reclaimed_file_pages", "reclaimed_anon_pages")
-TRIES = 3
+TRIES = 5
 
 
 class NotQuietError(Exception):
@@ -57,8 +57,8 @@ def once(mmwatch: Mmwatch, path: Path, name: str) -> None:
 LOADS = {
     "stream": workload("stream"),
     "stream, threads": workload("stream", "-n", 2, "-m", 4, "--mib", 64),
-    "anon": workload("anon", "--mib", 40),
-    "anon, huge": workload("anon", "--huge", "--mib", 40),
+    "anon": workload("anon", "--mib", 56),
+    "anon, huge": workload("anon", "--huge", "--mib", 56),
     "both": workload("both", "--file-mib", 256, "--rounds", 2),
     "short": workload("short"),
     "threads": workload("threads", "-n", 2000),

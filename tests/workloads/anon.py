@@ -14,7 +14,9 @@ from common import Workers, done, memory_cgroup, swap_file, touch_anonymous
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", "--processes", type=int, default=2)
-    parser.add_argument("--mib", type=int, default=48, help="each process writes to so much")
+    parser.add_argument(
+        "--mib", type=int, default=64, help="each process writes to so much: more than the limit, for one may end first"
+    )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--limit", type=int, default=48, help="of the cgroup, MiB")
     parser.add_argument("--huge", action="store_true", help="allow huge pages")

@@ -31,9 +31,9 @@ install: ## mmwatch for everybody: an environment of its own under PREFIX, the c
 uninstall: ## take away exactly what install put there
 	@tools/install.sh uninstall
 
-test: ## every test; as root, or the live ones are skipped; ARGS="-k WORD" for some
-	@$(SETUP_DEV)
-	@$(RUN) python -m pytest $(ARGS)
+test: ## every test (root: BPF and virtual machines; anybody else: the rest); ARGS="-k WORD" for some
+	@if [ "$$(id -u)" = 0 ]; then $(SETUP_VM); else $(SETUP_DEV); fi
+	@MMWATCH_RUN_VM=$$([ "$$(id -u)" = 0 ] && echo 1) $(RUN) python -m pytest $(ARGS)
 
 test-unit: ## the tests that need neither root nor BPF
 	@$(SETUP_DEV)

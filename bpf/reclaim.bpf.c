@@ -23,10 +23,10 @@
 
 #define SWAP_CLUSTER_MAX 32 /* include/linux/swap.h */
 #define ROWS_PER_THREAD 64  /* paths × nodes × nodes one thread may use before it shares the overflow rows */
-#ifndef CPU_NODE /* defined where there is only one */
+#ifndef CPU_NODE	    /* defined where there is only one */
 #define CPU_NODE bpf_get_numa_node_id()
 #endif
-#define LEVELS_MAX 32	    /* MAX_PID_NS_LEVEL; cgroups deeper than this are not found by a filter */
+#define LEVELS_MAX 32 /* MAX_PID_NS_LEVEL; cgroups deeper than this are not found by a filter */
 
 BPF_F_TABLE("array", u32, struct row, rows, ROWS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
@@ -47,12 +47,12 @@ BPF_HASH(watched_tgids, u32, u8, 65536);
 BPF_HASH(followed, u64, u64, 65536);
 #endif
 
-#define ADD(row, member, n)                                          \
-	do {                                                         \
-		if (shared)                                          \
-			__sync_fetch_and_add(&(row)->member, (n));   \
-		else                                                 \
-			(row)->member += (n);                        \
+#define ADD(row, member, n)                                        \
+	do {                                                       \
+		if (shared)                                        \
+			__sync_fetch_and_add(&(row)->member, (n)); \
+		else                                               \
+			(row)->member += (n);                      \
 	} while (0)
 
 static __always_inline u64 read_u64(u64 address)

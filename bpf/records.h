@@ -23,7 +23,7 @@
 #define STALL_BUCKETS 128
 
 enum reclaim_path {
-	PATH_OTHER,	/* no bracket open: it began before we did, or has none (hibernation, drop_caches) */
+	PATH_OTHER, /* no bracket open: it began before we did, or has none (hibernation, drop_caches) */
 	PATH_DIRECT,
 	PATH_MEMCG,
 	PATH_SOFTLIMIT,
@@ -79,7 +79,7 @@ struct row {
 	u64 pass_reclaimed_pages;
 	u64 throttled[THROTTLE_REASONS];
 	u64 throttled_ns[THROTTLE_REASONS];
-	u64 stall_max_ns[2];	  /* by control.epoch & 1 */
+	u64 stall_max_ns[2];	    /* by control.epoch & 1 */
 	u64 reclaimed_max_pages[2]; /* the most one reclaim took */
 	u32 priority_histogram[PRIORITIES];
 	u32 pass_histogram[PRIORITIES];
@@ -111,7 +111,7 @@ struct bracket {
 	u32 priority;
 	u32 batches;
 	u32 passes;
-	u64 pass_begin_ns; /* of the pass under way, if any */
+	u64 pass_begin_ns;	  /* of the pass under way, if any */
 	u64 pass_reclaimed_pages; /* by the scan_control, or the batches, when it began */
 	u64 pass_scanned_pages;
 	u32 pass_priority;
@@ -126,7 +126,7 @@ struct thread {
 	u64 pending_anon_pages;
 	u64 shrinker_begin_ns;
 	u64 pid_tgid; /* tells it from an earlier thread at the same address whose end was not seen */
-	u32 depth; /* brackets open: 0, 1, 2 */
+	u32 depth;    /* brackets open: 0, 1, 2 */
 	u32 first_row;
 	u32 cached_row;
 	u32 cached_path;
@@ -164,16 +164,16 @@ struct record {
 
 /* Written by the front end, read by the kernel side. */
 struct control {
-	u64 epoch;  /* which slot of a row's maxima is written now */
+	u64 epoch;   /* which slot of a row's maxima is written now */
 	u64 lru_gen; /* the multi-generational LRU is on: nr_taken, not nr_scanned, is what pgscan counts */
-	u64 detail; /* bit 1 << record_kind: stream these */
-	u64 quota;  /* records that may still be streamed */
+	u64 detail;  /* bit 1 << record_kind: stream these */
+	u64 quota;   /* records that may still be streamed */
 };
 
 /* Written by the kernel side. */
 enum stat {
-	STAT_LOST,				      /* by record kind: the ring buffer was full */
-	STAT_SUPPRESSED = STAT_LOST + RECORD_KINDS,   /* by record kind: over the rate limit */
+	STAT_LOST,				    /* by record kind: the ring buffer was full */
+	STAT_SUPPRESSED = STAT_LOST + RECORD_KINDS, /* by record kind: over the rate limit */
 	STAT_UNMATCHED_BEGIN = STAT_SUPPRESSED + RECORD_KINDS,
 	STAT_UNMATCHED_END,
 	STAT_TABLE_FULL_ROWS,	 /* no row left for a thread: counted in an overflow row */

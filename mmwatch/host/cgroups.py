@@ -86,11 +86,12 @@ class CgroupNames:
     A name is the path from the top of the hierarchy (``/``, ``/user.slice/...``), cleaned for printing. A cgroup
     that is gone keeps its name.
 
-    :param rescan_s: an unknown id causes a walk at most this often; in between it stays unknown.
+    :param rescan_s: an unknown id causes a walk at most this often; in between it stays unknown. A walk that took
+        long (hosts with many thousands of cgroups) is not repeated before a hundred times as long.
     """
 
     def __init__(
-        self, mount: CgroupMount | None, rescan_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+        self, mount: CgroupMount | None, rescan_s: float = 0.2, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._mount = mount
         self._rescan_s = rescan_s
@@ -102,8 +103,10 @@ class CgroupNames:
         """The name, or None when no such cgroup was ever seen here."""
         name = self._names.get(cgroup_id)
         if name is None and self._mount is not None and self._clock() >= self._next_scan:
+            began_s = self._clock()
             self._scan(self._mount.path)
-            self._next_scan = self._clock() + self._rescan_s
+            ended_s = self._clock()
+            self._next_scan = ended_s + max(self._rescan_s, 100 * (ended_s - began_s))
             name = self._names.get(cgroup_id)
         return name
 

@@ -201,9 +201,19 @@ def test_doctor_tries_every_probe(mmwatch: Mmwatch) -> None:
     assert "attached" in {need["state"] for need in report["needs"]}
 
 
-def test_doctor_for_an_ordinary_user(mmwatch: Mmwatch) -> None:
+# Where the checkout and the environment lie, an ordinary user may not look; where this one mounts them, he may.
+AS_NOBODY = """
+mount -t tmpfs tmpfs /mnt && mkdir /mnt/environment /mnt/checkout || exit 1
+mount --bind "$1" /mnt/environment && mount --bind "$2" /mnt/checkout || exit 1
+export PYTHONPATH=/mnt/checkout
+exec setpriv --reuid=65534 --regid=65534 --clear-groups /mnt/environment/bin/python -m mmwatch doctor
+"""
+
+
+def test_doctor_for_an_ordinary_user() -> None:
     """Oracle: exit status 77, for only permission is missing."""
-    done = mmwatch.run("doctor", prefix=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
+    words = ["unshare", "-m", "sh", "-c", AS_NOBODY, "sh", sys.prefix, ENVIRONMENT["PYTHONPATH"]]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd="/")
     assert done.returncode == 77, done.stderr
     assert "run it with sudo" in done.stdout
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ENDLESS, ENVIRONMENT, Gated, Mmwatch, assert_clean, workload
+from harness import ENDLESS, ENVIRONMENT, Gated, Mmwatch, assert_clean, workload
 
 EVIL = "\x1b[31mE\x1b]0;x\x07\n\"';\u202e"
 """Colours, a window title, a new line, quotes, and text that runs backwards."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Json, Mmwatch, losses, rows_of, workload
+from harness import Json, Mmwatch, losses, rows_of, workload
 
 from mmwatch.model.snapshot import take, to_json
 from mmwatch.recording import Reader, fold

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from conftest import ENDLESS, Gated, Json, Mmwatch, Running, rows_of, workload
+from harness import ENDLESS, Gated, Json, Mmwatch, Running, rows_of, workload
 
 SUMMED = ("reclaims", "reclaimed_pages", "scanned_pages", "asked_pages")
 

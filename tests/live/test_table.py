@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import ENDLESS, Gated, Json, Mmwatch, losses
+from harness import ENDLESS, Gated, Json, Mmwatch, losses, workload
 
 from mmwatch.cli.observe import Observer, Target
 from mmwatch.kernel.plan import Filter
@@ -104,8 +104,6 @@ def test_through_perf_the_totals_are_the_same(mmwatch: Mmwatch) -> None:
     """Oracle: /proc/vmstat. Probes forced to tracepoints through perf, for which tracefs must be mounted."""
     script = 'mount -t tracefs nodev /sys/kernel/tracing && exec "$@"'
     path = mmwatch.folder / "perf.mmw"
-    from conftest import workload
-
     for _ in range(TRIES):
         mmwatch.record(
             *(path, workload("both", "--file-mib", 256)),

@@ -32,7 +32,8 @@ def laboratory(request: pytest.FixtureRequest) -> Iterator[object]:
     """Guests for the cases that are to be tested in this session, and no others."""
     from laboratory import Laboratory
 
-    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    mine = [item for item in request.session.items if HERE in item.path.parents]
+    parameters = [item.callspec.params for item in mine if hasattr(item, "callspec")]
     found = Laboratory(
         dict.fromkeys(values["case"] for values in parameters if "case" in values),
         dict.fromkeys((values["kernel"], values["lru"]) for values in parameters if "kernel" in values),

@@ -1019,7 +1019,7 @@ int on_write_folio(struct CTX_write_folio *ctx)
  */
 static __always_inline void pass(u64 pgdat, u64 sc)
 {
-	u64 task = bpf_get_current_task(), now, reclaimed_pages, scanned_pages;
+	u64 task = bpf_get_current_task(), now, reclaimed_pages, scanned_pages, asked_pages;
 	struct bracket *b;
 	struct thread *t;
 	struct row *row;
@@ -1041,8 +1041,10 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 		if (read_u8(sc + OFF_scan_control_proactive) & (1 << BIT_scan_control_proactive))
 			b->path = PATH_PROACTIVE;
 #endif
-		if (b->path != PATH_KSWAPD)
-			b->asked_pages = read_u64(sc + OFF_scan_control_nr_to_reclaim);
+		/* More than the path's own rule says where a caller had a number: memory.reclaim. */
+		asked_pages = read_u64(sc + OFF_scan_control_nr_to_reclaim);
+		if (b->path != PATH_KSWAPD && asked_pages > b->asked_pages)
+			b->asked_pages = asked_pages;
 	}
 	index = row_of(t, task, b->path, read_u32(pgdat + OFF_pglist_data_node_id));
 	row = rows.lookup(&index);

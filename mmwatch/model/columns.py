@@ -62,6 +62,11 @@ def _share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Snapshot]
     return values
 
 
+def _if_told(values: Callable[[Snapshot], Floats]) -> Callable[[Snapshot], Floats]:
+    """Not known where nobody tells what a reclaim freed."""
+    return lambda snapshot: np.where(snapshot.freed_known, values(snapshot), np.nan)
+
+
 def _stall_share(snapshot: Snapshot) -> Floats:
     return np.asarray(np.maximum(snapshot.rows["stall_ns"], 0) / max(snapshot.interval.duration_ns, 1))
 
@@ -181,7 +186,7 @@ COLUMNS: tuple[Column, ...] = (
         "FUTIL%",
         6,
         "reclaims that freed nothing, percent",
-        _share(("reclaims_futile",), ("reclaims",)),
+        _if_told(_share(("reclaims_futile",), ("reclaims",))),
         _percent,
         ("reclaims_futile",),
     ),
@@ -267,7 +272,7 @@ COLUMNS: tuple[Column, ...] = (
         "PG/PASS",
         7,
         "pages freed per pass",
-        _share(("pass_reclaimed_pages",), ("passes",)),
+        _if_told(_share(("pass_reclaimed_pages",), ("passes",))),
         _counted,
         ("pass_reclaimed_pages", "passes"),
     ),
@@ -277,7 +282,7 @@ COLUMNS: tuple[Column, ...] = (
         "PFUTIL%",
         7,
         "passes that freed nothing, percent",
-        _share(("passes_futile",), ("passes",)),
+        _if_told(_share(("passes_futile",), ("passes",))),
         _percent,
         ("passes_futile", "passes"),
     ),

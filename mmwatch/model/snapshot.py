@@ -148,6 +148,7 @@ class Snapshot:
     :param nodes_of: for each row, a tuple of the nodes its pages came from, in order.
     :param overshoot: pages freed ÷ pages asked for, over the paths that ask for a number; NaN where none does.
     :param asked_known: whether a path that asks for a number is among the row's.
+    :param freed_known: whether somebody tells what its reclaims freed.
     :param same_comm: whether all that was folded into the row had this comm; ``same_cgroup`` likewise.
     :param totals: everything as one row; none when nothing was seen.
     """
@@ -159,6 +160,7 @@ class Snapshot:
     nodes_of: npt.NDArray[np.object_]
     overshoot: Floats
     asked_known: npt.NDArray[np.bool_]
+    freed_known: npt.NDArray[np.bool_]
     same_comm: npt.NDArray[np.bool_]
     same_cgroup: npt.NDArray[np.bool_]
     totals: Rows
@@ -176,6 +178,7 @@ class Snapshot:
             nodes_of=self.nodes_of[indices],
             overshoot=self.overshoot[indices],
             asked_known=self.asked_known[indices],
+            freed_known=self.freed_known[indices],
             same_comm=self.same_comm[indices],
             same_cgroup=self.same_cgroup[indices],
         )
@@ -224,6 +227,16 @@ def _asks(rows: Rows) -> npt.NDArray[np.bool_]:
     return ~np.isin(rows["path"], (PATHS.index("kswapd"), PATHS.index("other")))
 
 
+def _untold(session: Session, rows: Rows) -> npt.NDArray[np.bool_]:
+    """Whether nobody tells what a row's reclaims freed: kswapd reports nothing, so only its batches do."""
+    silent = not session.unknown.isdisjoint(SUMS["reclaimed_pages"])
+    return np.asarray((rows["path"] == PATHS.index("kswapd")) & silent)
+
+
+_FREED = ("reported_pages", "reclaims_futile", "pass_reclaimed_pages", "passes_futile")
+"""Measures that say nothing where nobody tells what a reclaim freed."""
+
+
 def take(session: Session, interval: Interval, by: str = "task") -> Snapshot:
     """Fold an interval by one of :data:`GROUPINGS`.
 
@@ -245,6 +258,7 @@ def take(session: Session, interval: Interval, by: str = "task") -> Snapshot:
         nodes_of=_nodes_of(groups, rows["node"], count),
         overshoot=overshoot,
         asked_known=np.bincount(groups[asks], minlength=count) > 0,
+        freed_known=np.bincount(groups[_untold(session, rows)], minlength=count) == 0,
         same_comm=_all_equal(rows["comm"], folded["comm"], groups, count),
         same_cgroup=_all_equal(rows["cgroup_id"], folded["cgroup_id"], groups, count),
         totals=fold_rows(rows, [])[0],
@@ -463,9 +477,8 @@ def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:
         **snapshot.identities(),
         "nodes": [[node for node in nodes if node != NODE_UNKNOWN] for nodes in snapshot.nodes_of],
         **values,
-        "asked_pages": [
-            pages if known else None for pages, known in zip(values["asked_pages"], snapshot.asked_known.tolist())
-        ],
+        **{name: _where(values[name], snapshot.freed_known) for name in _FREED},
+        "asked_pages": _where(values["asked_pages"], snapshot.asked_known),
         "priority_min": _known(np.where(lowest >= 0, lowest, np.nan), not unknown.issuperset(PRIORITY_TOLD_BY), int),
         "stall_p50_ns": quantile(0.5),
         "stall_p99_ns": quantile(0.99),
@@ -484,7 +497,13 @@ def _totals(snapshot: Snapshot) -> dict[str, Any]:
     """All rows as one; where there is none nothing happened, and a zero means zero."""
     rows = snapshot.totals if len(snapshot.totals) else np.zeros(1, ROW_DTYPE)
     latest = {m.name for m in MEASURES if m.fold is Fold.LATEST}  # of one reclaim: says nothing of all
-    return {name: value[0] for name, value in _measures(snapshot.session, rows).items() if name not in latest}
+    untold = _FREED if not snapshot.freed_known.all() else ()
+    values = _measures(snapshot.session, rows)
+    return {name: None if name in untold else value[0] for name, value in values.items() if name not in latest}
+
+
+def _where(values: list[Any], known: npt.NDArray[np.bool_]) -> list[Any]:
+    return [value if told else None for value, told in zip(values, known.tolist())]
 
 
 _Number = TypeVar("_Number", int, float)

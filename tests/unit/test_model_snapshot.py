@@ -329,6 +329,16 @@ def test_the_lowest_priority_is_known_by_batches_or_by_passes() -> None:
     assert as_json(make_session(unknown=both), make_interval(rows))["rows"][0]["priority_min"] is None
 
 
+def test_what_kswapd_freed_is_unknown_where_no_batch_tells() -> None:
+    rows = make_rows({"path": "kswapd", "reclaims": 3, "reclaims_futile": 3}, {"path": "direct", "reclaims_futile": 1})
+    silent = make_session(unknown=frozenset(["reclaimed_file_pages", "reclaimed_anon_pages"]))
+    found = as_json(silent, make_interval(rows), "path")
+    futile = {row["path"]: row["reclaims_futile"] for row in found["rows"]}
+    assert futile == {"kswapd": None, "direct": 1}
+    assert found["totals"]["reclaims_futile"] is None
+    assert as_json(make_session(), make_interval(rows), "path")["totals"]["reclaims_futile"] == 4
+
+
 def test_json_keeps_the_order_asked_for() -> None:
     snapshot = take(make_session(), make_interval(random_rows(40, seed=5)))
     order = np.array([5, 1, 9])

@@ -453,9 +453,9 @@ def lines(found: Diagnosis) -> list[str]:
     distribution = clean(facts.distribution[0]) if facts.distribution else "unknown distribution"
     text = [f"mmwatch {mmwatch.__version__} on {clean(facts.kernel)} {clean(facts.machine)}, {distribution}", ""]
     text += [*_verdict(found), ""]
-    text += [f"{'NEED':<12}{'STATE':<10}{'PROBE':<17}WHAT IT SHOWS"]
+    text += [f"{'NEED':<12}{'STATE':<10}{'PROBE':<19}WHAT IT SHOWS"]
     for choice in found.needs:
-        text += _wrapped(f"{choice.need:<12}{choice.state:<10}{choice.probe or '-':<17}", choice.help)
+        text += _wrapped(f"{choice.need:<12}{choice.state:<10}{choice.probe or '-':<19}", choice.help)
         text += _notes(12, choice.reason, choice.remedy)
     text += ["", f"{'HOST':<19}{'STATE':<10}"]
     for name, check in found.host.items():

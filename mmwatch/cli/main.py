@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import NoReturn
 
 from mmwatch import __version__
 from mmwatch.cli import interrupts
-from mmwatch.errors import EXIT_OK, EXIT_USAGE, MmwatchError
+from mmwatch.errors import EXIT_ERROR, EXIT_OK, EXIT_USAGE, MmwatchError
 
 COMMANDS = ("top", "record", "report", "trace", "demo", "doctor")
 """Each a module of this package with ``add(subparsers)`` and ``run(arguments)``."""
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     interrupts.install()
     try:
-        return int(arguments.run(arguments) or EXIT_OK)
+        status = int(arguments.run(arguments) or EXIT_OK)
+        sys.stdout.flush()
+        return status
     except MmwatchError as error:
         print(f"mmwatch: {error.message}", file=sys.stderr)
         if error.hint:
@@ -71,8 +74,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     except BrokenPipeError:
         # Whoever read our output has gone, as head does; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return EXIT_OK
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+            raise
+        _say_no_more()
+        print(f"mmwatch: cannot write the output: {error.strerror}", file=sys.stderr)
+        print("  make room, or send it elsewhere", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _say_no_more() -> None:
+    """What is still in the buffer of standard output has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def entry() -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmwatch
 from mmwatch import units
-from mmwatch.errors import MmwatchError, UnavailableError
+from mmwatch.errors import MmwatchError, UnavailableError, UsageError
 from mmwatch.kernel.facts import Facts, gather
 from mmwatch.kernel.plan import Choice, Filter, Plan, plan
 from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, environment
@@ -51,7 +52,10 @@ def resolve_target(
     described: dict[str, Any] = {}
     tgids: list[int] = []
     for pid in pids or []:
-        tgids.append(thread_group(pid))
+        tgid = thread_group(pid)
+        if tgid != pid:
+            print(f"mmwatch: {pid} is a thread of process {tgid}, which is looked at as a whole", file=sys.stderr)
+        tgids.append(tgid)
     if tgids:
         described["pid"] = tgids
         if children:
@@ -59,12 +63,18 @@ def resolve_target(
             tgids = with_descendants(tgids)
     cgroup_id = None
     if cgroup is not None:
+        if not cgroup:
+            raise UsageError("-c '' names no cgroup", "use -c / for the top of the hierarchy")
         from mmwatch.host import cgroups
 
         mount = cgroups.memory_mount()
         path, cgroup_id = cgroups.resolve(mount, cgroup)
         described["cgroup"] = units.clean(str(path))
     if comm is not None:
+        if not 0 < len(os.fsencode(comm)) < 16:
+            raise UsageError(
+                f"no task is named {units.clean(comm)!r}", "the kernel keeps 15 bytes of a name; give these"
+            )
         described["comm"] = units.clean(comm)
     return Target(Filter(tuple(tgids), children, cgroup_id, comm), described)
 

@@ -47,7 +47,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="do not probe shrink_node: lighter in a storm of reclaim",
     )
-    group.add_argument("--comm", metavar="NAME", help="tasks of this name (all of its 15 characters)")
+    group.add_argument("--comm", metavar="NAME", help="tasks of this name; of a longer one the kernel keeps 15 bytes")
 
 
 def target(arguments: argparse.Namespace) -> Target:

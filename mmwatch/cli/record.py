@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -90,6 +91,8 @@ class Child:
 
     def __init__(self, command: list[str]) -> None:
         self.command = command
+        if shutil.which(command[0]) is None:
+            raise UsageError(f"cannot run {units.clean(command[0])}: there is no such program")
         wait, self._go = os.pipe()
         self._failed, failed = os.pipe()
         self.pid = os.fork()
@@ -254,8 +257,9 @@ class Recording:
         if self.child and self.child.status is not None:
             reason += f" (exit status {self.child.status})"
         size = units.pages_text(summary.bytes, 1)
-        kept = f"{summary.intervals} intervals, {self.records} single records, {size}"
+        intervals = f"{summary.intervals} interval{'' if summary.intervals == 1 else 's'}"
+        kept = f"{intervals}, {self.records} single records, {size}"
         self._say(f"{reason}: kept {kept} in {units.clean(str(self.path))}")
         if self.total:
             self._say(accounting_line(self.total, None))
-            self._say(f"mmwatch report {units.clean(str(self.path))}")
+            self._say(f"to see it: mmwatch report {units.clean(str(self.path))}")

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.columns == "help":
         print_columns()
         return 0
-    table = Table.of(arguments)
+    table = Table.of(arguments, recorded=True)
     with Reader(Path(arguments.file)) as reader:
         if not reader.ended_cleanly:
             print(f"mmwatch: {reader.cut_off}", file=sys.stderr)

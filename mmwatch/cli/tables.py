@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mmwatch.display import plain
 from mmwatch.errors import UsageError
-from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, DEFAULT_SORT, Column, active_order
+from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, DEFAULT_SORT, RECORDED, Column, active_order
 from mmwatch.model.snapshot import Accounting, Snapshot
 from mmwatch.units import clean
 
@@ -20,27 +20,37 @@ def print_columns() -> None:
         print(f"{column.key:<{width}}  {column.title:<8} {column.help}")
 
 
-def _column(key: str) -> Column:
-    if key not in BY_KEY:
-        raise UsageError(f"no column is named {clean(key)!r}", f"there are: {', '.join(BY_KEY)}")
-    return BY_KEY[key]
+def _column(name: str) -> Column:
+    """By its key, by its title, or by what only one key begins with."""
+    if name in BY_KEY:
+        return BY_KEY[name]
+    titled = [column for column in COLUMNS if column.title.lower() == name.lower()]
+    begun = [column for column in COLUMNS if column.key.startswith(name.lower())] if name else []
+    for found in (titled, begun):
+        if len(found) == 1:
+            return found[0]
+    raise UsageError(f"no column is named {clean(name)!r}", "mmwatch top --columns help lists them")
 
 
-def check_columns(arguments: argparse.Namespace) -> tuple[Column, ...]:
+def check_columns(arguments: argparse.Namespace, recorded: bool = False) -> tuple[Column, ...]:
     """The columns asked for with ``--columns`` and ``-s``.
 
+    :param recorded: sums instead of rates, where nothing is asked for.
     :raises UsageError: there is no such column.
     """
-    default = [BY_KEY[key] for key in DEFAULT[arguments.by].split()]
+    keys = DEFAULT[arguments.by].split()
+    default = [BY_KEY[RECORDED.get(key, key) if recorded else key] for key in keys]
     _column(arguments.sort or DEFAULT_SORT)
-    if not arguments.columns:
+    if arguments.columns is None:
         return tuple(default)
     if arguments.columns == "all":
         return COLUMNS
     words = [word.strip() for word in arguments.columns.split(",") if word.strip()]
-    if words and all(word.startswith("+") for word in words):
-        return (*default, *(_column(word[1:]) for word in words))
-    return tuple(_column(word) for word in words)
+    if not words:
+        raise UsageError("--columns '' names no column", "mmwatch top --columns help lists them")
+    added = any(word.startswith("+") for word in words)
+    chosen = [*(default if added else []), *(_column(word.lstrip("+")) for word in words)]
+    return tuple(dict.fromkeys(chosen))
 
 
 def row_order(arguments: argparse.Namespace, snapshot: Snapshot) -> plain.Order:
@@ -56,9 +66,9 @@ class Table:
     columns: tuple[Column, ...]
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Table:
+    def of(cls, arguments: argparse.Namespace, recorded: bool = False) -> Table:
         """:raises UsageError: there is no such column."""
-        return cls(arguments, check_columns(arguments))
+        return cls(arguments, check_columns(arguments, recorded))
 
     def screen(self, snapshot: Snapshot, total: Accounting, size: os.terminal_size | None) -> list[str]:
         """Host, table and accounting as lines: all rows, or as many as fit a terminal."""

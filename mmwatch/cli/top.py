@@ -81,6 +81,8 @@ def show(
         from mmwatch.cli.tables import check_columns
 
         check_columns(arguments)
+    if not batch:
+        print("mmwatch: compiling the probes; Ctrl-C ends it", file=sys.stderr)
     observer = Observer(target, interval_s=interval_s, passes=arguments.passes)
     try:
         if attached:
@@ -112,12 +114,15 @@ def intervals(
     observer: Observer, interval_s: float, count: int | None, until_s: float = float("inf"), quick: bool = False
 ) -> Iterator[Interval]:
     """One interval after the other, at a steady beat."""
-    began = beat = time.monotonic()
+    beat = time.monotonic()
+    if quick and interval_s > FIRST_INTERVAL_S:  # not one of those asked for
+        beat += FIRST_INTERVAL_S
+        time.sleep(max(0.0, beat - time.monotonic()))
+        yield observer.sample()
     shown = 0
-    while (count is None or shown < count) and beat < until_s:
-        wait_s = min(FIRST_INTERVAL_S, interval_s) if quick and not shown else interval_s
-        beat = max(beat + wait_s, time.monotonic()) if shown else began + wait_s
-        beat = min(beat, max(until_s, began))
+    # What is left of the time may be too little for an interval that says anything.
+    while (count is None or shown < count) and until_s - beat > interval_s / 5:
+        beat = min(max(beat + interval_s, time.monotonic()), until_s)
         time.sleep(max(0.0, beat - time.monotonic()))
         yield observer.sample()
         shown += 1

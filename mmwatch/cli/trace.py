@@ -28,7 +28,7 @@ def add(subparsers: options.Subparsers) -> None:
         "--detail",
         choices=("reclaims", "passes", "batches"),
         default="reclaims",
-        help="batches: each batch too (default: reclaims)",
+        help="each pass too, or each batch (default: reclaims alone)",
     )
 
 

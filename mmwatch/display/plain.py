@@ -221,11 +221,11 @@ def _kswapd(snapshot: Snapshot) -> str:
 def accounting_line(accounting: Accounting, width: int | None, label: str = "") -> str:
     """How complete the figures are: seen, of what /proc/vmstat counted, and everything known to be missing.
 
-    A narrow terminal gets less text, never another claim: first the zeros of what was not lost go (all of them zero:
-    ``nothing lost``), then exact digits.
+    What was lost is named; where all of it is known to be zero, that is ``nothing lost``. A narrow terminal gets less
+    text, never another claim: exact digits go.
     """
-    for zeros, long, digits in ((True, True, 20), (False, True, 20), (False, False, 20), (False, False, 5)):
-        line = f"{label}{_shares(accounting, long, digits)}  {_losses(accounting, zeros)}"
+    for long, digits in ((True, 20), (False, 20), (False, 5)):
+        line = f"{label}{_shares(accounting, long, digits)}  {_losses(accounting)}"
         if width is None or cells(line) <= width:
             return line
     return fit(line, width)
@@ -237,10 +237,10 @@ def _shares(accounting: Accounting, long: bool, digits: int) -> str:
     seen, counted = accounting.reclaimed_pages, accounting.vmstat_reclaimed_pages
     pages = f"{_number(seen, digits)} of {_number(counted, digits)}{' pages,' if long else ''}"
     scanned = _exact_percent(accounting.scanned_pages, accounting.vmstat_scanned_pages)
-    return (
-        f"accounted {_exact_percent(seen, counted)} ({pages} ±{_number(accounting.edge_pages, digits)})"
-        f"  scanned {scanned}"
-    )
+    edge = f"±{_number(accounting.edge_pages, digits)}"
+    if seen is not None and counted is not None and 0 < abs(seen - counted) <= accounting.edge_pages:
+        edge = f"within {edge}"  # read at two instants: no page is known to be missing
+    return f"accounted {_exact_percent(seen, counted)} ({pages} {edge})  scanned {scanned}"
 
 
 def _number(value: int | None, digits: int = 20) -> str:
@@ -257,7 +257,7 @@ def _exact_percent(part: int | None, whole: int | None) -> str:
     return f"{hundredths // 100}.{hundredths % 100:02}%"
 
 
-def _losses(accounting: Accounting, zeros: bool) -> str:
+def _losses(accounting: Accounting) -> str:
     loss = accounting.loss
     counts: list[tuple[str, list[int | None]]] = [
         ("lost", [sum(loss.lost.values())]),
@@ -267,10 +267,7 @@ def _losses(accounting: Accounting, zeros: bool) -> str:
         ("table-full", [loss.table_full]),
     ]
     shown = [
-        f"{name} {'/'.join(map(_number, values))}"
-        for name, values in counts
-        # Only detail can be suppressed, and only where it was asked for.
-        if any(value != 0 for value in values) or (zeros and name != "suppressed")
+        f"{name} {'/'.join(map(_number, values))}" for name, values in counts if any(value != 0 for value in values)
     ]
     return " ".join(shown) or "nothing lost"
 
@@ -284,6 +281,7 @@ def table_lines(
     order: Order,
     width: int | None,
     limit: int | None = None,
+    stretch: str = "interval",
 ) -> list[str]:
     """A title and a line for each row of ``order``; never mute when there is none.
 
@@ -296,7 +294,7 @@ def table_lines(
     lines = [_line([column.title for column in columns], columns, widths)]
     lines += [_line(row, columns, widths) for row in zip(*texts)]
     if not len(order):
-        lines.append(empty_line(snapshot))
+        lines.append(empty_line(snapshot, stretch))
     elif len(order) > len(shown.rows):
         lines.append(f"... {len(order) - len(shown.rows)} more")
     between = matrix_lines(snapshot, width) if snapshot.by == "node" else []
@@ -323,17 +321,17 @@ def _line(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
     return " ".join(field(text, width, column.left) for text, column, width in zip(texts, columns, widths))
 
 
-def empty_line(snapshot: Snapshot) -> str:
-    """What an empty table means."""
+def empty_line(snapshot: Snapshot, stretch: str = "interval") -> str:
+    """What an empty table means; ``stretch`` is what it is of."""
     counted = snapshot.accounting.vmstat_reclaimed_pages
     if snapshot.session.filter:
         others = "" if counted is None else f"; the whole host: {counted} pages"
-        return f"no reclaim in this interval by what the filter lets through{others}"
+        return f"no reclaim in this {stretch} by what the filter lets through{others}"
     if counted:
         return f"nothing seen, but the kernel counted {counted} pages: see `mmwatch doctor`"
     if counted is None:
-        return "no reclaim in this interval was seen"
-    return "no reclaim in this interval: nobody had to free memory"
+        return f"no reclaim in this {stretch} was seen"
+    return f"no reclaim in this {stretch}: nobody had to free memory"
 
 
 # ---- a recording ----
@@ -363,9 +361,9 @@ def report_lines(
         ", ",
     )
     paths = active_order(by_path, BY_KEY["stall_total"])
-    lines += ["", *table_lines(by_path, [BY_KEY[key] for key in _TOTALS.split()], paths, width)]
+    lines += ["", *table_lines(by_path, [BY_KEY[key] for key in _TOTALS.split()], paths, width, None, "recording")]
     lines += ["", *elsewhere_lines(snapshot, width), accounting_line(snapshot.accounting, width)]
-    return [*lines, "", *table_lines(snapshot, columns, order, width, limit)]
+    return [*lines, "", *table_lines(snapshot, columns, order, width, limit, "recording")]
 
 
 def _duration(seconds: float) -> str:

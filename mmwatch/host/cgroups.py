@@ -86,8 +86,8 @@ class CgroupNames:
     A name is the path from the top of the hierarchy (``/``, ``/user.slice/...``), cleaned for printing. A cgroup
     that is gone keeps its name.
 
-    :param rescan_s: an unknown id causes a walk at most this often; in between it stays unknown. A walk that took
-        long (hosts with many thousands of cgroups) is not repeated before a hundred times as long.
+    :param rescan_s: an unknown id causes a walk at most this often (0: always); in between it stays unknown. A walk
+        that took long (hosts with many thousands of cgroups) is not repeated before a hundred times as long.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class CgroupNames:
             began_s = self._clock()
             self._scan(self._mount.path)
             ended_s = self._clock()
-            self._next_scan = ended_s + max(self._rescan_s, 100 * (ended_s - began_s))
+            self._next_scan = ended_s + max(self._rescan_s, 100 * (ended_s - began_s) if self._rescan_s else 0)
             name = self._names.get(cgroup_id)
         return name
 

@@ -83,6 +83,7 @@ class Plan:
 
     attachments: tuple[Attachment, ...] = ()
     passes: tuple[PassProbe, ...] = ()
+    passes_left_out: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     unknown: frozenset[str] = frozenset()
@@ -149,6 +150,7 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
     return Plan(
         attachments=tuple(attachments),
         passes=probes,
+        passes_left_out=("kprobe: this kernel has none",) if facts.kprobes is False else (),
         flags=(*flags, "-DPASSES") if probes else flags,
         choices=choices,
         unknown=frozenset(unknown),

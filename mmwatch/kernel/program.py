@@ -133,9 +133,11 @@ def explained() -> Iterator[None]:
 
 
 def _explanation(error: Exception, talk: str) -> MmwatchError:
-    if "Operation not permitted" in f"{error}{talk}" or "Permission denied" in str(error):
+    # What bcc says of EPERM, to root too, whom lockdown or a security module may have refused.
+    said = str(error).replace("Need super-user privileges to run", "Operation not permitted")
+    if "Operation not permitted" in f"{said}{talk}" or "Permission denied" in str(error):
         return NoPermissionError(
-            f"the kernel refused a BPF program: {error}",
+            f"the kernel refused a BPF program: {said}",
             "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
         )
     detail = talk.strip().splitlines()

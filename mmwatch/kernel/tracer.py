@@ -131,8 +131,8 @@ class Tracer:
 
     def _attach(self, plan: Plan) -> None:
         failures: dict[str, str] = {}
-        # The end of threads first, and of reclaims: what begins before the rest is attached has an end to be matched.
-        for attachment in sorted(plan.attachments, key=lambda a: a.event.name not in ("sched_process_free",)):
+        # Ends before begins: a reclaim whose begin was seen has its end seen too. The end of threads first of all.
+        for attachment in sorted(plan.attachments, key=_turn):
             try:
                 self._attach_one(attachment)
             except Exception as error:  # bcc raises bare Exceptions
@@ -176,7 +176,7 @@ class Tracer:
         """What came of the ways to see passes."""
         if not refusals:
             return
-        reason = f"refused: {'; '.join(refusals)}"
+        reason = f"refused: {'; '.join([*refusals, *plan.passes_left_out])}"
         probe, state = "", "missing"
         if plan.passes:
             probe, state = f"{plan.passes[0].how} {plan.passes[0].symbol}", "attached"
@@ -319,6 +319,12 @@ class Tracer:
     def close(self) -> None:
         """Detach everything."""
         self._bpf.cleanup()
+
+
+def _turn(attachment: Attachment) -> int:
+    """When a program is attached."""
+    name = attachment.event.name
+    return 0 if name == "sched_process_free" else 2 if name.endswith(("_begin", "_start", "_wake")) else 1
 
 
 def _words(rows: Array, kind: type[np.unsignedinteger[Any]]) -> Array:

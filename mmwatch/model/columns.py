@@ -139,7 +139,7 @@ _RECLAIMED, _SCANNED = SUMS["reclaimed_pages"], SUMS["scanned_pages"]
 COLUMNS: tuple[Column, ...] = (
     Column("pid", "PID", 7, "process (thread group) ID", _number("pid", "tgid"), _whole),
     Column("tid", "TID", 7, "thread ID", _number("tid", "tid"), _whole),
-    Column("comm", "COMM", 15, "name of the task", _identity("comm"), _string, left=True),
+    Column("comm", "COMM", 14, "name of the task", _identity("comm"), _string, left=True),
     Column("path", "PATH", 9, "how the task got into reclaim", _identity("path"), _string, left=True),
     Column("node", "NODE", 4, "NUMA nodes the pages were taken from", _nodes, _string, left=True),
     Column("reclaimed", "RECL/s", 6, "pages reclaimed per second", _rate(*_RECLAIMED), _counted, _RECLAIMED),
@@ -311,7 +311,10 @@ DEFAULT = {
     "cgroup": "cgroup node reclaimed scanned efficiency priority overshoot stall longest",
     "path": "path node reclaimed scanned efficiency priority overshoot stall longest p99",
 }
-"""The columns shown unless others are asked for, by grouping; they fit 80 characters, COMM with 14 of its 15."""
+"""The columns shown unless others are asked for, by grouping; they fit 80 characters, wherever they go."""
+
+RECORDED = {"reclaimed": "reclaimed_total", "scanned": "scanned_total", "stall": "stall_total"}
+"""A recording shows sums in the place of rates: spread over its whole length, a short storm would hardly show."""
 
 DEFAULT_SORT = "stall"
 """The one figure that no kind of trouble leaves at zero: a reclaim that frees nothing takes time all the same."""

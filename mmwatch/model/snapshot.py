@@ -302,6 +302,8 @@ def accounting(session: Session, interval: Interval) -> Accounting:
 
     reclaimed, vmstat_reclaimed = seen(*SUMS["reclaimed_pages"]), counted(STEAL)
     incomparable = session.incomparable or ("a filter is on" if session.filter else "")
+    if not incomparable and not interval.vmstat:
+        incomparable = "no interval was kept"
     if not incomparable and reclaimed is None:
         incomparable = "no probe tells the pages reclaimed"
     if not incomparable and vmstat_reclaimed is None:

@@ -1,0 +1,40 @@
+"""What of the tracer needs no kernel."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from make_facts import FACTS
+
+from mmwatch.cli import main as command_line
+from mmwatch.kernel.plan import plan
+from mmwatch.kernel.tracer import _turn
+
+
+def test_ends_are_attached_before_begins() -> None:
+    """A reclaim whose begin is seen, but not its end, would seem to go on until its task's next."""
+    names = [attachment.event.name for attachment in sorted(plan(FACTS).attachments, key=_turn)]
+    assert names[0] == "sched_process_free"
+    for begin, end in (
+        ("direct_reclaim_begin", "reclaim_end"),
+        ("memcg_reclaim_begin", "reclaim_end"),
+        ("softlimit_reclaim_begin", "reclaim_end"),
+        ("node_reclaim_begin", "reclaim_end"),
+        ("kswapd_wake", "kswapd_sleep"),
+        ("shrink_slab_start", "shrink_slab_end"),
+    ):
+        assert names.index(end) < names.index(begin)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_output_that_cannot_be_written_is_said_so(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_arguments: object) -> int:
+        raise OSError(number, "No room")
+
+    monkeypatch.setattr("mmwatch.cli.report.run", full)
+    monkeypatch.setattr("mmwatch.cli.main._say_no_more", lambda: None)
+    assert command_line.main(["report", "a.mmw"]) == 1
+    assert "cannot write the output: No room" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """From the kernel's table to sorted rows, when all rows of 10,000 threads have changed.
 
-That many threads that all reclaim within a second are more than two CPUs can carry, so the table is filled as the kernel
-side would: through its mapping, a row a thread, with new counts each round. What is timed is what ``top`` does: one
+So many threads that all reclaim within a second are more than two CPUs can carry: the table is filled as the kernel
+side would, through its mapping, a row a thread, with new counts each round. What is timed is what ``top`` does: one
 reading, folded by thread, sorted. The first rounds pay for memory that is touched for the first time.
 """
 

@@ -81,7 +81,7 @@ def compile_program(plan: Plan, options: Options) -> Any:
             """Nothing attaches by its name: each program may fail on its own."""
 
     with environment(), explained():
-        return Program(text=text, cflags=flags)
+        return Program(text=text.encode(), cflags=flags)
 
 
 @contextmanager

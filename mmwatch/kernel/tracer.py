@@ -87,8 +87,8 @@ class Tracer:
         self._tell_of_passes(plan, refusals)
         self._ring: Ring | None = None
         if self.options.detail:
-            record = _dtype(self._bpf["record_layout"].Leaf)
-            self._ring = Ring(self._bpf["records"].map_fd, self.options.ring_bytes, record)
+            record = _dtype(self._bpf[b"record_layout"].Leaf)
+            self._ring = Ring(self._bpf[b"records"].map_fd, self.options.ring_bytes, record)
             self.set_quota(1 << 62)  # until somebody sets a limit
             self.control["detail"] = sum(1 << RECORD_KINDS.index(kind) for kind in self.options.detail)
         self._give_back_memory()
@@ -96,10 +96,10 @@ class Tracer:
     # ---- starting ----
 
     def _map(self, table: str) -> Array:
-        dtype = _dtype(self._bpf[table].Leaf)
-        entries = int(self._bpf[table].max_entries)
+        dtype = _dtype(self._bpf[table.encode()].Leaf)
+        entries = int(self._bpf[table.encode()].max_entries)
         length = -(-dtype.itemsize * entries // mmap.PAGESIZE) * mmap.PAGESIZE
-        return np.frombuffer(mmap.mmap(self._bpf[table].map_fd, length), dtype, entries)
+        return np.frombuffer(mmap.mmap(self._bpf[table.encode()].map_fd, length), dtype, entries)
 
     def _map_tables(self) -> None:
         self._rows = self._map("rows")
@@ -120,12 +120,12 @@ class Tracer:
         self._scan_to = min(1024, len(self._rows))
         self._rows["path"][:_PATHS] = np.arange(_PATHS)
         self._rows["node"][:_PATHS] = self._rows["cpu_node"][:_PATHS] = -1
-        self._free_rows = self._bpf["free_rows"]
+        self._free_rows = self._bpf[b"free_rows"]
         # Indices are taken in this order, so the table is only looked at as far as it has been used.
         for index in range(_PATHS, len(self._rows)):
             self._free_rows.push(ctypes.c_uint32(index))
         if self.options.wanted.tgids:
-            watched = self._bpf["watched_tgids"]
+            watched = self._bpf[b"watched_tgids"]
             for tgid in self.options.wanted.tgids:
                 watched[ctypes.c_uint32(tgid)] = ctypes.c_uint8(1)
 

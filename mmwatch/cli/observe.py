@@ -333,11 +333,6 @@ class Observer:
         grown = [None if a is None or b is None or a < b else a - b for a, b in zip(now, before)]
         return grown[0], grown[1]
 
-    @property
-    def cgroup_names(self) -> Any:
-        """cgroup id to path, for detail records."""
-        return self._cgroups
-
     def close(self) -> None:
         """Detach and release."""
         self.tracer.close()

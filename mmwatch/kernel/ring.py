@@ -53,8 +53,3 @@ class Ring:
         records: npt.NDArray[np.void] = slots["record"].copy() if kept.all() else slots["record"][kept]
         self._consumer[0] = begin + len(slots) * self._slot.itemsize
         return records
-
-    @property
-    def fill(self) -> float:
-        """How full it is, 0 to 1."""
-        return (int(self._producer[0]) - int(self._consumer[0])) / self._size_bytes

@@ -303,11 +303,6 @@ class Tracer:
         """Detail records dropped since the start because the ring buffer was full."""
         return int(self._stats[: len(RECORD_KINDS)].sum())
 
-    @property
-    def ring_fill(self) -> float:
-        """How full the ring buffer is, 0 to 1; 0 without one."""
-        return self._ring.fill if self._ring is not None else 0.0
-
     def set_quota(self, records: int) -> None:
         """How many detail records may still be streamed; those beyond are counted as suppressed."""
         self.control["quota"] = records

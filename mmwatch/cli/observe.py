@@ -166,7 +166,7 @@ class Observer:
             interval_s=interval_s,
             filter=dict(target.described),
             unknown=self.tracer.unknown,
-            incomparable="a filter is on" if target.wanted else _incomparable(self.tracer.unknown),
+            incomparable=_incomparable(self.tracer.unknown),
             settings=asdict(self._settings),
             probes=tuple(probes),
         )

@@ -149,7 +149,6 @@ class Tracer:
                 for choice in plan.choices
             )
             self.unknown = self.unknown | measures_of(failures)
-        self.attached = tuple(a for a in plan.attachments if a.event.need not in failures)
 
     def _attach_passes(self, probe: PassProbe) -> None:
         """The first of all: when it fails, there is nothing to be undone."""

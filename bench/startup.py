@@ -21,9 +21,11 @@ def first_byte_s(command: list[str]) -> float:
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        os.read(process.stdout.fileno(), 1)
+        first = os.read(process.stdout.fileno(), 1)
         seconds = time.monotonic() - began
         process.communicate()
+    if not first or process.returncode:
+        sys.exit(f"bench: {' '.join(command)} ended with {process.returncode}")
     return seconds
 
 

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,8 +83,11 @@ class Tracer:
                 self._bpf.cleanup()
                 self._bpf = compile_program(plan, self.options)
         with explained():
-            self._map_tables()
-            self._attach(plan)
+            # The verifier and the long queue of free rows are both the kernel's work, and wait for no Python.
+            with ThreadPoolExecutor(2) as loading:
+                programs = {_program(a): loading.submit(self._load, a) for a in plan.attachments}
+                self._map_tables()
+            self._attach(plan, programs)
         self._tell_of_passes(plan, refusals)
         self._ring: Ring | None = None
         if self.options.detail:
@@ -129,12 +133,12 @@ class Tracer:
             for tgid in self.options.wanted.tgids:
                 watched[ctypes.c_uint32(tgid)] = ctypes.c_uint8(1)
 
-    def _attach(self, plan: Plan) -> None:
+    def _attach(self, plan: Plan, programs: Mapping[bytes, Future[Any]]) -> None:
         failures: dict[str, str] = {}
         # Ends before begins: a reclaim whose begin was seen has its end seen too. The end of threads first of all.
         for attachment in sorted(plan.attachments, key=_turn):
             try:
-                self._attach_one(attachment)
+                self._attach_one(attachment, programs[_program(attachment)].result())
             except Exception as error:  # bcc raises bare Exceptions
                 failures[attachment.event.need] = str(error)
         if failures and not any(a.event.need not in failures for a in plan.attachments):
@@ -186,16 +190,17 @@ class Tracer:
             for choice in self.choices
         )
 
-    def _attach_one(self, attachment: Attachment) -> None:
+    def _load(self, attachment: Attachment) -> Any:
         kind = {RAW: self._bpf.RAW_TRACEPOINT, PERF: self._bpf.TRACEPOINT}[attachment.how]
-        name = f"on_{attachment.event.name}".encode()
-        function = self._bpf.load_func(name, kind)
+        return self._bpf.load_func(_program(attachment), kind)
+
+    def _attach_one(self, attachment: Attachment, function: Any) -> None:
         for tracepoint in attachment.tracepoints:
             if attachment.how == RAW:
-                self._bpf.attach_raw_tracepoint(tp=tracepoint.split(":")[1].encode(), fn_name=name)
+                self._bpf.attach_raw_tracepoint(tp=tracepoint.split(":")[1].encode(), fn_name=_program(attachment))
                 # bcc keeps one file descriptor per tracepoint name; the program is shared.
             else:
-                self._bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=name)
+                self._bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=_program(attachment))
         self._functions.append(function)
 
     def _give_back_memory(self) -> None:
@@ -313,6 +318,11 @@ class Tracer:
     def close(self) -> None:
         """Detach everything."""
         self._bpf.cleanup()
+
+
+def _program(attachment: Attachment) -> bytes:
+    """The name of its function in the C file."""
+    return f"on_{attachment.event.name}".encode()
 
 
 def _turn(attachment: Attachment) -> int:

@@ -60,7 +60,7 @@ def add(subparsers: options.Subparsers) -> None:
         help="keep at most N single records a second and count the others (default 100000)",
     )
     parser.add_argument("--only", action="store_true", help="with COMMAND: only it and the processes it starts")
-    parser.add_argument("command_line", nargs="*", metavar="COMMAND", help="run this, after --, and end when it ends")
+    parser.add_argument("command_line", nargs="*", metavar="-- COMMAND", help="run this, and end when it ends")
 
 
 def run(arguments: argparse.Namespace) -> int:

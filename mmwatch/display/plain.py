@@ -21,6 +21,9 @@ NODES_MAX = 8
 TEXT_MIN = 6
 """Cells below which no column of text shrinks."""
 
+_ENDLESS = 0
+"""A column's width: as long as its text."""
+
 Order = npt.NDArray[np.intp]
 
 
@@ -303,10 +306,12 @@ def table_lines(
 
 def _widths(columns: Sequence[Column], width: int | None) -> list[int]:
     """As declared, whatever the rows hold, so that nothing jumps; text gives way on a narrow terminal, widest first,
-    and a last column of text gets what is left of a wide one."""
+    and a last column of text gets what is left of a wide one, and all it takes where there is no limit."""
     widths = [max(column.width, cells(column.title)) for column in columns]
-    if width is None or not columns:
+    if not columns:
         return widths
+    if width is None:
+        return [*widths[:-1], _ENDLESS] if columns[-1].left else widths
     spare = width - sum(widths) - (len(widths) - 1)
     text = [index for index, column in enumerate(columns) if column.left and column.width > TEXT_MIN]
     while spare < 0 and text and max(widths[index] for index in text) > TEXT_MIN:
@@ -318,7 +323,10 @@ def _widths(columns: Sequence[Column], width: int | None) -> list[int]:
 
 
 def _line(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
-    return " ".join(field(text, width, column.left) for text, column, width in zip(texts, columns, widths))
+    return " ".join(
+        field(text, width, column.left) if width != _ENDLESS else clean(text)
+        for text, column, width in zip(texts, columns, widths)
+    )
 
 
 def empty_line(snapshot: Snapshot, stretch: str = "interval") -> str:

@@ -406,6 +406,8 @@ def _create(path: Path, force: bool) -> None:
     except IsADirectoryError:
         raise _a_directory(path) from None
     except FileNotFoundError:
+        if path.parent.is_dir():  # below /proc, say
+            raise MmwatchError(f"cannot create {path}: {path.parent} takes no files", _ELSEWHERE) from None
         raise MmwatchError(f"cannot create {path}: no directory {path.parent}", f"mkdir -p {path.parent}") from None
     except PermissionError as error:
         raise NoPermissionError(f"cannot create {path}: {error.strerror}", _ELSEWHERE) from error

@@ -238,6 +238,14 @@ def test_the_last_column_of_text_gets_the_rest_of_the_line() -> None:
     assert table_lines(snapshot, columns, order, 80)[1] == "    812 python3 load.py --big"
 
 
+def test_without_a_limit_a_last_column_of_text_is_whole() -> None:
+    session, interval = host()
+    long = "x" * 500
+    snapshot = take(session, dataclasses.replace(interval, processes={812: Process(812, "python3", long)}), "task")
+    lines = table_lines(snapshot, [BY_KEY["pid"], BY_KEY["command"]], active_order(snapshot, BY_KEY["stall"]), None)
+    assert f"    812 {long}" in lines
+
+
 def test_what_was_cut_off_is_told() -> None:
     session, interval = host()
     lines = table(take(session, interval), 80, 2)

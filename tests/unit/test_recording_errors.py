@@ -206,6 +206,12 @@ def test_no_directory(tmp_path: Path) -> None:
     assert "mkdir" in caught.value.hint
 
 
+def test_a_directory_that_takes_no_files() -> None:
+    with pytest.raises(MmwatchError, match="/proc takes no files") as caught:
+        Writer(Path("/proc/a.mmw"), make_session())
+    assert "another place" in caught.value.hint
+
+
 def test_the_output_is_a_directory(tmp_path: Path) -> None:
     with pytest.raises(MmwatchError, match="is a directory") as caught:
         Writer(tmp_path, make_session())

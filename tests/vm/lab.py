@@ -133,7 +133,13 @@ BOUND_SWAP = Scenario(
         "--processes",
         "4",
     ),
-    sysctls=(("zone_reclaim_mode", "0"), ("swappiness", "100")),
+    # Nearly nothing between the watermarks: a task is below min before kswapd, which has to wait for swap, has run.
+    sysctls=(
+        ("zone_reclaim_mode", "0"),
+        ("swappiness", "100"),
+        ("min_free_kbytes", "1024"),
+        ("watermark_scale_factor", "1"),
+    ),
     swap=True,
 )
 """More than its node holds, for several at once: kswapd waits for swap, and the tasks reclaim directly."""

@@ -27,6 +27,10 @@ class MmwatchError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type[MmwatchError], tuple[str, str]]:
+        """Whole from one process to another."""
+        return type(self), (self.message, self.hint)
+
 
 class UsageError(MmwatchError):
     """The command line asks for something that cannot be meant."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import mmwatch
 from mmwatch import units
 from mmwatch.errors import MmwatchError, UnavailableError, UsageError
+from mmwatch.kernel.builder import Builder
 from mmwatch.kernel.facts import Facts, gather
 from mmwatch.kernel.plan import Choice, Filter, Plan, plan
-from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, environment
+from mmwatch.kernel.program import RECORD_KINDS, Options
 
-if TYPE_CHECKING:  # what is slow to import comes in beside the compiler, see Observer
+if TYPE_CHECKING:  # what is slow to import comes in beside the compiler
     import numpy as np
     import numpy.typing as npt
 
@@ -111,8 +111,8 @@ def with_descendants(tgids: list[int]) -> list[int]:
 class Observer:
     """Attached and counting, from construction to :meth:`close`.
 
-    Compiling the programs takes longest of all, and waits for no Python: what else start-up needs is imported
-    meanwhile.
+    Compiling the programs takes longest of all, and another process does it: what else start-up needs is imported and
+    read meanwhile.
 
     :raises MmwatchError: nothing can be observed; says why and what to do.
     """
@@ -129,26 +129,20 @@ class Observer:
         passes: bool = True,
     ) -> None:
         self._system_before: dict[int, tuple[int | None, int | None]] = {}
-        self._problem: MmwatchError | None = None
-        self.facts: Facts = gather()
-        force = os.environ.get("MMWATCH_PROBES") or None
-        self.plan: Plan = plan(self.facts, target.wanted, force, _passes(passes))
-        if "passes" in detail:
-            _require_passes(self.plan.choices)
-        options = Options(target.wanted, detail, table_rows, ring_bytes)
-        preparing = threading.Thread(target=self._prepare, args=(names,))
-        with environment():
-            preparing.start()
-            try:
-                program = compile_program(self.plan, options)
-            finally:
-                preparing.join()
-        from mmwatch.kernel.tracer import Tracer
+        with Builder() as builder:
+            self.facts: Facts = gather()
+            force = os.environ.get("MMWATCH_PROBES") or None
+            self.plan: Plan = plan(self.facts, target.wanted, force, _passes(passes))
+            if "passes" in detail:
+                _require_passes(self.plan.choices)
+            options = Options(target.wanted, detail, table_rows, ring_bytes)
+            builder.compile(self.plan, options)
+            self._prepare(names)
+            from mmwatch.kernel.tracer import Tracer
+
+            self.tracer = Tracer(self.plan, options, builder)
         from mmwatch.model.interval import Probe, Session
 
-        if self._problem is not None:
-            raise self._problem
-        self.tracer = Tracer(self.plan, options, program)
         if self._settings.lru_gen_enabled is not None:
             self.tracer.set_lru_gen(bool(self._settings.lru_gen_enabled & 1))
         if "passes" in detail:
@@ -182,17 +176,14 @@ class Observer:
         from mmwatch.host.vmstat import Vmstat
         from mmwatch.host.zoneinfo import Zoneinfo
 
-        try:
-            self._vmstat = Vmstat()
-            self._zoneinfo = Zoneinfo()
-            self._cgroups = CgroupNames(memory_mount())
-            self._settings = read_settings()
-            self._names = ProcessNames()
-            self._taskstats = TaskStats(self.facts.taskstats or None)
-            if names:
-                self._names.start()
-        except MmwatchError as error:
-            self._problem = error
+        self._vmstat = Vmstat()
+        self._zoneinfo = Zoneinfo()
+        self._cgroups = CgroupNames(memory_mount())
+        self._settings = read_settings()
+        self._names = ProcessNames()
+        self._taskstats = TaskStats(self.facts.taskstats or None)
+        if names:
+            self._names.start()
 
     def _begin(self) -> None:
         self.tracer.read()

@@ -1,18 +1,21 @@
-"""Compiling the BPF programs with bcc, the only module that imports it."""
+"""Compiling, loading and attaching the BPF programs with bcc, the only module that imports it: see builder."""
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import mmwatch
 from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
-from mmwatch.kernel.plan import Filter, Plan
+from mmwatch.kernel.passing import receive, send
+from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, Filter, PassProbe, Plan
 
 RECORD_KINDS = ("reclaims", "batches", "passes")
 """``enum record_kind`` of ``bpf/records.h``, in its order."""
@@ -46,18 +49,81 @@ def bpf_directory() -> Path:
     raise UnavailableError(f"the BPF programs of mmwatch are missing from {package}", "install mmwatch again")
 
 
-def compile_program(plan: Plan, options: Options) -> Any:
-    """The BPF object of bcc, compiled but not loaded. Needs no numpy: start-up imports that meanwhile.
+# ---- all that follows runs in the builder's process ----
 
-    Of the ways to see passes only the first is compiled in.
 
-    :raises NoPermissionError: the plan says that this user may not.
-    :raises UnavailableError: nothing can be attached, or it does not compile; says why.
+def serve(descriptor: int) -> None:
+    """Build what the other end of a socket asks for: its plan and options; tables for it; ``attach``; what came of it.
+
+    Never returns: bcc would detach everything on its way out.
     """
-    for what, remedy, privilege in plan.blockers:
-        raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
-    if plan.problems and options.wanted:
-        raise UnavailableError(plan.problems[0])
+    with socket.socket(fileno=descriptor) as asked:
+        with_bcc: Any = _import_bcc()
+        (plan, options), _ = receive(asked)
+        try:
+            if isinstance(with_bcc, Exception):
+                raise UnavailableError(f"bcc cannot be imported: {with_bcc}", "see: mmwatch doctor")
+            with explained():
+                _build(asked, plan, options, with_bcc)
+        except MmwatchError as error:
+            send(asked, error)
+    os._exit(0)
+
+
+def _import_bcc() -> Any:
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        return error
+
+    class Program(BPF):  # type: ignore[misc]
+        def _trace_autoload(self) -> None:
+            """Nothing attaches by its name: each program may fail on its own."""
+
+    return Program
+
+
+def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) -> None:
+    programs: list[int] = []
+    links: list[int] = []
+    refusals: list[str] = []
+    bpf = _compile(plan, options, with_bcc)
+    while plan.passes:  # first of all: when it fails, there is nothing to be undone
+        probe = plan.passes[0]
+        try:
+            program, link = _attach_passes(bpf, probe)
+            programs.append(program)
+            links.append(link)
+            break
+        except Exception as error:  # bcc raises bare Exceptions
+            refusals.append(f"{probe.how} {probe.symbol}: {error}")
+        plan = replace(plan, passes=plan.passes[1:])
+        if plan.passes and plan.passes[0].flag != probe.flag:
+            bpf.cleanup()
+            bpf = _compile(plan, options, with_bcc)
+    _send_tables(asked, bpf, options)
+    failures: dict[str, str] = {}
+    loaded: list[Attachment] = []
+    for attachment in sorted(plan.attachments, key=_turn):
+        try:
+            programs.append(_load(bpf, attachment))
+            loaded.append(attachment)
+        except Exception as error:  # bcc raises bare Exceptions
+            failures[attachment.event.need] = str(error)
+    receive(asked)  # the tables are ready
+    for attachment in loaded:
+        try:
+            links += _attach(bpf, attachment)
+        except Exception as error:  # bcc raises bare Exceptions
+            failures[attachment.event.need] = str(error)
+    if failures and not any(a.event.need not in failures for a in plan.attachments):
+        raise UnavailableError(f"no program could be attached: {next(iter(failures.values()))}", "see: mmwatch doctor")
+    passes = plan.passes[0] if plan.passes else None
+    send(asked, (len(programs), failures, passes, tuple(refusals)), [*programs, *links])
+
+
+def _compile(plan: Plan, options: Options, with_bcc: Any) -> Any:
+    """The BPF object of bcc. Of the ways to see passes only the first is compiled in."""
     directory = bpf_directory()
     flags = [
         f"-I{directory}",
@@ -71,48 +137,96 @@ def compile_program(plan: Plan, options: Options) -> Any:
     ]
     if options.detail:
         flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
-    text = (directory / "reclaim.bpf.c").read_text()
-    try:
-        from bcc import BPF
-    except ImportError as error:
-        raise UnavailableError(f"bcc cannot be imported: {error}", "see: mmwatch doctor") from error
-
-    class Program(BPF):  # type: ignore[misc]
-        def _trace_autoload(self) -> None:
-            """Nothing attaches by its name: each program may fail on its own."""
-
-    with environment(), explained():
-        return Program(text=text.encode(), cflags=flags)
+    return with_bcc(text=(directory / "reclaim.bpf.c").read_bytes(), cflags=flags)
 
 
-@contextmanager
-def environment() -> Iterator[None]:
-    """Tell bcc where its headers are, in the one way it takes: by a variable, which a command that we run must not see.
-
-    Where another thread prepares meanwhile, enter this before it starts: setenv may move what a getenv elsewhere is
-    just looking at, and both the compiler and libraries that are loaded look. numpy, too, sets a variable while it is
-    imported, unless it is set.
-    """
-    wanted = {"BCC_KERNEL_SOURCE": str(bpf_directory() / "include")}
-    wanted.update(dict.fromkeys((name for name in _NUMPY_SETS if name not in os.environ), "1"))
-    before = {name: os.environ.get(name) for name, value in wanted.items() if os.environ.get(name) != value}
-    os.environ.update({name: wanted[name] for name in before})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _attach_passes(bpf: Any, probe: PassProbe) -> tuple[int, int]:
+    """Descriptors of the program and of what keeps it attached."""
+    with explained():
+        if probe.how == KPROBE:
+            program = bpf.load_func(b"on_pass", bpf.KPROBE)
+            bpf.attach_kprobe(event=probe.symbol.encode(), fn_name=b"on_pass")
+            (of_event,) = bpf.kprobe_fds.values()
+            return program.fd, of_event[b"on_pass"]
+        # Newer releases of bcc put the module into the name of the program.
+        for name in (f"kfunc__vmlinux__{probe.symbol}".encode(), f"kfunc__{probe.symbol}".encode()):
+            try:
+                bpf.attach_kfunc(fn_name=name)
+                return bpf.funcs[name].fd, bpf.kfunc_entry_fds[name]
+            except Exception as error:  # bcc raises bare Exceptions
+                if "Unknown program" not in str(error):
+                    raise
+        raise UnavailableError(f"this bcc makes no fentry program of {probe.symbol}")
 
 
-_NUMPY_SETS = ("OPENBLAS_MAIN_FREE", "GOTOBLAS_MAIN_FREE")  # numpy/_core/__init__.py
+def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:
+    """Name, entries and layout of each table that the front end needs."""
+    names = ["rows", "control", "stats", "free_rows"] + ["watched_tgids"] * bool(options.wanted.tgids)
+    tables = {name: bpf[name.encode()] for name in names}
+    described = [(name, int(table.max_entries), _layout(table.Leaf)) for name, table in tables.items()]
+    descriptors = [table.map_fd for table in tables.values()]
+    if options.detail:  # a ring buffer's values are what is laid out like another table's
+        described.append(("records", options.ring_bytes, _layout(bpf[b"record_layout"].Leaf)))
+        descriptors.append(bpf[b"records"].map_fd)
+    send(asked, described, descriptors)
+
+
+def _load(bpf: Any, attachment: Attachment) -> int:
+    kind = {RAW: bpf.RAW_TRACEPOINT, PERF: bpf.TRACEPOINT}[attachment.how]
+    return int(bpf.load_func(_name(attachment), kind).fd)
+
+
+def _attach(bpf: Any, attachment: Attachment) -> list[int]:
+    """Descriptors that keep it attached, one a tracepoint."""
+    links = []
+    for tracepoint in attachment.tracepoints:
+        if attachment.how == RAW:
+            name = tracepoint.split(":")[1].encode()
+            bpf.attach_raw_tracepoint(tp=name, fn_name=_name(attachment))
+            links.append(bpf.raw_tracepoint_fds[name])
+        else:
+            bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=_name(attachment))
+            links.append(bpf.tracepoint_fds[tracepoint.encode()])
+    return links
+
+
+def _name(attachment: Attachment) -> bytes:
+    """Of its function in the C file."""
+    return f"on_{attachment.event.name}".encode()
+
+
+def _turn(attachment: Attachment) -> int:
+    """When a program is attached: ends before begins, so that a reclaim whose begin was seen has its end seen too; the
+    end of threads first of all."""
+    name = attachment.event.name
+    return 0 if name == "sched_process_free" else 2 if name.endswith(("_begin", "_start", "_wake")) else 1
+
+
+def _layout(leaf: Any) -> dict[str, Any]:
+    """What ``numpy.dtype`` takes for a table's value, without numpy: the struct as bcc lays it out in ctypes."""
+    if not hasattr(leaf, "_fields_"):
+        return {"names": ["value"], "formats": [_format(leaf)], "offsets": [0], "itemsize": ctypes.sizeof(leaf)}
+    names = [name for name, *_ in leaf._fields_]
+    return {
+        "names": names,
+        "formats": [_format(kind) for _, kind, *_ in leaf._fields_],
+        "offsets": [getattr(leaf, name).offset for name in names],
+        "itemsize": ctypes.sizeof(leaf),
+    }
+
+
+def _format(kind: Any) -> Any:
+    """Arrays of char are text."""
+    if hasattr(kind, "_length_"):
+        if kind._type_ is ctypes.c_char:
+            return f"S{kind._length_}"
+        return (_format(kind._type_), (kind._length_,))
+    return f"{'i' if kind._type_.islower() else 'u'}{ctypes.sizeof(kind)}"
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn bcc's bare exceptions into errors to act on, and keep off the terminal what libbcc prints there.
+    """Turn bcc's bare exceptions into errors to act on, with what libbcc prints of them.
 
     :raises NoPermissionError: the kernel refuses BPF to this user.
     :raises UnavailableError: anything else; with the compiler's or the kernel's own words.

@@ -1,13 +1,11 @@
-"""The driver: attaches what the plan says, and reads the tables."""
+"""The driver: has attached what the plan says, and reads the tables."""
 
 from __future__ import annotations
 
 import ctypes
-import mmap
+import os
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.errors import UnavailableError
+from mmwatch.kernel import maps
+from mmwatch.kernel.builder import Attached, Builder, Table
 from mmwatch.kernel.events import NEEDS
-from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, PassProbe, Plan
-from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, explained
+from mmwatch.kernel.plan import Choice, Plan
+from mmwatch.kernel.program import RECORD_KINDS, Options
 from mmwatch.kernel.ring import Ring
 
 _PATHS = 7  # enum reclaim_path: the first rows of the table are overflow rows, one a path
@@ -59,56 +58,39 @@ class Reading:
 class Tracer:
     """Programs attached and tables mapped, from construction to :meth:`close`.
 
-    :param program: compiled with the same plan and options, when that was done ahead.
+    :param builder: that was told to compile the same plan and options, when that was done ahead.
     :raises NoPermissionError: the kernel refuses BPF to this user.
     :raises UnavailableError: nothing can be attached; says why.
     """
 
-    def __init__(self, plan: Plan, options: Options | None = None, program: Any = None) -> None:
+    def __init__(self, plan: Plan, options: Options | None = None, builder: Builder | None = None) -> None:
         self.options = options or Options()
-        self.choices = plan.choices
-        self.unknown = plan.unknown
-        self._functions: list[Any] = []
-        self._bpf = compile_program(plan, self.options) if program is None else program  # bcc objects can be false
-        refusals = []
-        while plan.passes:
-            probe = plan.passes[0]
-            try:
-                self._attach_passes(probe)
-                break
-            except Exception as error:  # bcc raises bare Exceptions
-                refusals.append(f"{probe.how} {probe.symbol}: {error}")
-            plan = replace(plan, passes=plan.passes[1:])
-            if plan.passes and plan.passes[0].flag != probe.flag:
-                self._bpf.cleanup()
-                self._bpf = compile_program(plan, self.options)
-        with explained():
-            # The verifier and the long queue of free rows are both the kernel's work, and wait for no Python.
-            with ThreadPoolExecutor(2) as loading:
-                programs = {_program(a): loading.submit(self._load, a) for a in plan.attachments}
-                self._map_tables()
-            self._attach(plan, programs)
-        self._tell_of_passes(plan, refusals)
-        self._ring: Ring | None = None
-        if self.options.detail:
-            record = _dtype(self._bpf[b"record_layout"].Leaf)
-            self._ring = Ring(self._bpf[b"records"].map_fd, self.options.ring_bytes, record)
-            self.set_quota(1 << 62)  # until somebody sets a limit
-            self.control["detail"] = sum(1 << RECORD_KINDS.index(kind) for kind in self.options.detail)
-        self._give_back_memory()
+        if builder is None:
+            with Builder() as builder:
+                builder.compile(plan, self.options)
+                self._take_over(builder)
+        else:
+            self._take_over(builder)
+        self.choices, self.unknown = _what_came_of(plan, self._attached)
 
     # ---- starting ----
 
-    def _map(self, table: str) -> Array:
-        dtype = _dtype(self._bpf[table.encode()].Leaf)
-        entries = int(self._bpf[table.encode()].max_entries)
-        length = -(-dtype.itemsize * entries // mmap.PAGESIZE) * mmap.PAGESIZE
-        return np.frombuffer(mmap.mmap(self._bpf[table.encode()].map_fd, length), dtype, entries)
+    def _take_over(self, builder: Builder) -> None:
+        self._tables = tables = builder.tables()
+        self._map_tables(tables)
+        self._ring: Ring | None = None
+        if self.options.detail:
+            records = tables["records"]
+            self._ring = Ring(records.descriptor, records.entries, np.dtype(records.layout))
+            self.set_quota(1 << 62)  # until somebody sets a limit
+            self.control["detail"] = sum(1 << RECORD_KINDS.index(kind) for kind in self.options.detail)
+        self._attached = builder.attach()
+        self._descriptors = [table.descriptor for table in tables.values()]
+        self._descriptors += [*self._attached.programs, *self._attached.links]
 
-    def _map_tables(self) -> None:
-        self._rows = self._map("rows")
-        self._stats = self._map("stats")[0]["count"]
-        self.control = self._map("control")[0]
+    def _map_tables(self, tables: Mapping[str, Table]) -> None:
+        self._rows, stats, control = (_map(tables[name]) for name in ("rows", "stats", "control"))
+        self._stats, self.control = stats[0]["count"], control[0]
         dtype = self._rows.dtype
         if dtype.fields is None or dtype.fields["gfp_flags"][1] <= dtype.fields["priority_histogram"][1]:
             raise ValueError("struct row is not laid out as the reader expects")
@@ -124,90 +106,11 @@ class Tracer:
         self._scan_to = min(1024, len(self._rows))
         self._rows["path"][:_PATHS] = np.arange(_PATHS)
         self._rows["node"][:_PATHS] = self._rows["cpu_node"][:_PATHS] = -1
-        self._free_rows = self._bpf[b"free_rows"]
+        self._free_rows = tables["free_rows"].descriptor
         # Indices are taken in this order, so the table is only looked at as far as it has been used.
-        for index in range(_PATHS, len(self._rows)):
-            self._free_rows.push(ctypes.c_uint32(index))
-        if self.options.wanted.tgids:
-            watched = self._bpf[b"watched_tgids"]
-            for tgid in self.options.wanted.tgids:
-                watched[ctypes.c_uint32(tgid)] = ctypes.c_uint8(1)
-
-    def _attach(self, plan: Plan, programs: Mapping[bytes, Future[Any]]) -> None:
-        failures: dict[str, str] = {}
-        # Ends before begins: a reclaim whose begin was seen has its end seen too. The end of threads first of all.
-        for attachment in sorted(plan.attachments, key=_turn):
-            try:
-                self._attach_one(attachment, programs[_program(attachment)].result())
-            except Exception as error:  # bcc raises bare Exceptions
-                failures[attachment.event.need] = str(error)
-        if failures and not any(a.event.need not in failures for a in plan.attachments):
-            raise UnavailableError(
-                f"no program could be attached: {next(iter(failures.values()))}", "see: mmwatch doctor"
-            )
-        if failures:
-            self.choices = tuple(
-                replace(choice, state="missing", reason=f"attaching failed: {failures[choice.need]}", remedy="")
-                if choice.need in failures
-                else choice
-                for choice in plan.choices
-            )
-            self.unknown = self.unknown | measures_of(failures)
-
-    def _attach_passes(self, probe: PassProbe) -> None:
-        """The first of all: when it fails, there is nothing to be undone."""
-        with explained():
-            if probe.how == KPROBE:
-                function = self._bpf.load_func(b"on_pass", self._bpf.KPROBE)
-                self._bpf.attach_kprobe(event=probe.symbol.encode(), fn_name=b"on_pass")
-            else:
-                function = self._attach_fentry(probe.symbol)
-        self._functions.append(function)
-
-    def _attach_fentry(self, symbol: str) -> Any:
-        """Newer releases of bcc put the module into the name of the program."""
-        for name in (f"kfunc__vmlinux__{symbol}".encode(), f"kfunc__{symbol}".encode()):
-            try:
-                self._bpf.attach_kfunc(fn_name=name)
-                return self._bpf.funcs[name]
-            except Exception as error:  # bcc raises bare Exceptions
-                if "Unknown program" not in str(error):
-                    raise
-        raise UnavailableError(f"this bcc makes no fentry program of {symbol}")
-
-    def _tell_of_passes(self, plan: Plan, refusals: list[str]) -> None:
-        """What came of the ways to see passes."""
-        if not refusals:
-            return
-        reason = f"refused: {'; '.join([*refusals, *plan.passes_left_out])}"
-        probe, state = "", "missing"
-        if plan.passes:
-            probe, state = f"{plan.passes[0].how} {plan.passes[0].symbol}", "attached"
-        else:
-            self.unknown = self.unknown | measures_of({"passes": reason})
-        self.choices = tuple(
-            replace(choice, probe=probe, state=state, reason=reason) if choice.need == "passes" else choice
-            for choice in self.choices
-        )
-
-    def _load(self, attachment: Attachment) -> Any:
-        kind = {RAW: self._bpf.RAW_TRACEPOINT, PERF: self._bpf.TRACEPOINT}[attachment.how]
-        return self._bpf.load_func(_program(attachment), kind)
-
-    def _attach_one(self, attachment: Attachment, function: Any) -> None:
-        for tracepoint in attachment.tracepoints:
-            if attachment.how == RAW:
-                self._bpf.attach_raw_tracepoint(tp=tracepoint.split(":")[1].encode(), fn_name=_program(attachment))
-                # bcc keeps one file descriptor per tracepoint name; the program is shared.
-            else:
-                self._bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=_program(attachment))
-        self._functions.append(function)
-
-    def _give_back_memory(self) -> None:
-        """The compiler is not needed any more: 20 MB of 125 were measured."""
-        self._bpf.free_bcc_memory()
-        with suppress(AttributeError):  # not glibc
-            ctypes.CDLL(None).malloc_trim(0)
+        maps.push(self._free_rows, range(_PATHS, len(self._rows)))
+        for tgid in self.options.wanted.tgids:
+            maps.update(tables["watched_tgids"].descriptor, ctypes.c_uint32(tgid), ctypes.c_uint8(1))
 
     # ---- reading ----
 
@@ -274,8 +177,7 @@ class Tracer:
         self._stall_before[index] = 0
         self._rows[index] = np.zeros(1, self._rows.dtype)
         self._touched = np.setdiff1d(self._touched, index)
-        for entry in index.tolist():
-            self._free_rows.push(ctypes.c_uint32(entry))
+        maps.push(self._free_rows, index.tolist())
 
     def _read_stats(self) -> dict[str, int]:
         now = self._stats.copy()
@@ -288,8 +190,8 @@ class Tracer:
     def _missed_runs(self) -> int | None:
         """``recursion_misses`` of all programs since the last call (kernel: bpf_prog_show_fdinfo, 5.12)."""
         total = 0
-        for function in self._functions:
-            text = Path(f"/proc/self/fdinfo/{function.fd}").read_text()
+        for program in self._attached.programs:
+            text = Path(f"/proc/self/fdinfo/{program}").read_text()
             _, found, rest = text.partition("recursion_misses:")
             if not found:
                 return None
@@ -317,32 +219,43 @@ class Tracer:
 
     def close(self) -> None:
         """Detach everything."""
-        self._bpf.cleanup()
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
-def _program(attachment: Attachment) -> bytes:
-    """The name of its function in the C file."""
-    return f"on_{attachment.event.name}".encode()
+def _what_came_of(plan: Plan, attached: Attached) -> tuple[tuple[Choice, ...], frozenset[str]]:
+    """The plan's choices and what they leave unknown, now that the kernel has had its say."""
+    choices, unknown = plan.choices, plan.unknown
+    if attached.refusals:
+        reason = f"refused: {'; '.join([*attached.refusals, *plan.passes_left_out])}"
+        probe, state = "", "missing"
+        if attached.passes:
+            probe, state = f"{attached.passes.how} {attached.passes.symbol}", "attached"
+        else:
+            unknown |= measures_of({"passes": reason})
+        choices = tuple(
+            replace(choice, probe=probe, state=state, reason=reason) if choice.need == "passes" else choice
+            for choice in choices
+        )
+    if attached.failures:
+        choices = tuple(
+            replace(choice, state="missing", reason=f"attaching failed: {attached.failures[choice.need]}", remedy="")
+            if choice.need in attached.failures
+            else choice
+            for choice in choices
+        )
+        unknown |= measures_of(attached.failures)
+    return choices, unknown
 
 
-def _turn(attachment: Attachment) -> int:
-    """When a program is attached."""
-    name = attachment.event.name
-    return 0 if name == "sched_process_free" else 2 if name.endswith(("_begin", "_start", "_wake")) else 1
+def _map(table: Table) -> Array:
+    """All entries of a mappable array."""
+    return np.frombuffer(table.map(), np.dtype(table.layout), table.entries)
 
 
 def _words(rows: Array, kind: type[np.unsignedinteger[Any]]) -> Array:
     """Rows as numbers of one width, ``(len(rows), words)``."""
     return rows.view(kind).reshape(len(rows), rows.itemsize // np.dtype(kind).itemsize)
-
-
-def _dtype(leaf: Any) -> np.dtype[np.void]:
-    """The layout bcc reports, with arrays of char as strings."""
-    dtype = np.dtype(leaf)
-    fields = dtype.fields or {}
-    formats = [np.dtype(f"S{base.itemsize}") if base.base == np.dtype("S1") else base for base, *_ in fields.values()]
-    offsets = [offset for _, offset, *_ in fields.values()]
-    return np.dtype({"names": [*fields], "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize})
 
 
 def measures_of(needs: Mapping[str, str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ from make_facts import FACTS
 
 from mmwatch.cli import main as command_line
 from mmwatch.kernel.plan import plan
-from mmwatch.kernel.tracer import _turn
+from mmwatch.kernel.program import _turn
 
 
 def test_ends_are_attached_before_begins() -> None:

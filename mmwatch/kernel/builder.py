@@ -1,0 +1,158 @@
+"""Has a process of its own compile, load and attach the programs, and takes over what it leaves: file descriptors.
+
+The compiler is LLVM, a hundred megabytes of which most would stay for as long as we observe. In a process of its own it
+is gone as soon as everything is attached, it works beside us while we import and read what else start-up needs, and
+when it fails, however hard, there is somebody left to say so.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
+from mmwatch.kernel.passing import receive, send
+from mmwatch.kernel.plan import PassProbe, Plan
+from mmwatch.kernel.program import Options, bpf_directory
+
+_RUN = "import sys; sys.path[:] = sys.argv[2:]; from mmwatch.kernel.program import serve; serve(int(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A BPF map.
+
+    :param layout: of a value, as ``numpy.dtype`` takes it: names, formats, offsets, itemsize.
+    """
+
+    descriptor: int
+    entries: int
+    layout: Any
+
+    def map(self) -> mmap.mmap:
+        """All of a mappable array; what is beyond its entries up to the end of the page is nothing."""
+        length = -(-int(self.layout["itemsize"]) * self.entries // mmap.PAGESIZE) * mmap.PAGESIZE
+        return mmap.mmap(self.descriptor, length)
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What came of attaching.
+
+    :param programs: descriptors of the programs that run.
+    :param links: descriptors that keep them attached.
+    :param failures: why programs could not be loaded or attached, by need.
+    :param passes: the way passes are seen.
+    :param refusals: ways that were tried before, each with what the kernel said.
+    """
+
+    programs: tuple[int, ...]
+    links: tuple[int, ...]
+    failures: Mapping[str, str]
+    passes: PassProbe | None
+    refusals: tuple[str, ...]
+
+
+class Builder:
+    """The process, from construction to :meth:`close`; a context manager.
+
+    It starts at once and imports bcc; :meth:`compile` tells it what to do.
+    """
+
+    def __init__(self) -> None:
+        self._said = os.memfd_create("mmwatch-builder")
+        self._socket, theirs = socket.socketpair()
+        # bcc takes the place of its headers from the environment. Ctrl-C is for us: who stops it is close().
+        environment = {**os.environ, "BCC_KERNEL_SOURCE": str(bpf_directory() / "include")}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _RUN, str(theirs.fileno()), *sys.path],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Builder:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, whatever it is at; what it handed over stays."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
+        self._socket.close()
+
+    def compile(self, plan: Plan, options: Options) -> None:
+        """Have it begin.
+
+        :raises NoPermissionError: the plan says that this user may not.
+        :raises UnavailableError: the plan says that nothing can be attached.
+        """
+        for what, remedy, privilege in plan.blockers:
+            raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
+        if plan.problems and options.wanted:
+            raise UnavailableError(plan.problems[0])
+        try:
+            send(self._socket, (plan, options))
+        except OSError:
+            raise self._ended() from None
+
+    def tables(self) -> dict[str, Table]:
+        """The maps by name, as soon as it has compiled; it loads the programs meanwhile.
+
+        :raises NoPermissionError: the kernel refuses BPF to this user.
+        :raises UnavailableError: it does not compile; says why.
+        """
+        found, descriptors = self._receive()
+        return {name: Table(descriptor, *rest) for (name, *rest), descriptor in zip(found, descriptors)}
+
+    def attach(self) -> Attached:
+        """Have it attach: from here on everything counts.
+
+        :raises NoPermissionError: the kernel refuses BPF to this user.
+        :raises UnavailableError: no program could be attached.
+        """
+        try:
+            send(self._socket, "attach")
+        except OSError:
+            raise self._ended() from None
+        (programs, failures, passes, refusals), descriptors = self._receive()
+        return Attached(tuple(descriptors[:programs]), tuple(descriptors[programs:]), failures, passes, refusals)
+
+    def _receive(self) -> tuple[Any, list[int]]:
+        try:
+            found, descriptors = receive(self._socket)
+        except (EOFError, ConnectionError):
+            raise self._ended() from None
+        if isinstance(found, MmwatchError):
+            raise found
+        return found, descriptors
+
+    def _ended(self) -> UnavailableError:
+        """It has gone without a word to us."""
+        status = self._process.wait()
+        os.lseek(self._said, 0, os.SEEK_SET)
+        said = os.read(self._said, 1 << 20).decode("utf-8", "replace").strip().splitlines()
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        hint = (
+            "memory is so short that the kernel ended it: make room, or try again" if status == -signal.SIGKILL else ""
+        )
+        return UnavailableError(
+            f"the compiler of the BPF programs {how}{(said and f': {said[-1]}') or ''}", hint or "see: mmwatch doctor"
+        )

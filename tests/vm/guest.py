@@ -12,6 +12,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -146,6 +148,29 @@ def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
     }
 
 
+def show_case(scenario: Mapping[str, Any], workloads: Path, folder: Path) -> dict[str, Any]:
+    """The same as a user sees it: what ``top`` and ``trace`` say beside the workload, and a recording, into ``folder``."""
+    mmwatch = [sys.executable, "-m", "mmwatch"]
+    workload = _command(scenario, workloads)
+    statuses = {}
+    for words in (["top", "-b"], ["trace", "--detail", "passes", "-n", "40"]):
+        (VM / "drop_caches").write_text("3")
+        shown = folder / f"shown-{words[0]}.txt"
+        with written({VM / name: value for name, value in scenario["sysctls"]}), shown.open("wb") as out:
+            watch = subprocess.Popen([*mmwatch, *words], stdout=out, stderr=out)
+            while not shown.stat().st_size and watch.poll() is None:  # its first word: it has attached
+                time.sleep(0.1)
+            statuses["workload"] = _run(workload, scenario["timeout_s"]).returncode
+            watch.send_signal(signal.SIGINT)
+            statuses[words[0]] = watch.wait(60)
+    (VM / "drop_caches").write_text("3")
+    file = DISK / "shown.mmw"
+    with written({VM / name: value for name, value in scenario["sysctls"]}):
+        record = _run([*mmwatch, "record", "-f", "-o", str(file), "--", *workload], scenario["timeout_s"])
+    shutil.copyfile(file, folder / "shown.mmw")
+    return {**statuses, "record": record.returncode, "record_stderr": record.stderr}
+
+
 def _command(scenario: Mapping[str, Any], workloads: Path) -> list[str]:
     command = [word.replace("{disk}", str(DISK)) for word in scenario["command"]]
     return [sys.executable, str(workloads / command[0]), *command[1:]]
@@ -205,13 +230,16 @@ def main(job_file: Path) -> None:
             LRU_GEN.write_text("y" if lru == "mglru" else "n")
         limit_memory_by(session["cgroup"])
         (folder / f"facts-{lru}-{session['cgroup']}.json").write_text(facts_as_json(gather()))
-        observer = Observer(resolve_target())
-        finished(f"{lru}-attach")
-        for scenario in session["scenarios"]:
-            finished(f"{lru}-{scenario['name']}", run_case(observer, scenario, workloads))
-        observer.close()
+        if session["scenarios"]:
+            observer = Observer(resolve_target())
+            finished(f"{lru}-attach")
+            for scenario in session["scenarios"]:
+                finished(f"{lru}-{scenario['name']}", run_case(observer, scenario, workloads))
+            observer.close()
         if session["record"]:
             finished(f"{lru}-record", record_case(session["record"], workloads))
+        if session["show"]:
+            finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     (folder / "done.json").write_text(json.dumps({"release": os.uname().release, "uptime_s": uptime_s, "times": times}))
 

@@ -76,12 +76,15 @@ def boot(
     layout: Layout = TWO_FAR_NODES,
     record: Collection[str] = (),
     probes: str = "",
+    show: str | None = None,
 ) -> Results:
     """Run these cases, all of this kernel, in one guest.
 
     :param record: kinds of LRU with which :data:`RECORDED` is also observed by the commands ``record`` and ``report``;
         its result is ``LRU-record``.
     :param probes: only probes of this kind, see MMWATCH_PROBES.
+    :param show: a kind of LRU with which :data:`RECORDED` is also watched by ``top``, ``trace`` and ``record``; what they
+        say is left in the folder.
     :raises MissingError: the kernel or a tool cannot be had.
     """
     check_tools()
@@ -90,11 +93,13 @@ def boot(
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{kernel.name}-", dir=runs))
     sessions = []
-    keys = {(case.lru, case.scenario.cgroup) for case in cases} | {(lru, 2) for lru in record}
+    keys = {(case.lru, case.scenario.cgroup) for case in cases} | {(lru, 2) for lru in (*record, show) if lru}
     for lru, cgroup in sorted(keys, key=lambda key: (-key[1], key[0])):  # version 2 first: guest.py cannot go back
         chosen = [case.scenario for case in cases if (case.lru, case.scenario.cgroup) == (lru, cgroup)]
         recorded = asdict(RECORDED) if lru in record and cgroup == 2 else None
-        sessions.append({"lru": lru, "cgroup": cgroup, "scenarios": [asdict(s) for s in chosen], "record": recorded})
+        shown = asdict(RECORDED) if lru == show and cgroup == 2 else None
+        session = {"lru": lru, "cgroup": cgroup, "scenarios": [asdict(s) for s in chosen]}
+        sessions.append({**session, "record": recorded, "show": shown})
     job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions, "probes": probes}
     (folder / "job.json").write_text(json.dumps(job))
     disk, swap = _disk(folder / "disk.img", DISK_MIB), _swap(folder / "swap.img", SWAP_MIB)
@@ -215,6 +220,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--lru", help="classic or mglru only")
     parser.add_argument("--save-facts", action="store_true", help=f"keep its facts in {FACTS.relative_to(CHECKOUT)}")
     parser.add_argument("--record", action="store_true", help="with the commands record and report too")
+    parser.add_argument("--show", metavar="LRU", help="instead: what top and trace say of the founding case, and a recording")
     parser.add_argument("--probes", default="", help="only these: tracepoint")
     arguments = parser.parse_args(argv)
     os.environ["MMWATCH_VM_KEEP"] = "1"
@@ -222,13 +228,12 @@ def main(argv: Sequence[str]) -> int:
         case
         for case in CASES
         if case.kernel.name == arguments.kernel
-        and (not arguments.scenarios or case.scenario.name in arguments.scenarios)
+        and (not arguments.scenarios and not arguments.show or case.scenario.name in arguments.scenarios)
         and arguments.lru in (None, case.lru)
     ]
     kernel = next(kernel for kernel in KERNELS if kernel.name == arguments.kernel)
-    results = boot(
-        kernel, cases, record={case.lru for case in cases} if arguments.record else (), probes=arguments.probes
-    )
+    record = {case.lru for case in cases} if arguments.record else ()
+    results = boot(kernel, cases, record=record, probes=arguments.probes, show=arguments.show)
     if arguments.save_facts and results.facts:
         (FACTS / f"{arguments.kernel}.json").write_text(facts_text(results.facts["classic-2"]))
     print(f"{results.seconds:.0f} s, {results.folder}")

@@ -76,6 +76,16 @@ def written(values: Mapping[Path, str]) -> Iterator[None]:
             path.write_text(value)
 
 
+@contextlib.contextmanager
+def forced(mode: Mapping[str, str]) -> Iterator[None]:
+    """Have observers that begin now observe in this mode."""
+    os.environ.update(MMWATCH_PROBES=mode["probes"], MMWATCH_PASSES=mode["passes"])
+    try:
+        yield
+    finally:
+        del os.environ["MMWATCH_PROBES"], os.environ["MMWATCH_PASSES"]
+
+
 def limit_memory_by(version: int) -> None:
     """Have this version's hierarchy limit memory; the guest boots with version 2.
 
@@ -96,8 +106,8 @@ def limit_memory_by(version: int) -> None:
     raise OSError(f"no version 1 hierarchy for memory: {done.stderr}")
 
 
-def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
-    """One scenario under an observer that is attached already."""
+def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workloads: Path) -> dict[str, dict[str, Any]]:
+    """One scenario under observers that are attached already; the result of each."""
     from mmwatch.model.snapshot import take, to_json
 
     os.sync()
@@ -105,7 +115,8 @@ def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dic
     result: dict[str, Any] = {}
     with written({VM / name: value for name, value in scenario["sysctls"]}):
         result["quiet_before"] = wait_until_quiet()
-        observer.sample(final=True)
+        for observer in observers.values():
+            observer.sample(final=True)
         result["free_before"] = free_pages()
         before = vmstat()
         began = time.monotonic()
@@ -116,7 +127,7 @@ def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dic
         result["free_after"] = free_pages()
         result["quiet_after"] = wait_until_quiet()
         after = vmstat()
-        interval = observer.sample(final=True)
+        intervals = {mode: observer.sample(final=True) for mode, observer in observers.items()}
         if scenario["swap"]:
             subprocess.run(["swapoff", SWAP], check=True, timeout=120)
     result["status"] = done.returncode
@@ -124,8 +135,10 @@ def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dic
     result["workload"] = json.loads(done.stdout) if done.returncode == 0 else None
     result["vmstat"] = {name: after[name] - before[name] for name in after if after[name] != before[name]}
     result["counters"] = sorted(after)
-    result["report"] = to_json(take(observer.session, interval, "thread"))
-    return result
+    return {
+        mode: {**result, "report": to_json(take(observers[mode].session, interval, "thread"))}
+        for mode, interval in intervals.items()
+    }
 
 
 def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
@@ -149,7 +162,7 @@ def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
 
 
 def show_case(scenario: Mapping[str, Any], workloads: Path, folder: Path) -> dict[str, Any]:
-    """The same as a user sees it: what ``top`` and ``trace`` say beside the workload, and a recording, into ``folder``."""
+    """As a user sees it: into ``folder`` what ``top`` and ``trace`` say beside the workload, and a recording."""
     mmwatch = [sys.executable, "-m", "mmwatch"]
     workload = _command(scenario, workloads)
     statuses = {}
@@ -204,7 +217,6 @@ def main(job_file: Path) -> None:
     os.sched_setaffinity(0, {job["cpus"] - 1})
     prepare(job["checkout"])
     sys.path.insert(0, job["checkout"])
-    os.environ["MMWATCH_PROBES"] = job["probes"]
 
     from mmwatch.cli.observe import Observer, resolve_target
     from mmwatch.kernel.facts import gather
@@ -230,11 +242,15 @@ def main(job_file: Path) -> None:
             LRU_GEN.write_text("y" if lru == "mglru" else "n")
         limit_memory_by(session["cgroup"])
         (folder / f"facts-{lru}-{session['cgroup']}.json").write_text(facts_as_json(gather()))
-        if session["scenarios"]:
-            observer = Observer(resolve_target())
-            finished(f"{lru}-attach")
-            for scenario in session["scenarios"]:
-                finished(f"{lru}-{scenario['name']}", run_case(observer, scenario, workloads))
+        observers = {}
+        for mode in session["modes"]:
+            with forced(mode):
+                observers[mode["name"]] = Observer(resolve_target())
+            finished(f"{lru}-attach" + (f"-{mode['name']}" if mode["name"] else ""))
+        for scenario in session["scenarios"]:
+            for name, result in run_case(observers, scenario, workloads).items():
+                finished("-".join(filter(None, [lru, scenario["name"], name])), result)
+        for observer in observers.values():
             observer.close()
         if session["record"]:
             finished(f"{lru}-record", record_case(session["record"], workloads))

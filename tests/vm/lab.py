@@ -25,6 +25,8 @@ class Kernel:
     :param cgroup_v1: a version 1 hierarchy can limit memory (CONFIG_MEMCG_V1).
     :param memory_reclaim: control groups have memory.reclaim.
     :param node_reclaim_file: so have nodes, in sysfs.
+    :param walks_every_cgroup: a pass takes a batch of each memory cgroup (up to 6.10), though one in all is enough.
+    :param modes: each of :data:`MODES` can be forced on it.
     :param preemptible_tracepoints: raw ones skip what others do while their task has lost the CPU.
     """
 
@@ -39,6 +41,8 @@ class Kernel:
     cgroup_v1: bool = True
     memory_reclaim: bool = True
     node_reclaim_file: bool = False
+    walks_every_cgroup: bool = False
+    modes: bool = False
     preemptible_tracepoints: bool = False
 
     @property
@@ -47,9 +51,16 @@ class Kernel:
 
 
 KERNELS = (
-    Kernel("5.10", "bullseye", mglru=False, counts_node_reclaim=False, memory_reclaim=False),
-    Kernel("6.1", "bookworm", mglru_tells=False, mglru_node_reclaim=True, counts_node_reclaim=False),
-    Kernel("6.12", "trixie", cgroup_v1=False),
+    Kernel("5.10", "bullseye", mglru=False, counts_node_reclaim=False, memory_reclaim=False, walks_every_cgroup=True),
+    Kernel(
+        "6.1",
+        "bookworm",
+        mglru_tells=False,
+        mglru_node_reclaim=True,
+        counts_node_reclaim=False,
+        walks_every_cgroup=True,
+    ),
+    Kernel("6.12", "trixie", cgroup_v1=False, modes=True),
     Kernel(
         "newest",
         "sid",
@@ -90,6 +101,7 @@ class Scenario:
     :param sysctls: below vm, set before and put back afterwards.
     :param cgroup: version of the hierarchy that limits memory.
     :param swap: on while it runs.
+    :param lrus: it is about these.
     :param needs: what :class:`Kernel` must say yes to.
     """
 
@@ -98,6 +110,7 @@ class Scenario:
     sysctls: tuple[tuple[str, str], ...] = ()
     cgroup: int = 2
     swap: bool = False
+    lrus: tuple[str, ...] = (CLASSIC, MGLRU)
     needs: tuple[str, ...] = ()
     timeout_s: float = 300.0
 
@@ -140,10 +153,16 @@ BOUND_SWAP = Scenario(
 MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150"))
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))
+"""The kernel's own order > 0: 512 pages in a row."""
+LADDER = Scenario("ladder", ("ladder.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
+OVERSHOOT = Scenario("overshoot", ("overshoot.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
 PROACTIVE = Scenario("proactive", ("proactive.py",), needs=("memory_reclaim",))
 PROACTIVE_NODE = Scenario("proactive-node", ("proactive.py", "--node", "0"), needs=("node_reclaim_file",))
-MEMCG_V1_STREAM = Scenario("memcg-v1-stream", ("stream.py", "--mib", "150"), cgroup=1, needs=("cgroup_v1",))
-SOFT_LIMIT = Scenario("soft-limit", ("softlimit.py",), cgroup=1, needs=("cgroup_v1",))
+# Version 1 is about the cgroup, not the LRU; and one more load of the programs is half a minute.
+MEMCG_V1_STREAM = Scenario(
+    "memcg-v1-stream", ("stream.py", "--mib", "150"), cgroup=1, lrus=(CLASSIC,), needs=("cgroup_v1",)
+)
+SOFT_LIMIT = Scenario("soft-limit", ("softlimit.py",), cgroup=1, lrus=(CLASSIC,), needs=("cgroup_v1",))
 
 SCENARIOS = (
     FOUNDING,
@@ -151,6 +170,8 @@ SCENARIOS = (
     BOUND,
     BOUND_SWAP,
     HUGE,
+    LADDER,
+    OVERSHOOT,
     MEMCG_STREAM,
     MEMCG_BOTH,
     PROACTIVE,
@@ -163,21 +184,51 @@ RECORDED = FOUNDING
 
 
 @dataclass(frozen=True)
+class Mode:
+    """A way to observe, whatever the plan would choose.
+
+    :param probes: MMWATCH_PROBES.
+    :param passes: MMWATCH_PASSES.
+    """
+
+    name: str
+    probes: str = ""
+    passes: str = ""
+
+
+FENTRY = Mode("fentry", "raw tracepoint", "fentry")
+KPROBE = Mode("kprobe", "raw tracepoint", "kprobe")
+TRACEPOINT = Mode("tracepoint", "tracepoint", "none")
+MODES = (FENTRY, KPROBE, TRACEPOINT)
+"""Observers of all of these look at one and the same workload."""
+MODES_LRU = MGLRU
+MODES_SCENARIOS = (FOUNDING, BOUND, MEMCG_STREAM)
+
+
+@dataclass(frozen=True)
 class Case:
-    """One result to look at."""
+    """One result to look at.
+
+    :param mode: of the observer whose result it is; None: as the plan chooses.
+    """
 
     kernel: Kernel
     lru: str
     scenario: Scenario
+    mode: Mode | None = None
+
+    @property
+    def result(self) -> str:
+        """What the guest's result is named."""
+        return "-".join([self.lru, self.scenario.name, *([self.mode.name] if self.mode else [])])
 
     @property
     def name(self) -> str:
-        return f"{self.kernel.name}-{self.lru}-{self.scenario.name}"
+        return f"{self.kernel.name}-{self.result}"
 
 
 def _meet(kernel: Kernel, lru: str, scenario: Scenario) -> bool:
-    # Version 1 is about the cgroup, not the LRU; and one more load of the programs is half a minute.
-    return all(getattr(kernel, need) for need in scenario.needs) and (scenario.cgroup == 2 or lru == CLASSIC)
+    return all(getattr(kernel, need) for need in scenario.needs) and lru in scenario.lrus
 
 
 CASES = tuple(
@@ -186,4 +237,10 @@ CASES = tuple(
     for lru in kernel.lrus
     for scenario in SCENARIOS
     if _meet(kernel, lru, scenario)
+) + tuple(
+    Case(kernel, MODES_LRU, scenario, mode)
+    for kernel in KERNELS
+    if kernel.modes
+    for scenario in MODES_SCENARIOS
+    for mode in MODES
 )

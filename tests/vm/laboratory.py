@@ -54,7 +54,7 @@ class Laboratory:
 
     def result(self, case: Case) -> dict[str, Any]:
         """What the guest left of a case; waits for the guest."""
-        return self._named(case.kernel, f"{case.lru}-{case.scenario.name}")
+        return self._named(case.kernel, case.result)
 
     def recorded(self, kernel: Kernel, lru: str) -> dict[str, Any]:
         """What ``record`` and ``report`` left."""

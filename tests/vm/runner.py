@@ -24,7 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from kernels import MissingError, cache_directory, fetch
-from lab import CASES, DISK_MIB, KERNELS, RECORDED, SCENARIOS, SWAP_MIB, TWO_FAR_NODES, Case, Kernel, Layout
+from lab import (
+    CASES,
+    DISK_MIB,
+    KERNELS,
+    RECORDED,
+    SCENARIOS,
+    SWAP_MIB,
+    TWO_FAR_NODES,
+    Case,
+    Kernel,
+    Layout,
+    Mode,
+    Scenario,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FACTS = CHECKOUT / "tests/unit/fixtures/facts"
@@ -76,15 +89,14 @@ def boot(
     layout: Layout = TWO_FAR_NODES,
     record: Collection[str] = (),
     probes: str = "",
-    show: str | None = None,
+    show: tuple[str, Scenario] | None = None,
 ) -> Results:
     """Run these cases, all of this kernel, in one guest.
 
     :param record: kinds of LRU with which :data:`RECORDED` is also observed by the commands ``record`` and ``report``;
         its result is ``LRU-record``.
     :param probes: only probes of this kind, see MMWATCH_PROBES.
-    :param show: a kind of LRU with which :data:`RECORDED` is also watched by ``top``, ``trace`` and ``record``; what they
-        say is left in the folder.
+    :param show: with this LRU have ``top``, ``trace`` and ``record`` look at this; what they say is left in the folder.
     :raises MissingError: the kernel or a tool cannot be had.
     """
     check_tools()
@@ -92,15 +104,8 @@ def boot(
     runs = cache_directory() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{kernel.name}-", dir=runs))
-    sessions = []
-    keys = {(case.lru, case.scenario.cgroup) for case in cases} | {(lru, 2) for lru in (*record, show) if lru}
-    for lru, cgroup in sorted(keys, key=lambda key: (-key[1], key[0])):  # version 2 first: guest.py cannot go back
-        chosen = [case.scenario for case in cases if (case.lru, case.scenario.cgroup) == (lru, cgroup)]
-        recorded = asdict(RECORDED) if lru in record and cgroup == 2 else None
-        shown = asdict(RECORDED) if lru == show and cgroup == 2 else None
-        session = {"lru": lru, "cgroup": cgroup, "scenarios": [asdict(s) for s in chosen]}
-        sessions.append({**session, "record": recorded, "show": shown})
-    job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions, "probes": probes}
+    sessions = _sessions(cases, record, show, Mode("", probes))
+    job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions}
     (folder / "job.json").write_text(json.dumps(job))
     disk, swap = _disk(folder / "disk.img", DISK_MIB), _swap(folder / "swap.img", SWAP_MIB)
     timeout_s = BOOT_S + len(sessions) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
@@ -113,6 +118,31 @@ def boot(
     if results.done is not None and not os.environ.get("MMWATCH_VM_KEEP"):
         shutil.rmtree(folder)
     return results
+
+
+def _sessions(
+    cases: Sequence[Case], record: Collection[str], show: tuple[str, Scenario] | None, ordinary: Mode
+) -> list[dict[str, Any]]:
+    """What guest.py does under one LRU and one hierarchy, with observers that stay attached."""
+    sessions = []
+    keys = {(case.scenario.cgroup, case.lru, bool(case.mode)) for case in cases}
+    keys |= {(2, lru, False) for lru in (*record, *(show or ())[:1])}
+    for cgroup, lru, forced in sorted(
+        keys, key=lambda key: (-key[0], *key[1:])
+    ):  # guest.py cannot go back to version 2
+        chosen = [case for case in cases if (case.scenario.cgroup, case.lru, bool(case.mode)) == (cgroup, lru, forced)]
+        first = cgroup == 2 and not forced
+        sessions.append(
+            {
+                "lru": lru,
+                "cgroup": cgroup,
+                "modes": [asdict(mode) for mode in dict.fromkeys(case.mode or ordinary for case in chosen)],
+                "scenarios": [asdict(scenario) for scenario in dict.fromkeys(case.scenario for case in chosen)],
+                "record": asdict(RECORDED) if lru in record and first else None,
+                "show": asdict(show[1]) if show and lru == show[0] and first else None,
+            }
+        )
+    return sessions
 
 
 def _disk(path: Path, mib: int) -> Path:
@@ -220,7 +250,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--lru", help="classic or mglru only")
     parser.add_argument("--save-facts", action="store_true", help=f"keep its facts in {FACTS.relative_to(CHECKOUT)}")
     parser.add_argument("--record", action="store_true", help="with the commands record and report too")
-    parser.add_argument("--show", metavar="LRU", help="instead: what top and trace say of the founding case, and a recording")
+    parser.add_argument(
+        "--show", metavar="LRU", help="instead: what top and trace say of the first one, and a recording"
+    )
     parser.add_argument("--probes", default="", help="only these: tracepoint")
     arguments = parser.parse_args(argv)
     os.environ["MMWATCH_VM_KEEP"] = "1"
@@ -228,12 +260,13 @@ def main(argv: Sequence[str]) -> int:
         case
         for case in CASES
         if case.kernel.name == arguments.kernel
-        and (not arguments.scenarios and not arguments.show or case.scenario.name in arguments.scenarios)
+        and (not arguments.scenarios or case.scenario.name in arguments.scenarios)
         and arguments.lru in (None, case.lru)
     ]
     kernel = next(kernel for kernel in KERNELS if kernel.name == arguments.kernel)
     record = {case.lru for case in cases} if arguments.record else ()
-    results = boot(kernel, cases, record=record, probes=arguments.probes, show=arguments.show)
+    show = (arguments.show, cases[0].scenario) if arguments.show else None
+    results = boot(kernel, [] if show else cases, record=record, probes=arguments.probes, show=show)
     if arguments.save_facts and results.facts:
         (FACTS / f"{arguments.kernel}.json").write_text(facts_text(results.facts["classic-2"]))
     print(f"{results.seconds:.0f} s, {results.folder}")

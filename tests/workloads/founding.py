@@ -38,12 +38,12 @@ def cpus_of(node: int) -> set[int]:
     return found
 
 
-def bind_memory(node: int) -> None:
-    """Allocate from this node only, from now on."""
+def bind_memory(node: int | None) -> None:
+    """Allocate from this node only, from now on; None: from any again."""
     libc = ctypes.CDLL(None, use_errno=True)
-    mask = ctypes.c_ulong(1 << node)
     number = SYS_SET_MEMPOLICY[os.uname().machine]
-    if libc.syscall(number, MPOL_BIND, ctypes.byref(mask), 64) != 0:
+    mask = None if node is None else ctypes.byref(ctypes.c_ulong(1 << node))
+    if libc.syscall(number, MPOL_BIND if mask else MPOL_DEFAULT, mask, 64 if mask else 0) != 0:
         raise OSError(ctypes.get_errno(), "set_mempolicy")
 
 
@@ -59,17 +59,22 @@ def read_file(path: Path, mib: int) -> int:
     return done
 
 
-def touch(mib: int) -> int:
-    """Touch so much anonymous memory, a small page at a time."""
-    length = mib * MIB
-    if not length:
-        return 0
-    memory = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def anonymous(mib: int) -> mmap.mmap:
+    """Room for so much anonymous memory, in small pages."""
+    memory = mmap.mmap(-1, mib * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without huge pages
         memory.madvise(MADV_NOHUGEPAGE)
-    for offset in range(0, length, mmap.PAGESIZE):
+    return memory
+
+
+def touch(mib: int) -> int:
+    """Touch so much anonymous memory, a small page at a time."""
+    if not mib:
+        return 0
+    memory = anonymous(mib)
+    for offset in range(0, len(memory), mmap.PAGESIZE):
         memory[offset] = 1
-    return length // mmap.PAGESIZE
+    return len(memory) // mmap.PAGESIZE
 
 
 def touch_together(mib: int, processes: int) -> list[int]:

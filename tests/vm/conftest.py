@@ -36,7 +36,8 @@ def laboratory(request: pytest.FixtureRequest) -> Iterator[object]:
     parameters = [item.callspec.params for item in mine if hasattr(item, "callspec")]
     cases = [case for values in parameters for case in (*values.get("cases", ()), values.get("case")) if case]
     recorded = [(values["kernel"], values["lru"]) for values in parameters if "kernel" in values]
-    found = Laboratory(dict.fromkeys(cases), dict.fromkeys(recorded))
+    provoked = [(values["where"], values["provocation"]) for values in parameters if "provocation" in values]
+    found = Laboratory(dict.fromkeys(cases), recorded, provoked)
     request.config.stash[laboratories] = found
     try:
         yield found

@@ -184,6 +184,20 @@ def show_case(scenario: Mapping[str, Any], workloads: Path, folder: Path) -> dic
     return {**statuses, "record": record.returncode, "record_stderr": record.stderr}
 
 
+def provoke(provocation: Mapping[str, Any], scenario: Mapping[str, Any], tests: Path) -> dict[str, Any]:
+    """What the commands say, and do, when something stands in their way."""
+    prefix = [word.format(python=sys.executable, tests=tests) for word in provocation["prefix"]]
+    file = DISK / "provoked.mmw"
+    file.unlink(missing_ok=True)
+    record = ["record", "-f", "-o", str(file), "--", *_command(scenario, tests / "workloads")]
+    result = {}
+    for name, words in (("doctor", ["doctor"]), ("json", ["doctor", "--json", "--no-trial"]), ("record", record)):
+        done = _run([*prefix, sys.executable, "-m", "mmwatch", *words], scenario["timeout_s"])
+        result[name] = {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+    report = _run([sys.executable, "-m", "mmwatch", "report", "--by", "thread", "--json", str(file)], 120)
+    return {**result, "report": json.loads(report.stdout) if report.returncode == 0 else None}
+
+
 def _command(scenario: Mapping[str, Any], workloads: Path) -> list[str]:
     command = [word.replace("{disk}", str(DISK)) for word in scenario["command"]]
     return [sys.executable, str(workloads / command[0]), *command[1:]]
@@ -202,11 +216,14 @@ def facts_as_json(facts: Any) -> str:
 
 
 def prepare(checkout: str) -> None:
-    """The guest's disk; the runner has loaded what it takes."""
+    """The guest's disk, for which the runner has loaded what it takes; and what an ordinary host has mounted."""
     DISK.mkdir(exist_ok=True)
     os.environ["MMWATCH_TEST_DISK"] = str(DISK)
     os.environ["PYTHONPATH"] = checkout
     subprocess.run(["mount", "-t", "ext4", "/dev/vda", str(DISK)], check=True, timeout=60)
+    for kind, place in (("securityfs", "/sys/kernel/security"), ("debugfs", "/sys/kernel/debug")):
+        if not os.path.ismount(place):
+            subprocess.run(["mount", "-t", kind, kind, place], check=True, timeout=60)
 
 
 def main(job_file: Path) -> None:
@@ -256,6 +273,8 @@ def main(job_file: Path) -> None:
             finished(f"{lru}-record", record_case(session["record"], workloads))
         if session["show"]:
             finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
+    for provocation in job["provocations"]:
+        finished(f"provoked-{provocation['name']}", provoke(provocation, job["provoked"], workloads.parent))
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     (folder / "done.json").write_text(json.dumps({"release": os.uname().release, "uptime_s": uptime_s, "times": times}))
 

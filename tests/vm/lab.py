@@ -103,6 +103,7 @@ class Scenario:
     :param swap: on while it runs.
     :param lrus: it is about these.
     :param needs: what :class:`Kernel` must say yes to.
+    :param kernels: by name, those where it is tried; without: all.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Scenario:
     swap: bool = False
     lrus: tuple[str, ...] = (CLASSIC, MGLRU)
     needs: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
     timeout_s: float = 300.0
 
 
@@ -145,17 +147,19 @@ BOUND_SWAP = Scenario(
         "--bind",
         "--processes",
         "4",
+        "--stalls",
+        "10",
     ),
     sysctls=(("zone_reclaim_mode", "0"), ("swappiness", "100")),
     swap=True,
 )
-"""More than its node holds, for several at once: kswapd waits for swap, and the tasks reclaim directly."""
+"""More than its node holds, for several at once, until kswapd was too slow: tasks reclaim directly."""
 MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150"))
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))
-"""The kernel's own order > 0: 512 pages in a row."""
 LADDER = Scenario("ladder", ("ladder.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
 OVERSHOOT = Scenario("overshoot", ("overshoot.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
+INNER = Scenario("inner", ("inner.py",), lrus=(CLASSIC,), kernels=("5.10", "newest"))
 PROACTIVE = Scenario("proactive", ("proactive.py",), needs=("memory_reclaim",))
 PROACTIVE_NODE = Scenario("proactive-node", ("proactive.py", "--node", "0"), needs=("node_reclaim_file",))
 # Version 1 is about the cgroup, not the LRU; and one more load of the programs is half a minute.
@@ -174,6 +178,7 @@ SCENARIOS = (
     OVERSHOOT,
     MEMCG_STREAM,
     MEMCG_BOTH,
+    INNER,
     PROACTIVE,
     PROACTIVE_NODE,
     MEMCG_V1_STREAM,
@@ -206,6 +211,73 @@ MODES_SCENARIOS = (FOUNDING, BOUND, MEMCG_STREAM)
 
 
 @dataclass(frozen=True)
+class Provocation:
+    """Something that stands in mmwatch's way.
+
+    :param prefix: of mmwatch's command line: it sees to that, runs it, and puts back what can be; ``{python}`` and
+        ``{tests}`` are what they say.
+    :param kernels: by name, those where it is tried.
+    """
+
+    name: str
+    prefix: tuple[str, ...]
+    kernels: tuple[str, ...]
+
+
+def _meanwhile(path: str, value: str) -> tuple[str, ...]:
+    """With this value in a file; what was there is put back."""
+    return (
+        "sh",
+        "-c",
+        f'was=$(cat {path}); echo {value} >{path}; "$@"; status=$?; echo $was >{path}; exit $status',
+        "sh",
+    )
+
+
+def _locked_down(level: str) -> tuple[str, ...]:
+    """For as long as the guest lives: no kernel takes that back."""
+    return ("sh", "-c", f'echo {level} >/sys/kernel/security/lockdown 2>/dev/null; "$@"', "sh")
+
+
+NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/enabled", "0"), ("newest",))
+NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",))
+NO_SYMBOL = Provocation("no-symbol", ("{python}", "{tests}/vm/elsewhere.py"), ("5.10",))
+"""What was found of the kernel's functions has another name by now."""
+FULL = Provocation("full", ("{python}", "{tests}/vm/full.py"), ("6.12",))
+"""As many programs on shrink_node as a function may have."""
+FEW_FILES = Provocation("few-files", ("prlimit", "--nofile=16"), ("5.10",))
+FEW_LOCKED_PAGES = Provocation(
+    "few-locked-pages", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--memlock=65536"), ("5.10",)
+)
+"""Up to 5.10 BPF's tables are locked memory of whoever makes them."""
+TWO_CAPABILITIES = Provocation("two-capabilities", ("setpriv", "--bounding-set=-all,+bpf,+perfmon"), ("6.12",))
+HARDENED = Provocation(
+    "hardened",
+    (
+        *_meanwhile("/proc/sys/kernel/kptr_restrict", "2"),
+        *_meanwhile("/proc/sys/kernel/perf_event_paranoid", "3"),
+        *_locked_down("integrity"),
+    ),
+    ("newest",),
+)
+CONFIDENTIAL = Provocation("confidential", _locked_down("confidentiality"), ("newest",))
+PROVOCATIONS = (
+    NO_KPROBES,
+    NO_FTRACE,
+    NO_SYMBOL,
+    FULL,
+    FEW_FILES,
+    FEW_LOCKED_PAGES,
+    TWO_CAPABILITIES,
+    HARDENED,
+    CONFIDENTIAL,
+)
+"""In this order, when all else is done: the last two cannot be taken back."""
+PROVOKED = Scenario("provoked", ("stream.py", "--mib", "64"))
+"""What is recorded then."""
+
+
+@dataclass(frozen=True)
 class Case:
     """One result to look at.
 
@@ -228,7 +300,8 @@ class Case:
 
 
 def _meet(kernel: Kernel, lru: str, scenario: Scenario) -> bool:
-    return all(getattr(kernel, need) for need in scenario.needs) and lru in scenario.lrus
+    here = kernel.name in (scenario.kernels or (kernel.name,))
+    return here and lru in scenario.lrus and all(getattr(kernel, need) for need in scenario.needs)
 
 
 CASES = tuple(

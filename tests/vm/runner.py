@@ -28,6 +28,8 @@ from lab import (
     CASES,
     DISK_MIB,
     KERNELS,
+    PROVOCATIONS,
+    PROVOKED,
     RECORDED,
     SCENARIOS,
     SWAP_MIB,
@@ -36,6 +38,7 @@ from lab import (
     Kernel,
     Layout,
     Mode,
+    Provocation,
     Scenario,
 )
 
@@ -63,7 +66,7 @@ class Results:
     """What a guest left.
 
     :param done: what it said of itself at the end; None: it did not come so far.
-    :param cases: by ``LRU-SCENARIO``.
+    :param cases: by :attr:`Case.result`, and by what :func:`boot` names the others.
     :param facts: by ``LRU-CGROUP``, the version of the hierarchy that limits memory.
     :param folder: of job, results, console and guest.log; gone when all went well.
     """
@@ -90,6 +93,7 @@ def boot(
     record: Collection[str] = (),
     probes: str = "",
     show: tuple[str, Scenario] | None = None,
+    provocations: Sequence[Provocation] = (),
 ) -> Results:
     """Run these cases, all of this kernel, in one guest.
 
@@ -97,6 +101,7 @@ def boot(
         its result is ``LRU-record``.
     :param probes: only probes of this kind, see MMWATCH_PROBES.
     :param show: with this LRU have ``top``, ``trace`` and ``record`` look at this; what they say is left in the folder.
+    :param provocations: to try at the end; their results are ``provoked-NAME``.
     :raises MissingError: the kernel or a tool cannot be had.
     """
     check_tools()
@@ -105,10 +110,18 @@ def boot(
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{kernel.name}-", dir=runs))
     sessions = _sessions(cases, record, show, Mode("", probes))
-    job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions}
+    job = {
+        "checkout": str(CHECKOUT),
+        "cpus": len(layout.nodes_mib),
+        "sessions": sessions,
+        "provocations": [asdict(provocation) for provocation in PROVOCATIONS if provocation in provocations],
+        "provoked": asdict(PROVOKED),
+    }
     (folder / "job.json").write_text(json.dumps(job))
     disk, swap = _disk(folder / "disk.img", DISK_MIB), _swap(folder / "swap.img", SWAP_MIB)
-    timeout_s = BOOT_S + len(sessions) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
+    timeout_s = (
+        BOOT_S + (len(sessions) + len(provocations)) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
+    )
     began = time.monotonic()
     problem = _run(_command(image.vmlinuz, folder, layout, [disk, swap]), folder, timeout_s)
     seconds = time.monotonic() - began
@@ -227,7 +240,9 @@ def collect(folder: Path, seconds: float = 0, problem: str = "") -> Results:
         return json.loads(path.read_text())
 
     done = folder / "done.json"
-    cases = {path.stem: read(path) for lru in ("classic", "mglru") for path in folder.glob(f"{lru}-*.json")}
+    cases = {
+        path.stem: read(path) for kind in ("classic", "mglru", "provoked") for path in folder.glob(f"{kind}-*.json")
+    }
     facts = {path.stem.partition("-")[2]: read(path) for path in folder.glob("facts-*.json")}
     if not done.exists():
         log = folder / "guest.log"
@@ -253,6 +268,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--show", metavar="LRU", help="instead: what top and trace say of the first one, and a recording"
     )
+    parser.add_argument("--provoke", action="store_true", help="instead: what stands in mmwatch's way on this kernel")
     parser.add_argument("--probes", default="", help="only these: tracepoint")
     arguments = parser.parse_args(argv)
     os.environ["MMWATCH_VM_KEEP"] = "1"
@@ -266,7 +282,15 @@ def main(argv: Sequence[str]) -> int:
     kernel = next(kernel for kernel in KERNELS if kernel.name == arguments.kernel)
     record = {case.lru for case in cases} if arguments.record else ()
     show = (arguments.show, cases[0].scenario) if arguments.show else None
-    results = boot(kernel, [] if show else cases, record=record, probes=arguments.probes, show=show)
+    provocations = [found for found in PROVOCATIONS if arguments.provoke and kernel.name in found.kernels]
+    results = boot(
+        kernel,
+        [] if show or provocations else cases,
+        record=record,
+        probes=arguments.probes,
+        show=show,
+        provocations=provocations,
+    )
     if arguments.save_facts and results.facts:
         (FACTS / f"{arguments.kernel}.json").write_text(facts_text(results.facts["classic-2"]))
     print(f"{results.seconds:.0f} s, {results.folder}")

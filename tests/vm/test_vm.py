@@ -27,6 +27,7 @@ from lab import (
     FENTRY,
     FOUNDING,
     HUGE,
+    INNER,
     KERNELS,
     KPROBE,
     LADDER,
@@ -312,6 +313,22 @@ def test_room_for_huge_pages_is_made_by_reclaim_of_their_order(case: Case, resul
     assert result["workload"]["huge_pages"] > 0
     rows = [row for row in result["report"]["rows"] if row["path"] in ("kswapd", "direct")]
     assert sum(row["order_histogram"][result["workload"]["order"]] for row in rows) > 0
+
+
+@cases_of(INNER)
+def test_inside_a_pid_namespace_filters_take_its_own_pids(case: Case, result: Result) -> None:
+    """From inside by PID, from inside by cgroup, and from outside: the same pages of the same processes."""
+    workload = result["workload"]
+    assert max(workload["pids"]) < 100
+    by_pid, by_cgroup = workload["by_pid"], workload["by_cgroup"]
+    assert set(by_cgroup["sums"]) == set(map(str, workload["pids"]))
+    chosen = str(workload["pids"][1])
+    assert by_pid["sums"] == {chosen: by_cgroup["sums"][chosen]}
+    outside = [row for row in result["report"]["rows"] if row["comm"] == "mmw-stream"]
+    assert not {row["tgid"] for row in outside} & set(workload["pids"])
+    for name in ("reclaims", "asked_pages", "reported_pages", "reclaimed_pages", "scanned_pages"):
+        assert sum(sums[name] for sums in by_cgroup["sums"].values()) == sum(row[name] for row in outside) > 0
+    assert (by_pid["comparable"], by_cgroup["comparable"]) == (False, False)
 
 
 @cases_of(PROACTIVE)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 MIB = 1 << 20
 CHUNK = 1 << 20
+ROUNDS_MAX = 20
 MPOL_BIND, MPOL_DEFAULT = 2, 0  # include/uapi/linux/mempolicy.h
 SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 MADV_NOHUGEPAGE = 15
@@ -98,6 +99,12 @@ def touch_together(mib: int, processes: int) -> list[int]:
     return pids
 
 
+def stalls() -> int:
+    """How often tasks reclaimed directly: allocstall of /proc/vmstat."""
+    lines = Path("/proc/vmstat").read_text().splitlines()
+    return sum(int(value) for name, value in map(str.split, lines) if name.startswith("allocstall"))
+
+
 def main(argv: Sequence[str]) -> int:
     """Run it once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,6 +114,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--node", type=int, default=0, help="on which node (default 0)")
     parser.add_argument("--bind", action="store_true", help="allow no other node")
     parser.add_argument("--processes", type=int, default=1, help="that touch it together (default 1: this one)")
+    parser.add_argument("--stalls", type=int, default=0, help="go on until tasks reclaimed directly so often")
     arguments = parser.parse_args(argv)
     os.sched_setaffinity(0, cpus_of(arguments.node))
     if arguments.bind:
@@ -118,8 +126,15 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
     pids = [os.getpid()]
     if arguments.processes > 1:
-        pids = touch_together(arguments.anon_mib, arguments.processes)
-        touched_pages = arguments.anon_mib // arguments.processes * arguments.processes * MIB // mmap.PAGESIZE
+        stalled = stalls()
+        pids, touched_pages = [], 0
+        for _ in range(ROUNDS_MAX):
+            pids += touch_together(arguments.anon_mib, arguments.processes)
+            touched_pages += arguments.anon_mib // arguments.processes * arguments.processes * MIB // mmap.PAGESIZE
+            if stalls() - stalled >= arguments.stalls:
+                break
+        else:
+            sys.exit(f"kswapd was quick enough, {ROUNDS_MAX} times over")
     else:
         touched_pages = touch(arguments.anon_mib)
     print(

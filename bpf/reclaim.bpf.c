@@ -385,21 +385,19 @@ static __always_inline void emit(struct record *from, struct row *row, u64 task)
 #ifdef PASSES
 /*
  * The pass that ran up to now is over. What it took is what the scan_control's count grew by; kswapd's is set to 0 before
- * each (balance_pgdat), so there it is what its batches took.
+ * each (balance_pgdat), so there it is what its batches took. What it scanned is what its batches did: the scan_control
+ * cannot be read any more when the reclaim ends.
  */
 static __always_inline void pass_over(struct bracket *b, struct row *row, bool shared, u64 task, u64 now,
-				      u64 reclaimed_pages, u64 scanned_pages)
+				      u64 reclaimed_pages)
 {
-	u64 pages, scanned, ns;
+	u64 pages, ns;
 
 	if (!b->pass_begin_ns || !row)
 		return;
-	if (b->path == PATH_KSWAPD) {
+	if (b->path == PATH_KSWAPD)
 		reclaimed_pages = b->reclaimed_pages;
-		scanned_pages = b->scanned_pages;
-	}
 	pages = reclaimed_pages > b->pass_reclaimed_pages ? reclaimed_pages - b->pass_reclaimed_pages : 0;
-	scanned = scanned_pages > b->pass_scanned_pages ? scanned_pages - b->pass_scanned_pages : 0;
 	ns = now - b->pass_begin_ns;
 	ADD(row, passes, 1);
 	ADD(row, pass_ns, ns);
@@ -408,14 +406,12 @@ static __always_inline void pass_over(struct bracket *b, struct row *row, bool s
 		ADD(row, passes_futile, 1);
 	ADD(row, pass_histogram[masked(b->pass_priority, PRIORITIES)], 1);
 	b->pass_begin_ns = 0;
-	b->pass_reclaimed_pages = reclaimed_pages;
-	b->pass_scanned_pages = scanned_pages;
 #ifdef DETAIL_PAGES
 	struct record record = {
 		.time_ns = now,
 		.duration_ns = ns,
 		.asked_pages = b->asked_pages,
-		.scanned_pages = scanned,
+		.scanned_pages = b->scanned_pages - b->pass_scanned_pages,
 		.reclaimed_pages = pages,
 		.kind = RECORD_PASS,
 		.path = b->path,
@@ -441,7 +437,7 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 	if (!row || !c)
 		return;
 #ifdef PASSES
-	pass_over(b, row, shared, task, now ? now : b->resume_ns, reported_pages, b->pass_scanned_pages);
+	pass_over(b, row, shared, task, now ? now : b->resume_ns, reported_pages);
 #endif
 	if (now)
 		settle(b, now, false);
@@ -1019,7 +1015,7 @@ int on_write_folio(struct CTX_write_folio *ctx)
  */
 static __always_inline void pass(u64 pgdat, u64 sc)
 {
-	u64 task = bpf_get_current_task(), now, reclaimed_pages, scanned_pages, asked_pages;
+	u64 task = bpf_get_current_task(), now, reclaimed_pages, asked_pages;
 	struct bracket *b;
 	struct thread *t;
 	struct row *row;
@@ -1031,10 +1027,9 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 	b = bracket_of(t);
 	now = bpf_ktime_get_ns();
 	reclaimed_pages = read_u64(sc + OFF_scan_control_nr_reclaimed);
-	scanned_pages = read_u64(sc + OFF_scan_control_nr_scanned);
 	index = b->row;
 	row = rows.lookup(&index);
-	pass_over(b, row, index < PATHS, task, now, reclaimed_pages, scanned_pages);
+	pass_over(b, row, index < PATHS, task, now, reclaimed_pages);
 	if (!b->passes) {
 #ifdef BIT_scan_control_proactive
 		/* memory.reclaim and nodeN/reclaim come the same way as limits and zone_reclaim. */
@@ -1059,12 +1054,11 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 		b->priority = b->pass_priority;
 	if (b->path == PATH_KSWAPD) {
 		b->pass_reclaimed_pages = b->reclaimed_pages;
-		b->pass_scanned_pages = b->scanned_pages;
 		settle(b, now, true);
 	} else {
 		b->pass_reclaimed_pages = reclaimed_pages;
-		b->pass_scanned_pages = scanned_pages;
 	}
+	b->pass_scanned_pages = b->scanned_pages;
 	row->events++;
 }
 #endif

@@ -259,7 +259,6 @@ older than anything BPF maps can be mapped on (5.5)."""
 PASS_MEMBERS = (
     ("scan_control", "nr_to_reclaim"),
     ("scan_control", "priority"),
-    ("scan_control", "nr_scanned"),
     ("scan_control", "nr_reclaimed"),
     ("pglist_data", "node_id"),
 )
@@ -284,7 +283,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "cgroup": ("self", "kn"),
     "kernfs_node": ("id",),
     "folio": ("_nr_pages", "_folio_nr_pages"),
-    "scan_control": ("nr_to_reclaim", "priority", "nr_scanned", "nr_reclaimed", "proactive"),
+    "scan_control": ("nr_to_reclaim", "priority", "nr_reclaimed", "proactive"),
     "pglist_data": ("node_id",),
     "page": ("compound_nr",),
 }

@@ -37,6 +37,8 @@ class Facts:
     :param pass_in_btf: fentry may find :data:`PASS_FUNCTION`.
     :param pass_symbols: its names in kallsyms, with the suffixes compilers add (``.isra.0``), plain ones first.
     :param kprobes: the kernel has them, for perf to attach.
+    :param kprobes_fire: those that are attached do (kernel: kernel/kprobes.c, ``kprobes_all_disarmed``).
+    :param ftrace_enabled: what is attached to the entry of a function is run: fentry, and kprobes there.
     :param preemptible_tracepoints: a task may lose the CPU in the middle of a tracepoint's programs. Such a program is
         not run for others on that CPU meanwhile (kernel: __bpf_trace_run, ``prog->active``), unless it is attached
         through perf, which keeps the CPU. Tracepoints were not preemptible before they were guarded by SRCU
@@ -67,6 +69,8 @@ class Facts:
     pass_in_btf: bool = False
     pass_symbols: tuple[str, ...] = ()
     kprobes: bool | None = None
+    kprobes_fire: bool | None = None
+    ftrace_enabled: bool | None = None
     preemptible_tracepoints: bool | None = None
     lockdown: str | None = None
     nodes: tuple[int, ...] = ()
@@ -124,6 +128,8 @@ def gather(root: Path = Path("/")) -> Facts:
         pass_in_btf=types.pass_in_btf,
         pass_symbols=(PASS_FUNCTION,) if types.pass_in_btf else _symbols(PASS_FUNCTION, root),
         kprobes=_kprobes(root),
+        kprobes_fire=_switch(root / "sys/kernel/debug/kprobes/enabled"),
+        ftrace_enabled=_switch(root / "proc/sys/kernel/ftrace_enabled"),
         preemptible_tracepoints=types.preemptible_tracepoints,
         lockdown=_lockdown(root),
         nodes=_nodes(root),
@@ -205,6 +211,11 @@ def _kprobes(root: Path) -> bool | None:
     """Whether perf can attach kprobes (kernel: kernel/events/core.c, the kprobe PMU)."""
     devices = root / "sys/bus/event_source/devices"
     return (devices / "kprobe").exists() if devices.is_dir() else None
+
+
+def _switch(path: Path) -> bool | None:
+    text = _read(path)
+    return None if text is None else text.strip() != "0"
 
 
 def _lockdown(root: Path) -> str | None:

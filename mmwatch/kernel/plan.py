@@ -134,9 +134,9 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
     flags, problems = _session_flags(facts, wanted or Filter())
     if any(how == "" for how, _, _ in outcomes.get(FOLLOW_CHILDREN.need, ())):
         problems += ("children cannot be followed: this kernel has no BTF to find them in a fork with",)
-    probes, why_none = _passes(facts, passes)
+    probes, no_kprobes = _pass_probes(facts, passes), _no_kprobes(facts)
     choices = tuple(
-        _pass_choice(need.help, probes, why_none)
+        _pass_choice(need.help, probes, facts, passes)
         if need.name == "passes"
         else _choice(need.name, need.help, outcomes.get(need.name, []), facts)
         for need in NEEDS
@@ -150,7 +150,7 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
     return Plan(
         attachments=tuple(attachments),
         passes=probes,
-        passes_left_out=("kprobe: this kernel has none",) if facts.kprobes is False else (),
+        passes_left_out=(no_kprobes[0],) if no_kprobes else (),
         flags=(*flags, "-DPASSES") if probes else flags,
         choices=choices,
         unknown=frozenset(unknown),
@@ -211,30 +211,45 @@ def _perf_flags(event: Event, tracepoint: str) -> tuple[str, ...]:
 _ALIASES = {"reclaim_flags": "file"}  # what the raw argument is, the trace record has as a flag word
 
 
-def _passes(facts: Facts, wanted: str | None) -> tuple[tuple[PassProbe, ...], str]:
-    """The ways to see passes, best first (costs: bench/), or why there is none."""
-    if wanted == "none":
-        return (), "switched off"
-    if not all(member in facts.offsets for member in PASS_MEMBERS):
-        return (), "BTF does not tell where struct scan_control has its priority"
+def _pass_probes(facts: Facts, wanted: str | None) -> tuple[PassProbe, ...]:
+    """The ways to see passes, best first (costs: bench/)."""
+    if wanted == "none" or facts.ftrace_enabled is False or not _pass_members_known(facts):
+        return ()
     probes = [PassProbe(FENTRY, PASS_FUNCTION)] if facts.pass_in_btf else []
-    if facts.kprobes is not False:
+    if not _no_kprobes(facts):
         probes += [PassProbe(KPROBE, symbol) for symbol in facts.pass_symbols]
     if facts.preemptible_tracepoints:  # such a kernel is preemptible, and so is an fentry program, for all but kprobes
         probes.sort(key=lambda probe: probe.how == FENTRY)
-    probes = [probe for probe in probes if wanted in (None, probe.how)]
+    return tuple(probe for probe in probes if wanted in (None, probe.how))
+
+
+def _pass_members_known(facts: Facts) -> bool:
+    return all(member in facts.offsets for member in PASS_MEMBERS)
+
+
+def _no_kprobes(facts: Facts) -> tuple[str, str] | None:
+    """Why there are none, and what to do about it."""
+    if facts.kprobes is False:
+        return "this kernel has no kprobes", ""
+    if facts.kprobes_fire is False:
+        return "kprobes are switched off: attached, they would never run", "echo 1 > /sys/kernel/debug/kprobes/enabled"
+    return None
+
+
+def _pass_choice(help_text: str, probes: tuple[PassProbe, ...], facts: Facts, wanted: str | None) -> Choice:
+    no_kprobes = _no_kprobes(facts)
     if probes:
-        return tuple(probes), ""
-    return (
-        (),
-        "this kernel has no kprobes" if facts.kprobes is False else f"this kernel has no function {PASS_FUNCTION}",
-    )
-
-
-def _pass_choice(help_text: str, probes: tuple[PassProbe, ...], why_none: str) -> Choice:
-    if not probes:
-        return Choice("passes", help_text, "", "off" if why_none == "switched off" else "missing", why_none)
-    return Choice("passes", help_text, f"{probes[0].how} {probes[0].symbol}", "attached")
+        reason, remedy = no_kprobes if no_kprobes and no_kprobes[1] else ("", "")
+        return Choice("passes", help_text, f"{probes[0].how} {probes[0].symbol}", "attached", reason, remedy)
+    if wanted == "none":
+        return Choice("passes", help_text, "", "off", "switched off")
+    reason, remedy = no_kprobes or (f"this kernel has no function {PASS_FUNCTION}", "")
+    if not _pass_members_known(facts):
+        reason, remedy = "BTF does not tell where struct scan_control has its priority", ""
+    elif facts.ftrace_enabled is False:
+        reason = "kernel.ftrace_enabled is 0: what is attached to a function would never run"
+        remedy = "sysctl kernel.ftrace_enabled=1"
+    return Choice("passes", help_text, "", "missing", reason, remedy)
 
 
 def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -98,6 +98,15 @@ def test_distribution(tmp_path: Path, text: str, expected: tuple[str, ...]) -> N
     assert gather(put(tmp_path, "etc/os-release", text)).distribution == expected
 
 
+@pytest.mark.parametrize(("text", "expected"), [("0\n", False), ("1\n", True), (None, None)])
+def test_what_may_switch_probes_off(tmp_path: Path, text: str | None, expected: bool | None) -> None:
+    for path in ("sys/kernel/debug/kprobes/enabled", "proc/sys/kernel/ftrace_enabled"):
+        if text is not None:
+            put(tmp_path, path, text)
+    facts = gather(tmp_path)
+    assert (facts.kprobes_fire, facts.ftrace_enabled) == (expected, expected)
+
+
 @pytest.mark.parametrize(
     ("mask", "expected"),
     [

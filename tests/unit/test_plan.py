@@ -289,6 +289,11 @@ def test_a_cloned_function_is_tried_under_each_of_its_names() -> None:
     [
         ({"pass_in_btf": False, "kprobes": False}, "this kernel has no kprobes"),
         ({"pass_in_btf": False, "pass_symbols": ()}, "this kernel has no function shrink_node"),
+        ({"ftrace_enabled": False}, "kernel.ftrace_enabled is 0: what is attached to a function would never run"),
+        (
+            {"pass_in_btf": False, "kprobes_fire": False},
+            "kprobes are switched off: attached, they would never run",
+        ),
         ({"offsets": {}}, "BTF does not tell where struct scan_control has its priority"),
     ],
 )
@@ -301,6 +306,18 @@ def test_without_a_way_to_see_passes_they_are_unknown(fields: dict[str, Any], re
 
 def test_not_knowing_of_kprobes_is_no_reason_not_to_try_one() -> None:
     assert PassProbe(KPROBE, "shrink_node") in plan(make_facts(kprobes=None)).passes
+
+
+def test_what_would_never_run_is_not_attached() -> None:
+    """It would count nothing, which is not the same as that there was nothing."""
+    made = plan(make_facts(kprobes_fire=False, preemptible_tracepoints=True))
+    assert made.passes == (PassProbe(FENTRY, "shrink_node"),)
+    assert (choice(made, "passes").state, choice(made, "passes").remedy) == (
+        "attached",
+        "echo 1 > /sys/kernel/debug/kprobes/enabled",
+    )
+    unknown = plan(make_facts(kprobes_fire=None, ftrace_enabled=None))
+    assert unknown.passes == plan(FACTS).passes
 
 
 def test_passes_can_be_forced_and_switched_off() -> None:

@@ -34,10 +34,10 @@ def laboratory(request: pytest.FixtureRequest) -> Iterator[object]:
 
     mine = [item for item in request.session.items if HERE in item.path.parents]
     parameters = [item.callspec.params for item in mine if hasattr(item, "callspec")]
-    found = Laboratory(
-        dict.fromkeys(values["case"] for values in parameters if "case" in values),
-        dict.fromkeys((values["kernel"], values["lru"]) for values in parameters if "kernel" in values),
-    )
+    cases = [case for values in parameters for case in (*values.get("cases", ()), values.get("case")) if case]
+    recorded = [(values["kernel"], values["lru"]) for values in parameters if "kernel" in values]
+    provoked = [(values["where"], values["provocation"]) for values in parameters if "provocation" in values]
+    found = Laboratory(dict.fromkeys(cases), recorded, provoked)
     request.config.stash[laboratories] = found
     try:
         yield found

@@ -12,6 +12,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -74,6 +76,16 @@ def written(values: Mapping[Path, str]) -> Iterator[None]:
             path.write_text(value)
 
 
+@contextlib.contextmanager
+def forced(mode: Mapping[str, str]) -> Iterator[None]:
+    """Have observers that begin now observe in this mode."""
+    os.environ.update(MMWATCH_PROBES=mode["probes"], MMWATCH_PASSES=mode["passes"])
+    try:
+        yield
+    finally:
+        del os.environ["MMWATCH_PROBES"], os.environ["MMWATCH_PASSES"]
+
+
 def limit_memory_by(version: int) -> None:
     """Have this version's hierarchy limit memory; the guest boots with version 2.
 
@@ -94,8 +106,8 @@ def limit_memory_by(version: int) -> None:
     raise OSError(f"no version 1 hierarchy for memory: {done.stderr}")
 
 
-def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
-    """One scenario under an observer that is attached already."""
+def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workloads: Path) -> dict[str, dict[str, Any]]:
+    """One scenario under observers that are attached already; the result of each."""
     from mmwatch.model.snapshot import take, to_json
 
     os.sync()
@@ -103,7 +115,8 @@ def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dic
     result: dict[str, Any] = {}
     with written({VM / name: value for name, value in scenario["sysctls"]}):
         result["quiet_before"] = wait_until_quiet()
-        observer.sample(final=True)
+        for observer in observers.values():
+            observer.sample(final=True)
         result["free_before"] = free_pages()
         before = vmstat()
         began = time.monotonic()
@@ -114,7 +127,7 @@ def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dic
         result["free_after"] = free_pages()
         result["quiet_after"] = wait_until_quiet()
         after = vmstat()
-        interval = observer.sample(final=True)
+        intervals = {mode: observer.sample(final=True) for mode, observer in observers.items()}
         if scenario["swap"]:
             subprocess.run(["swapoff", SWAP], check=True, timeout=120)
     result["status"] = done.returncode
@@ -122,8 +135,10 @@ def run_case(observer: Any, scenario: Mapping[str, Any], workloads: Path) -> dic
     result["workload"] = json.loads(done.stdout) if done.returncode == 0 else None
     result["vmstat"] = {name: after[name] - before[name] for name in after if after[name] != before[name]}
     result["counters"] = sorted(after)
-    result["report"] = to_json(take(observer.session, interval, "thread"))
-    return result
+    return {
+        mode: {**result, "report": to_json(take(observers[mode].session, interval, "thread"))}
+        for mode, interval in intervals.items()
+    }
 
 
 def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
@@ -146,6 +161,43 @@ def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
     }
 
 
+def show_case(scenario: Mapping[str, Any], workloads: Path, folder: Path) -> dict[str, Any]:
+    """As a user sees it: into ``folder`` what ``top`` and ``trace`` say beside the workload, and a recording."""
+    mmwatch = [sys.executable, "-m", "mmwatch"]
+    workload = _command(scenario, workloads)
+    statuses = {}
+    for words in (["top", "-b"], ["trace", "--detail", "passes", "-n", "40"]):
+        (VM / "drop_caches").write_text("3")
+        shown = folder / f"shown-{words[0]}.txt"
+        with written({VM / name: value for name, value in scenario["sysctls"]}), shown.open("wb") as out:
+            watch = subprocess.Popen([*mmwatch, *words], stdout=out, stderr=out)
+            while not shown.stat().st_size and watch.poll() is None:  # its first word: it has attached
+                time.sleep(0.1)
+            statuses["workload"] = _run(workload, scenario["timeout_s"]).returncode
+            watch.send_signal(signal.SIGINT)
+            statuses[words[0]] = watch.wait(60)
+    (VM / "drop_caches").write_text("3")
+    file = DISK / "shown.mmw"
+    with written({VM / name: value for name, value in scenario["sysctls"]}):
+        record = _run([*mmwatch, "record", "-f", "-o", str(file), "--", *workload], scenario["timeout_s"])
+    shutil.copyfile(file, folder / "shown.mmw")
+    return {**statuses, "record": record.returncode, "record_stderr": record.stderr}
+
+
+def provoke(provocation: Mapping[str, Any], scenario: Mapping[str, Any], tests: Path) -> dict[str, Any]:
+    """What the commands say, and do, when something stands in their way."""
+    prefix = [word.format(python=sys.executable, tests=tests) for word in provocation["prefix"]]
+    file = DISK / "provoked.mmw"
+    file.unlink(missing_ok=True)
+    record = ["record", "-f", "-o", str(file), "--", *_command(scenario, tests / "workloads")]
+    result = {}
+    for name, words in (("doctor", ["doctor"]), ("json", ["doctor", "--json", "--no-trial"]), ("record", record)):
+        done = _run([*prefix, sys.executable, "-m", "mmwatch", *words], scenario["timeout_s"])
+        result[name] = {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+    report = _run([sys.executable, "-m", "mmwatch", "report", "--by", "thread", "--json", str(file)], 120)
+    return {**result, "report": json.loads(report.stdout) if report.returncode == 0 else None}
+
+
 def _command(scenario: Mapping[str, Any], workloads: Path) -> list[str]:
     command = [word.replace("{disk}", str(DISK)) for word in scenario["command"]]
     return [sys.executable, str(workloads / command[0]), *command[1:]]
@@ -164,11 +216,14 @@ def facts_as_json(facts: Any) -> str:
 
 
 def prepare(checkout: str) -> None:
-    """The guest's disk; the runner has loaded what it takes."""
+    """The guest's disk, for which the runner has loaded what it takes; and what an ordinary host has mounted."""
     DISK.mkdir(exist_ok=True)
     os.environ["MMWATCH_TEST_DISK"] = str(DISK)
     os.environ["PYTHONPATH"] = checkout
     subprocess.run(["mount", "-t", "ext4", "/dev/vda", str(DISK)], check=True, timeout=60)
+    for kind, place in (("securityfs", "/sys/kernel/security"), ("debugfs", "/sys/kernel/debug")):
+        if not os.path.ismount(place):
+            subprocess.run(["mount", "-t", kind, kind, place], check=True, timeout=60)
 
 
 def main(job_file: Path) -> None:
@@ -179,7 +234,6 @@ def main(job_file: Path) -> None:
     os.sched_setaffinity(0, {job["cpus"] - 1})
     prepare(job["checkout"])
     sys.path.insert(0, job["checkout"])
-    os.environ["MMWATCH_PROBES"] = job["probes"]
 
     from mmwatch.cli.observe import Observer, resolve_target
     from mmwatch.kernel.facts import gather
@@ -205,13 +259,22 @@ def main(job_file: Path) -> None:
             LRU_GEN.write_text("y" if lru == "mglru" else "n")
         limit_memory_by(session["cgroup"])
         (folder / f"facts-{lru}-{session['cgroup']}.json").write_text(facts_as_json(gather()))
-        observer = Observer(resolve_target())
-        finished(f"{lru}-attach")
+        observers = {}
+        for mode in session["modes"]:
+            with forced(mode):
+                observers[mode["name"]] = Observer(resolve_target())
+            finished(f"{lru}-attach" + (f"-{mode['name']}" if mode["name"] else ""))
         for scenario in session["scenarios"]:
-            finished(f"{lru}-{scenario['name']}", run_case(observer, scenario, workloads))
-        observer.close()
+            for name, result in run_case(observers, scenario, workloads).items():
+                finished("-".join(filter(None, [lru, scenario["name"], name])), result)
+        for observer in observers.values():
+            observer.close()
         if session["record"]:
             finished(f"{lru}-record", record_case(session["record"], workloads))
+        if session["show"]:
+            finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
+    for provocation in job["provocations"]:
+        finished(f"provoked-{provocation['name']}", provoke(provocation, job["provoked"], workloads.parent))
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     (folder / "done.json").write_text(json.dumps({"release": os.uname().release, "uptime_s": uptime_s, "times": times}))
 

@@ -25,6 +25,8 @@ class Kernel:
     :param cgroup_v1: a version 1 hierarchy can limit memory (CONFIG_MEMCG_V1).
     :param memory_reclaim: control groups have memory.reclaim.
     :param node_reclaim_file: so have nodes, in sysfs.
+    :param walks_every_cgroup: a pass takes a batch of each memory cgroup (up to 6.10), though one in all is enough.
+    :param modes: each of :data:`MODES` can be forced on it.
     :param preemptible_tracepoints: raw ones skip what others do while their task has lost the CPU.
     """
 
@@ -39,6 +41,8 @@ class Kernel:
     cgroup_v1: bool = True
     memory_reclaim: bool = True
     node_reclaim_file: bool = False
+    walks_every_cgroup: bool = False
+    modes: bool = False
     preemptible_tracepoints: bool = False
 
     @property
@@ -47,9 +51,16 @@ class Kernel:
 
 
 KERNELS = (
-    Kernel("5.10", "bullseye", mglru=False, counts_node_reclaim=False, memory_reclaim=False),
-    Kernel("6.1", "bookworm", mglru_tells=False, mglru_node_reclaim=True, counts_node_reclaim=False),
-    Kernel("6.12", "trixie", cgroup_v1=False),
+    Kernel("5.10", "bullseye", mglru=False, counts_node_reclaim=False, memory_reclaim=False, walks_every_cgroup=True),
+    Kernel(
+        "6.1",
+        "bookworm",
+        mglru_tells=False,
+        mglru_node_reclaim=True,
+        counts_node_reclaim=False,
+        walks_every_cgroup=True,
+    ),
+    Kernel("6.12", "trixie", cgroup_v1=False, modes=True),
     Kernel(
         "newest",
         "sid",
@@ -90,7 +101,9 @@ class Scenario:
     :param sysctls: below vm, set before and put back afterwards.
     :param cgroup: version of the hierarchy that limits memory.
     :param swap: on while it runs.
+    :param lrus: it is about these.
     :param needs: what :class:`Kernel` must say yes to.
+    :param kernels: by name, those where it is tried; without: all.
     """
 
     name: str
@@ -98,7 +111,9 @@ class Scenario:
     sysctls: tuple[tuple[str, str], ...] = ()
     cgroup: int = 2
     swap: bool = False
+    lrus: tuple[str, ...] = (CLASSIC, MGLRU)
     needs: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
     timeout_s: float = 300.0
 
 
@@ -132,6 +147,8 @@ BOUND_SWAP = Scenario(
         "--bind",
         "--processes",
         "4",
+        "--stalls",
+        "10",
     ),
     # Nearly nothing between the watermarks: a task is below min before kswapd, which has to wait for swap, has run.
     sysctls=(
@@ -142,14 +159,20 @@ BOUND_SWAP = Scenario(
     ),
     swap=True,
 )
-"""More than its node holds, for several at once: kswapd waits for swap, and the tasks reclaim directly."""
+"""More than its node holds, for several at once, until kswapd was too slow: tasks reclaim directly."""
 MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150"))
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))
+LADDER = Scenario("ladder", ("ladder.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
+OVERSHOOT = Scenario("overshoot", ("overshoot.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
+INNER = Scenario("inner", ("inner.py",), lrus=(CLASSIC,), kernels=("5.10", "newest"))
 PROACTIVE = Scenario("proactive", ("proactive.py",), needs=("memory_reclaim",))
 PROACTIVE_NODE = Scenario("proactive-node", ("proactive.py", "--node", "0"), needs=("node_reclaim_file",))
-MEMCG_V1_STREAM = Scenario("memcg-v1-stream", ("stream.py", "--mib", "150"), cgroup=1, needs=("cgroup_v1",))
-SOFT_LIMIT = Scenario("soft-limit", ("softlimit.py",), cgroup=1, needs=("cgroup_v1",))
+# Version 1 is about the cgroup, not the LRU; and one more load of the programs is half a minute.
+MEMCG_V1_STREAM = Scenario(
+    "memcg-v1-stream", ("stream.py", "--mib", "150"), cgroup=1, lrus=(CLASSIC,), needs=("cgroup_v1",)
+)
+SOFT_LIMIT = Scenario("soft-limit", ("softlimit.py",), cgroup=1, lrus=(CLASSIC,), needs=("cgroup_v1",))
 
 SCENARIOS = (
     FOUNDING,
@@ -157,8 +180,11 @@ SCENARIOS = (
     BOUND,
     BOUND_SWAP,
     HUGE,
+    LADDER,
+    OVERSHOOT,
     MEMCG_STREAM,
     MEMCG_BOTH,
+    INNER,
     PROACTIVE,
     PROACTIVE_NODE,
     MEMCG_V1_STREAM,
@@ -169,21 +195,119 @@ RECORDED = FOUNDING
 
 
 @dataclass(frozen=True)
+class Mode:
+    """A way to observe, whatever the plan would choose.
+
+    :param probes: MMWATCH_PROBES.
+    :param passes: MMWATCH_PASSES.
+    """
+
+    name: str
+    probes: str = ""
+    passes: str = ""
+
+
+FENTRY = Mode("fentry", "raw tracepoint", "fentry")
+KPROBE = Mode("kprobe", "raw tracepoint", "kprobe")
+TRACEPOINT = Mode("tracepoint", "tracepoint", "none")
+MODES = (FENTRY, KPROBE, TRACEPOINT)
+"""Observers of all of these look at one and the same workload."""
+MODES_LRU = MGLRU
+MODES_SCENARIOS = (FOUNDING, BOUND, MEMCG_STREAM)
+
+
+@dataclass(frozen=True)
+class Provocation:
+    """Something that stands in mmwatch's way.
+
+    :param prefix: of mmwatch's command line: it sees to that, runs it, and puts back what can be; ``{python}`` and
+        ``{tests}`` are what they say.
+    :param kernels: by name, those where it is tried.
+    """
+
+    name: str
+    prefix: tuple[str, ...]
+    kernels: tuple[str, ...]
+
+
+def _meanwhile(path: str, value: str) -> tuple[str, ...]:
+    """With this value in a file; what was there is put back."""
+    return (
+        "sh",
+        "-c",
+        f'was=$(cat {path}); echo {value} >{path}; "$@"; status=$?; echo $was >{path}; exit $status',
+        "sh",
+    )
+
+
+def _locked_down(level: str) -> tuple[str, ...]:
+    """For as long as the guest lives: no kernel takes that back."""
+    return ("sh", "-c", f'echo {level} >/sys/kernel/security/lockdown 2>/dev/null; "$@"', "sh")
+
+
+NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/enabled", "0"), ("newest",))
+NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",))
+NO_SYMBOL = Provocation("no-symbol", ("{python}", "{tests}/vm/elsewhere.py"), ("5.10",))
+"""What was found of the kernel's functions has another name by now."""
+FULL = Provocation("full", ("{python}", "{tests}/vm/full.py"), ("6.12",))
+"""As many programs on shrink_node as a function may have."""
+FEW_FILES = Provocation("few-files", ("prlimit", "--nofile=16"), ("5.10",))
+FEW_LOCKED_PAGES = Provocation(
+    "few-locked-pages", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--memlock=65536"), ("5.10",)
+)
+"""Up to 5.10 BPF's tables are locked memory of whoever makes them."""
+TWO_CAPABILITIES = Provocation("two-capabilities", ("setpriv", "--bounding-set=-all,+bpf,+perfmon"), ("6.12",))
+HARDENED = Provocation(
+    "hardened",
+    (
+        *_meanwhile("/proc/sys/kernel/kptr_restrict", "2"),
+        *_meanwhile("/proc/sys/kernel/perf_event_paranoid", "3"),
+        *_locked_down("integrity"),
+    ),
+    ("newest",),
+)
+CONFIDENTIAL = Provocation("confidential", _locked_down("confidentiality"), ("newest",))
+PROVOCATIONS = (
+    NO_KPROBES,
+    NO_FTRACE,
+    NO_SYMBOL,
+    FULL,
+    FEW_FILES,
+    FEW_LOCKED_PAGES,
+    TWO_CAPABILITIES,
+    HARDENED,
+    CONFIDENTIAL,
+)
+"""In this order, when all else is done: the last two cannot be taken back."""
+PROVOKED = Scenario("provoked", ("stream.py", "--mib", "64"))
+"""What is recorded then."""
+
+
+@dataclass(frozen=True)
 class Case:
-    """One result to look at."""
+    """One result to look at.
+
+    :param mode: of the observer whose result it is; None: as the plan chooses.
+    """
 
     kernel: Kernel
     lru: str
     scenario: Scenario
+    mode: Mode | None = None
+
+    @property
+    def result(self) -> str:
+        """What the guest's result is named."""
+        return "-".join([self.lru, self.scenario.name, *([self.mode.name] if self.mode else [])])
 
     @property
     def name(self) -> str:
-        return f"{self.kernel.name}-{self.lru}-{self.scenario.name}"
+        return f"{self.kernel.name}-{self.result}"
 
 
 def _meet(kernel: Kernel, lru: str, scenario: Scenario) -> bool:
-    # Version 1 is about the cgroup, not the LRU; and one more load of the programs is half a minute.
-    return all(getattr(kernel, need) for need in scenario.needs) and (scenario.cgroup == 2 or lru == CLASSIC)
+    here = kernel.name in (scenario.kernels or (kernel.name,))
+    return here and lru in scenario.lrus and all(getattr(kernel, need) for need in scenario.needs)
 
 
 CASES = tuple(
@@ -192,4 +316,10 @@ CASES = tuple(
     for lru in kernel.lrus
     for scenario in SCENARIOS
     if _meet(kernel, lru, scenario)
+) + tuple(
+    Case(kernel, MODES_LRU, scenario, mode)
+    for kernel in KERNELS
+    if kernel.modes
+    for scenario in MODES_SCENARIOS
+    for mode in MODES
 )

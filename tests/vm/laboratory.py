@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kernels import MissingError
-from lab import Case, Kernel
+from lab import KERNELS, Case, Kernel, Provocation
 from runner import Results, boot, collect
 
 GUESTS = int(os.environ.get("MMWATCH_VM_GUESTS", "2"))
@@ -20,14 +20,20 @@ GUESTS = int(os.environ.get("MMWATCH_VM_GUESTS", "2"))
 class Laboratory:
     """Boots what the cases need; :meth:`result` waits for it."""
 
-    def __init__(self, cases: Iterable[Case], recorded: Iterable[tuple[Kernel, str]]) -> None:
+    def __init__(
+        self, cases: Iterable[Case], recorded: Iterable[tuple[Kernel, str]], provoked: Iterable[tuple[str, Provocation]]
+    ) -> None:
         self._pool = ThreadPoolExecutor(GUESTS)
         self._record = frozenset(recorded)
         of_kernel: dict[Kernel, list[Case]] = {}
         for case in cases:
             of_kernel.setdefault(case.kernel, []).append(case)
-        for kernel, _lru in self._record:
-            of_kernel.setdefault(kernel, [])
+        self._provoked = frozenset(provoked)
+        for kernel in KERNELS:
+            if kernel in {kernel for kernel, _lru in self._record} or kernel.name in {
+                name for name, _ in self._provoked
+            }:
+                of_kernel.setdefault(kernel, [])
         self._guests: dict[Kernel, Future[Results]] = {
             kernel: self._pool.submit(self._boot, kernel, cases) for kernel, cases in of_kernel.items()
         }
@@ -38,7 +44,9 @@ class Laboratory:
                 Path(os.environ["MMWATCH_VM_RESULTS"]).glob(f"{kernel.name}-*"), key=lambda p: p.stat().st_mtime
             )
             return collect(left[-1])
-        return boot(kernel, cases, record={lru for recorded, lru in self._record if recorded == kernel})
+        record = {lru for recorded, lru in self._record if recorded == kernel}
+        provocations = [provocation for name, provocation in self._provoked if name == kernel.name]
+        return boot(kernel, cases, record=record, provocations=provocations)
 
     def _results(self, kernel: Kernel) -> Results:
         try:
@@ -54,11 +62,15 @@ class Laboratory:
 
     def result(self, case: Case) -> dict[str, Any]:
         """What the guest left of a case; waits for the guest."""
-        return self._named(case.kernel, f"{case.lru}-{case.scenario.name}")
+        return self._named(case.kernel, case.result)
 
     def recorded(self, kernel: Kernel, lru: str) -> dict[str, Any]:
         """What ``record`` and ``report`` left."""
         return self._named(kernel, f"{lru}-record")
+
+    def provoked(self, kernel: str, provocation: Provocation) -> dict[str, Any]:
+        """What the commands said when something stood in their way."""
+        return self._named(next(found for found in KERNELS if found.name == kernel), f"provoked-{provocation.name}")
 
     def times(self) -> list[str]:
         """A line a kernel: how long each part took."""

@@ -24,7 +24,23 @@ from pathlib import Path
 from typing import Any
 
 from kernels import MissingError, cache_directory, fetch
-from lab import CASES, DISK_MIB, KERNELS, RECORDED, SCENARIOS, SWAP_MIB, TWO_FAR_NODES, Case, Kernel, Layout
+from lab import (
+    CASES,
+    DISK_MIB,
+    KERNELS,
+    PROVOCATIONS,
+    PROVOKED,
+    RECORDED,
+    SCENARIOS,
+    SWAP_MIB,
+    TWO_FAR_NODES,
+    Case,
+    Kernel,
+    Layout,
+    Mode,
+    Provocation,
+    Scenario,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FACTS = CHECKOUT / "tests/unit/fixtures/facts"
@@ -50,7 +66,7 @@ class Results:
     """What a guest left.
 
     :param done: what it said of itself at the end; None: it did not come so far.
-    :param cases: by ``LRU-SCENARIO``.
+    :param cases: by :attr:`Case.result`, and by what :func:`boot` names the others.
     :param facts: by ``LRU-CGROUP``, the version of the hierarchy that limits memory.
     :param folder: of job, results, console and guest.log; gone when all went well.
     """
@@ -76,12 +92,16 @@ def boot(
     layout: Layout = TWO_FAR_NODES,
     record: Collection[str] = (),
     probes: str = "",
+    show: tuple[str, Scenario] | None = None,
+    provocations: Sequence[Provocation] = (),
 ) -> Results:
     """Run these cases, all of this kernel, in one guest.
 
     :param record: kinds of LRU with which :data:`RECORDED` is also observed by the commands ``record`` and ``report``;
         its result is ``LRU-record``.
     :param probes: only probes of this kind, see MMWATCH_PROBES.
+    :param show: with this LRU have ``top``, ``trace`` and ``record`` look at this; what they say is left in the folder.
+    :param provocations: to try at the end; their results are ``provoked-NAME``.
     :raises MissingError: the kernel or a tool cannot be had.
     """
     check_tools()
@@ -89,16 +109,19 @@ def boot(
     runs = cache_directory() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{kernel.name}-", dir=runs))
-    sessions = []
-    keys = {(case.lru, case.scenario.cgroup) for case in cases} | {(lru, 2) for lru in record}
-    for lru, cgroup in sorted(keys, key=lambda key: (-key[1], key[0])):  # version 2 first: guest.py cannot go back
-        chosen = [case.scenario for case in cases if (case.lru, case.scenario.cgroup) == (lru, cgroup)]
-        recorded = asdict(RECORDED) if lru in record and cgroup == 2 else None
-        sessions.append({"lru": lru, "cgroup": cgroup, "scenarios": [asdict(s) for s in chosen], "record": recorded})
-    job = {"checkout": str(CHECKOUT), "cpus": len(layout.nodes_mib), "sessions": sessions, "probes": probes}
+    sessions = _sessions(cases, record, show, Mode("", probes))
+    job = {
+        "checkout": str(CHECKOUT),
+        "cpus": len(layout.nodes_mib),
+        "sessions": sessions,
+        "provocations": [asdict(provocation) for provocation in PROVOCATIONS if provocation in provocations],
+        "provoked": asdict(PROVOKED),
+    }
     (folder / "job.json").write_text(json.dumps(job))
     disk, swap = _disk(folder / "disk.img", DISK_MIB), _swap(folder / "swap.img", SWAP_MIB)
-    timeout_s = BOOT_S + len(sessions) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
+    timeout_s = (
+        BOOT_S + (len(sessions) + len(provocations)) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
+    )
     began = time.monotonic()
     problem = _run(_command(image.vmlinuz, folder, layout, [disk, swap]), folder, timeout_s)
     seconds = time.monotonic() - began
@@ -108,6 +131,31 @@ def boot(
     if results.done is not None and not os.environ.get("MMWATCH_VM_KEEP"):
         shutil.rmtree(folder)
     return results
+
+
+def _sessions(
+    cases: Sequence[Case], record: Collection[str], show: tuple[str, Scenario] | None, ordinary: Mode
+) -> list[dict[str, Any]]:
+    """What guest.py does under one LRU and one hierarchy, with observers that stay attached."""
+    sessions = []
+    keys = {(case.scenario.cgroup, case.lru, bool(case.mode)) for case in cases}
+    keys |= {(2, lru, False) for lru in (*record, *(show or ())[:1])}
+    for cgroup, lru, forced in sorted(
+        keys, key=lambda key: (-key[0], *key[1:])
+    ):  # guest.py cannot go back to version 2
+        chosen = [case for case in cases if (case.scenario.cgroup, case.lru, bool(case.mode)) == (cgroup, lru, forced)]
+        first = cgroup == 2 and not forced
+        sessions.append(
+            {
+                "lru": lru,
+                "cgroup": cgroup,
+                "modes": [asdict(mode) for mode in dict.fromkeys(case.mode or ordinary for case in chosen)],
+                "scenarios": [asdict(scenario) for scenario in dict.fromkeys(case.scenario for case in chosen)],
+                "record": asdict(RECORDED) if lru in record and first else None,
+                "show": asdict(show[1]) if show and lru == show[0] and first else None,
+            }
+        )
+    return sessions
 
 
 def _disk(path: Path, mib: int) -> Path:
@@ -192,7 +240,9 @@ def collect(folder: Path, seconds: float = 0, problem: str = "") -> Results:
         return json.loads(path.read_text())
 
     done = folder / "done.json"
-    cases = {path.stem: read(path) for lru in ("classic", "mglru") for path in folder.glob(f"{lru}-*.json")}
+    cases = {
+        path.stem: read(path) for kind in ("classic", "mglru", "provoked") for path in folder.glob(f"{kind}-*.json")
+    }
     facts = {path.stem.partition("-")[2]: read(path) for path in folder.glob("facts-*.json")}
     if not done.exists():
         log = folder / "guest.log"
@@ -215,6 +265,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--lru", help="classic or mglru only")
     parser.add_argument("--save-facts", action="store_true", help=f"keep its facts in {FACTS.relative_to(CHECKOUT)}")
     parser.add_argument("--record", action="store_true", help="with the commands record and report too")
+    parser.add_argument(
+        "--show", metavar="LRU", help="instead: what top and trace say of the first one, and a recording"
+    )
+    parser.add_argument("--provoke", action="store_true", help="instead: what stands in mmwatch's way on this kernel")
     parser.add_argument("--probes", default="", help="only these: tracepoint")
     arguments = parser.parse_args(argv)
     os.environ["MMWATCH_VM_KEEP"] = "1"
@@ -226,8 +280,16 @@ def main(argv: Sequence[str]) -> int:
         and arguments.lru in (None, case.lru)
     ]
     kernel = next(kernel for kernel in KERNELS if kernel.name == arguments.kernel)
+    record = {case.lru for case in cases} if arguments.record else ()
+    show = (arguments.show, cases[0].scenario) if arguments.show else None
+    provocations = [found for found in PROVOCATIONS if arguments.provoke and kernel.name in found.kernels]
     results = boot(
-        kernel, cases, record={case.lru for case in cases} if arguments.record else (), probes=arguments.probes
+        kernel,
+        [] if show or provocations else cases,
+        record=record,
+        probes=arguments.probes,
+        show=show,
+        provocations=provocations,
     )
     if arguments.save_facts and results.facts:
         (FACTS / f"{arguments.kernel}.json").write_text(facts_text(results.facts["classic-2"]))

@@ -16,6 +16,7 @@ vmstat was read in the guest by guest.py, while nobody reclaimed, before and aft
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,21 +24,31 @@ from lab import (
     BOUND,
     BOUND_SWAP,
     CASES,
+    FENTRY,
     FOUNDING,
     HUGE,
+    INNER,
     KERNELS,
+    KPROBE,
+    LADDER,
     MEMCG_BOTH,
     MEMCG_STREAM,
     MEMCG_V1_STREAM,
     MGLRU,
+    MODES,
+    OVERSHOOT,
     PROACTIVE,
     PROACTIVE_NODE,
     REMEDY,
     SOFT_LIMIT,
+    TRACEPOINT,
     Case,
     Kernel,
 )
 from laboratory import Laboratory
+
+from mmwatch.kernel.events import NEEDS
+from mmwatch.model.measures import MEASURES
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(7200)]
 
@@ -74,6 +85,11 @@ def reclaimed(result: Result, keep: Callable[[Result], bool] = lambda row: True)
 
 def on_path(*paths: str) -> Callable[[Result], bool]:
     return lambda row: row["path"] in paths
+
+
+def rungs(result: Result, histogram: str, path: str) -> list[int]:
+    """A histogram by priority, of all rows of a path."""
+    return [sum(rung) for rung in zip(*(row[histogram] for row in result["report"]["rows"] if row["path"] == path))]
 
 
 def counted(result: Result, *names: str) -> int:
@@ -204,9 +220,11 @@ def test_founding_case_is_node_reclaim_by_the_task_while_the_other_node_has_room
 @cases_of(FOUNDING)
 def test_founding_case_shows_each_rung_of_the_ladder(case: Case, result: Result) -> None:
     """Passes are shrink_node calls: what they freed is what node reclaim says it freed, at known priorities."""
+    if case.mode == TRACEPOINT:
+        assert {row["pass_histogram"] for row in result["report"]["rows"]} == {None}
+        return
     reclaims, passes = (total(result, name, on_path("node")) for name in ("reclaims", "passes"))
-    ladders = [row["pass_histogram"] for row in result["report"]["rows"] if row["path"] == "node"]
-    ladder = [sum(rung) for rung in zip(*ladders)]
+    ladder = rungs(result, "pass_histogram", "node")
     assert sum(ladder) == passes >= reclaims > 0
     assert sum(ladder[5:]) == 0  # it begins at priority 4
     freed = total(result, "pass_reclaimed_pages", on_path("node"))
@@ -214,6 +232,34 @@ def test_founding_case_shows_each_rung_of_the_ladder(case: Case, result: Result)
     if case.lru == MGLRU and not case.kernel.mglru_node_reclaim:
         assert ladder[:5] == [reclaims] * 5
         assert total(result, "passes_futile", on_path("node")) == passes
+
+
+@cases_of(LADDER)
+def test_where_nothing_can_be_freed_the_ladder_is_climbed_down_to_the_last_rung(case: Case, result: Result) -> None:
+    """The pages of each list are looked at, and again, and put back; the kernel counts each time as a failure."""
+    futile, failed = total(result, "reclaims_futile", on_path("node")), counted(result, "zone_reclaim_failed")
+    assert futile == failed >= 40
+    ladder, batches = (rungs(result, name, "node") for name in ("pass_histogram", "priority_histogram"))
+    assert min(ladder[:5]) >= futile
+    assert batches[0] >= futile
+    assert total(result, "passes_futile", on_path("node")) >= 5 * futile
+    assert total(result, "scanned_file_pages", on_path("node")) >= futile * result["workload"]["pinned_pages"]
+    assert min(row["priority_min"] for row in result["report"]["rows"] if row["path"] == "node") == 0
+
+
+@cases_of(OVERSHOOT)
+def test_a_node_of_many_cgroups_gives_up_a_batch_of_each(case: Case, result: Result) -> None:
+    """Where a pass walks all cgroups, it takes a batch of each that is left, and one batch in all was asked for."""
+    rows = [row for row in result["report"]["rows"] if row["path"] == "node"]
+    most = max(row["reclaimed_max_pages"] for row in rows)
+    asked, freed = (total(result, name, on_path("node")) for name in ("asked_pages", "reported_pages"))
+    assert freed >= counted(result, "pgsteal_direct") > 0
+    if case.kernel.walks_every_cgroup:
+        assert most >= 32 * result["workload"]["cgroups"] // 2
+        assert freed > 8 * asked
+        assert max(row["overshoot"] for row in rows) > 8
+    else:
+        assert freed < 8 * asked
 
 
 @cases_of(REMEDY)
@@ -269,6 +315,22 @@ def test_room_for_huge_pages_is_made_by_reclaim_of_their_order(case: Case, resul
     assert sum(row["order_histogram"][result["workload"]["order"]] for row in rows) > 0
 
 
+@cases_of(INNER)
+def test_inside_a_pid_namespace_filters_take_its_own_pids(case: Case, result: Result) -> None:
+    """From inside by PID, from inside by cgroup, and from outside: the same pages of the same processes."""
+    workload = result["workload"]
+    assert max(workload["pids"]) < 100
+    by_pid, by_cgroup = workload["by_pid"], workload["by_cgroup"]
+    assert set(by_cgroup["sums"]) == set(map(str, workload["pids"]))
+    chosen = str(workload["pids"][1])
+    assert by_pid["sums"] == {chosen: by_cgroup["sums"][chosen]}
+    outside = [row for row in result["report"]["rows"] if row["comm"] == "mmw-stream"]
+    assert not {row["tgid"] for row in outside} & set(workload["pids"])
+    for name in ("reclaims", "asked_pages", "reported_pages", "reclaimed_pages", "scanned_pages"):
+        assert sum(sums[name] for sums in by_cgroup["sums"].values()) == sum(row[name] for row in outside) > 0
+    assert (by_pid["comparable"], by_cgroup["comparable"]) == (False, False)
+
+
 @cases_of(PROACTIVE)
 def test_proactive_reclaim_is_by_the_task_that_writes_memory_reclaim(case: Case, result: Result) -> None:
     rows = [row for row in result["report"]["rows"] if row["path"] in ("memcg", "proactive")]
@@ -293,6 +355,42 @@ def test_soft_limit_is_reclaimed_inside_kswapd_and_counted_once(case: Case, resu
     assert reclaimed(result, on_path("softlimit")) > 0
     # Each page is in one path: the sum over paths is A, and kswapd's own is C.
     assert reclaimed(result) == counted(result, "pgsteal_file", "pgsteal_anon")
+
+
+# ---- each way to probe ----
+
+UNEQUAL = {"stall_ns", "pass_ns", "shrinker_ns", "throttled_ns", "stall_max_ns", "gfp_flags"}
+"""Times; and flags of the latest."""
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [tuple(replace(case, mode=mode) for mode in MODES) for case in CASES if case.mode == FENTRY],
+    ids=lambda cases: cases[0].name.rpartition("-")[0],
+)
+def test_each_mode_gives_the_same_totals(laboratory: Laboratory, cases: tuple[Case, ...]) -> None:
+    """Observers of all modes were attached to the same workload: what they count of each thread is equal."""
+    sums = {}
+    for case in cases:
+        mode, result = case.mode, laboratory.result(case)
+        assert mode is not None
+        probes = {probe["need"]: probe for probe in result["report"]["session"]["probes"]}
+        assert probes["batches"]["probe"] == mode.probes
+        if mode == TRACEPOINT:
+            assert probes["passes"]["state"] == "off"
+        else:
+            assert probes["passes"]["probe"] == f"{mode.passes} shrink_node"
+        sums[mode] = {
+            (row["tid"], row["path"], row["node"]): {
+                measure.name: row[measure.name] for measure in MEASURES if measure.json and measure.name not in UNEQUAL
+            }
+            for row in result["report"]["rows"]
+        }
+    assert sums[FENTRY] == sums[KPROBE]
+    passes = next(need.measures for need in NEEDS if need.name == "passes")
+    unknown = dict.fromkeys(set(passes) - UNEQUAL)
+    assert sums[TRACEPOINT] == {row: {**values, **unknown} for row, values in sums[FENTRY].items()}
+    assert sum(values["reclaims"] for values in sums[FENTRY].values()) > 0
 
 
 # ---- with the commands a user has ----

@@ -24,6 +24,7 @@ from pathlib import Path
 
 MIB = 1 << 20
 CHUNK = 1 << 20
+ROUNDS_MAX = 20
 MPOL_BIND, MPOL_DEFAULT = 2, 0  # include/uapi/linux/mempolicy.h
 SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 MADV_NOHUGEPAGE = 15
@@ -38,12 +39,12 @@ def cpus_of(node: int) -> set[int]:
     return found
 
 
-def bind_memory(node: int) -> None:
-    """Allocate from this node only, from now on."""
+def bind_memory(node: int | None) -> None:
+    """Allocate from this node only, from now on; None: from any again."""
     libc = ctypes.CDLL(None, use_errno=True)
-    mask = ctypes.c_ulong(1 << node)
     number = SYS_SET_MEMPOLICY[os.uname().machine]
-    if libc.syscall(number, MPOL_BIND, ctypes.byref(mask), 64) != 0:
+    mask = None if node is None else ctypes.byref(ctypes.c_ulong(1 << node))
+    if libc.syscall(number, MPOL_BIND if mask else MPOL_DEFAULT, mask, 64 if mask else 0) != 0:
         raise OSError(ctypes.get_errno(), "set_mempolicy")
 
 
@@ -59,17 +60,22 @@ def read_file(path: Path, mib: int) -> int:
     return done
 
 
-def touch(mib: int) -> int:
-    """Touch so much anonymous memory, a small page at a time."""
-    length = mib * MIB
-    if not length:
-        return 0
-    memory = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def anonymous(mib: int) -> mmap.mmap:
+    """Room for so much anonymous memory, in small pages."""
+    memory = mmap.mmap(-1, mib * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without huge pages
         memory.madvise(MADV_NOHUGEPAGE)
-    for offset in range(0, length, mmap.PAGESIZE):
+    return memory
+
+
+def touch(mib: int) -> int:
+    """Touch so much anonymous memory, a small page at a time."""
+    if not mib:
+        return 0
+    memory = anonymous(mib)
+    for offset in range(0, len(memory), mmap.PAGESIZE):
         memory[offset] = 1
-    return length // mmap.PAGESIZE
+    return len(memory) // mmap.PAGESIZE
 
 
 def touch_together(mib: int, processes: int) -> list[int]:
@@ -93,6 +99,12 @@ def touch_together(mib: int, processes: int) -> list[int]:
     return pids
 
 
+def stalls() -> int:
+    """How often tasks reclaimed directly: allocstall of /proc/vmstat."""
+    lines = Path("/proc/vmstat").read_text().splitlines()
+    return sum(int(value) for name, value in map(str.split, lines) if name.startswith("allocstall"))
+
+
 def main(argv: Sequence[str]) -> int:
     """Run it once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,6 +114,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--node", type=int, default=0, help="on which node (default 0)")
     parser.add_argument("--bind", action="store_true", help="allow no other node")
     parser.add_argument("--processes", type=int, default=1, help="that touch it together (default 1: this one)")
+    parser.add_argument("--stalls", type=int, default=0, help="go on until tasks reclaimed directly so often")
     arguments = parser.parse_args(argv)
     os.sched_setaffinity(0, cpus_of(arguments.node))
     if arguments.bind:
@@ -113,8 +126,15 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
     pids = [os.getpid()]
     if arguments.processes > 1:
-        pids = touch_together(arguments.anon_mib, arguments.processes)
-        touched_pages = arguments.anon_mib // arguments.processes * arguments.processes * MIB // mmap.PAGESIZE
+        stalled = stalls()
+        pids, touched_pages = [], 0
+        for _ in range(ROUNDS_MAX):
+            pids += touch_together(arguments.anon_mib, arguments.processes)
+            touched_pages += arguments.anon_mib // arguments.processes * arguments.processes * MIB // mmap.PAGESIZE
+            if stalls() - stalled >= arguments.stalls:
+                break
+        else:
+            sys.exit(f"kswapd was quick enough, {ROUNDS_MAX} times over")
     else:
         touched_pages = touch(arguments.anon_mib)
     print(

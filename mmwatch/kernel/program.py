@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -129,6 +130,27 @@ def explained() -> Iterator[None]:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+        os.close(kept)
+
+
+@contextmanager
+def keeping_stdin() -> Iterator[None]:
+    """Put standard input back where a library closes it.
+
+    The libbpf of older releases of bcc (0.18) frees a BTF it could not make sense of, and with it file descriptor 0.
+    What is opened next has that number, and is what the next attempt closes.
+    """
+    try:
+        kept = os.dup(0)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        yield
+    finally:
+        taken = fcntl.fcntl(kept, fcntl.F_DUPFD, 0)  # the lowest that is free: 0 if it has been closed
+        if taken:
+            os.close(taken)
         os.close(kept)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mmwatch.errors import UnavailableError
 from mmwatch.kernel.events import NEEDS
 from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, PassProbe, Plan
-from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, explained
+from mmwatch.kernel.program import RECORD_KINDS, Options, compile_program, explained, keeping_stdin
 from mmwatch.kernel.ring import Ring
 
 _PATHS = 7  # enum reclaim_path: the first rows of the table are overflow rows, one a path
@@ -152,7 +152,7 @@ class Tracer:
 
     def _attach_passes(self, probe: PassProbe) -> None:
         """The first of all: when it fails, there is nothing to be undone."""
-        with explained():
+        with explained(), keeping_stdin():
             if probe.how == KPROBE:
                 function = self._bpf.load_func(b"on_pass", self._bpf.KPROBE)
                 self._bpf.attach_kprobe(event=probe.symbol.encode(), fn_name=b"on_pass")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 from make_facts import FACTS
 
 from mmwatch.cli import main as command_line
 from mmwatch.kernel.plan import plan
+from mmwatch.kernel.program import keeping_stdin
 from mmwatch.kernel.tracer import _turn
 
 
@@ -38,3 +40,14 @@ def test_output_that_cannot_be_written_is_said_so(
     monkeypatch.setattr("mmwatch.cli.main._say_no_more", lambda: None)
     assert command_line.main(["report", "a.mmw"]) == 1
     assert "cannot write the output: No room" in capsys.readouterr().err
+
+
+def test_a_library_that_closes_standard_input_does_no_harm() -> None:
+    before = os.fstat(0)
+    with pytest.raises(RuntimeError), keeping_stdin():
+        os.close(0)
+        raise RuntimeError
+    assert os.path.samestat(os.fstat(0), before)
+    with keeping_stdin():
+        pass
+    assert os.path.samestat(os.fstat(0), before)

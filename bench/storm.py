@@ -37,14 +37,16 @@ def main() -> None:
         guest = shlex.quote(str(Path(__file__).with_name("storm_guest.py")))
         text = script.read_text().rsplit("exec ", 1)[0]
         python = shlex.quote(sys.executable)
-        script.write_text(f"{text}PYTHONPATH={shlex.quote(str(ROOT))} exec {python} {guest} {shlex.quote(name)}\n")
+        script.write_text(
+            f"{text}PYTHONPATH={shlex.quote(str(ROOT))} exec {python} {guest} {shlex.join([name, *sys.argv[2:]])}\n"
+        )
         command = [f"{word} -icount shift=0,sleep=off" if word.startswith("--qemu-opts=") else word for word in command]
         problem = runner._run(command, folder, TIMEOUT_S)
         found = folder / "storm.json"
         if not found.exists():
             log = folder / "guest.log"
             sys.exit(f"bench: nothing came of it: {problem}\n{log.read_text()[-2000:] if log.exists() else ''}")
-        results = json.loads(found.read_text())["results"]
+        results = json.loads(found.read_text())
     per_call = {
         tracer: median(nanoseconds / calls for nanoseconds, calls in result["runs"] if calls)
         for tracer, result in results.items()

@@ -22,6 +22,7 @@
 #include "records.h"
 
 #define SWAP_CLUSTER_MAX 32 /* include/linux/swap.h */
+#define NAME_AGE_NS 1000000 /* comm and cgroup are looked at again in a reclaim that begins later than that */
 #define ROWS_PER_THREAD 64  /* paths × nodes × nodes one thread may use before it shares the overflow rows */
 #ifndef CPU_NODE	    /* defined where there is only one */
 #define CPU_NODE bpf_get_numa_node_id()
@@ -219,16 +220,19 @@ static __always_inline void retire_rows(struct thread *t)
 static __always_inline struct thread *thread_of(u64 task)
 {
 	struct thread *t = threads.lookup(&task);
-	struct thread fresh = {
-		.cached_node = NODE_UNKNOWN,
-		.pid_tgid = bpf_get_current_pid_tgid(),
-	};
+	u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (t && t->pid_tgid == fresh.pid_tgid)
+	if (t && t->pid_tgid == pid_tgid)
 		return t;
 	/* An end can be missed: some kernels run no BPF program while certain processes are current. */
 	if (t)
 		retire_rows(t);
+
+	struct thread fresh = {
+		.cached_node = NODE_UNKNOWN,
+		.pid_tgid = pid_tgid,
+	};
+
 	threads.update(&task, &fresh);
 	return threads.lookup(&task);
 }
@@ -276,6 +280,7 @@ found:
 	t->cached_path = path;
 	t->cached_node = node;
 	t->cached_cpu_node = cpu_node;
+	t->named_ns = 0;
 	return index;
 full:
 	count(STAT_TABLE_FULL_ROWS);
@@ -326,14 +331,11 @@ static __always_inline u32 stall_bucket(u64 ns)
 /* ---- brackets ---- */
 
 /* Adds the time since the bracket last ran to its row; running again says whether it goes on. */
-static __always_inline void settle(struct bracket *b, u64 now, bool running)
+static __always_inline void settle_in(struct bracket *b, struct row *row, bool shared, u64 now, bool running)
 {
-	u32 index = b->row;
-	struct row *row = rows.lookup(&index);
-	bool shared = index < PATHS;
 	u64 ns = now - b->resume_ns;
 
-	if (row && b->resume_ns) {
+	if (b->resume_ns) {
 		b->stall_ns += ns;
 		ADD(row, stall_ns, ns);
 		/* kswapd naps inside its bracket, so its time is only counted up to its latest batch. */
@@ -341,6 +343,15 @@ static __always_inline void settle(struct bracket *b, u64 now, bool running)
 			row->open_since_ns = running && b->path != PATH_KSWAPD ? now : 0;
 	}
 	b->resume_ns = running ? now : 0;
+}
+
+static __always_inline void settle(struct bracket *b, u64 now, bool running)
+{
+	u32 index = b->row;
+	struct row *row = rows.lookup(&index);
+
+	if (row)
+		settle_in(b, row, index < PATHS, now, running);
 }
 
 static __always_inline void flush_pending(struct thread *t, struct row *row, bool shared)
@@ -386,26 +397,29 @@ static __always_inline void emit(struct record *from, struct row *row, u64 task)
 /*
  * The pass that ran up to now is over. What it took is what the scan_control's count grew by; kswapd's is set to 0 before
  * each (balance_pgdat), so there it is what its batches took. What it scanned is what its batches did: the scan_control
- * cannot be read any more when the reclaim ends.
+ * cannot be read any more when the reclaim ends. One pass follows another, so their time can be added for several at
+ * once: now is 0 until then.
  */
 static __always_inline void pass_over(struct bracket *b, struct row *row, bool shared, u64 task, u64 now,
 				      u64 reclaimed_pages)
 {
-	u64 pages, ns;
+	u64 pages, ns = 0;
 
 	if (!b->pass_begin_ns || !row)
 		return;
 	if (b->path == PATH_KSWAPD)
 		reclaimed_pages = b->reclaimed_pages;
 	pages = reclaimed_pages > b->pass_reclaimed_pages ? reclaimed_pages - b->pass_reclaimed_pages : 0;
-	ns = now - b->pass_begin_ns;
+	if (now) {
+		ns = now - b->pass_begin_ns;
+		b->pass_begin_ns = now;
+		ADD(row, pass_ns, ns);
+	}
 	ADD(row, passes, 1);
-	ADD(row, pass_ns, ns);
 	ADD(row, pass_reclaimed_pages, pages);
 	if (!pages)
 		ADD(row, passes_futile, 1);
 	ADD(row, pass_histogram[masked(b->pass_priority, PRIORITIES)], 1);
-	b->pass_begin_ns = 0;
 #ifdef DETAIL_PAGES
 	struct record record = {
 		.time_ns = now,
@@ -428,7 +442,7 @@ static __always_inline void pass_over(struct bracket *b, struct row *row, bool s
 /* The end of a reclaim. now is 0 for kswapd where nothing says when it stopped: its latest batch does. */
 static __always_inline void finish(struct thread *t, struct bracket *b, u64 task, u64 now, u64 reported_pages)
 {
-	u32 index = b->row, zero = 0, order = b->order, slot;
+	u32 index = b->row, zero = 0, order = b->order, slot, bucket;
 	struct row *row = rows.lookup(&index);
 	struct control *c = control.lookup(&zero);
 	bool shared = index < PATHS;
@@ -440,19 +454,20 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 	pass_over(b, row, shared, task, now ? now : b->resume_ns, reported_pages);
 #endif
 	if (now)
-		settle(b, now, false);
+		settle_in(b, row, shared, now, false);
 	ns = b->stall_ns;
 	flush_pending(t, row, shared);
 	if (b->unseen)
 		return;
 	own_pages = reported_pages > b->nested_pages ? reported_pages - b->nested_pages : 0;
 	slot = c->epoch & 1;
+	bucket = masked(stall_bucket(ns), STALL_BUCKETS);
 	ADD(row, reclaims, 1);
 	ADD(row, asked_pages, b->asked_pages);
 	ADD(row, reported_pages, own_pages);
 	if (!own_pages)
 		ADD(row, reclaims_futile, 1);
-	ADD(row, stall_histogram[masked(stall_bucket(ns), STALL_BUCKETS)], 1);
+	ADD(row, stall_histogram[bucket], 1);
 	ADD(row, order_histogram[masked(order, ORDERS)], 1);
 	row->gfp_flags = b->gfp_flags;
 	if (ns > row->stall_max_ns[slot])
@@ -513,7 +528,8 @@ static __always_inline void open_bracket(struct thread *t, struct bracket *b, u6
 {
 	u32 index = row_of(t, task, path, node);
 	struct row *row = rows.lookup(&index);
-	struct bracket fresh = {
+
+	*b = (struct bracket){
 		.resume_ns = now,
 		.path = path,
 		.row = index,
@@ -522,11 +538,12 @@ static __always_inline void open_bracket(struct thread *t, struct bracket *b, u6
 		.asked_pages = asked_pages,
 		.priority = PRIORITY_UNKNOWN,
 	};
-
-	*b = fresh;
 	if (!row || index < PATHS)
 		return;
-	row_refresh(row, task);
+	if (now - t->named_ns > NAME_AGE_NS) {
+		row_refresh(row, task);
+		t->named_ns = now;
+	}
 	if (path != PATH_KSWAPD)
 		row->open_since_ns = now;
 	row->events++;
@@ -1009,47 +1026,62 @@ int on_write_folio(struct CTX_write_folio *ctx)
 /* ---- passes: one call of shrink_node, a rung of the priority ladder ---- */
 
 #ifdef PASSES
+#ifdef PASSES_FENTRY
+/* The kernel knows these pointers, and a read through them is one instruction. */
+#define READ(type, pointer, member) (*(type *)(pointer + OFF_##member))
+#else
+#define READ(type, pointer, member) read_##type(pointer + OFF_##member)
+#endif
+
 /*
  * Only the entry is probed: a pass is over when the next one begins, or the reclaim ends. The return would cost as much
- * again, five times in every futile node reclaim.
+ * again, five times in every futile node reclaim. Nor is the clock read where the reclaim's end will do.
  */
 static __always_inline void pass(u64 pgdat, u64 sc)
 {
-	u64 task = bpf_get_current_task(), now, reclaimed_pages, asked_pages;
+	u64 task = bpf_get_current_task(), now = 0, reclaimed_pages, asked_pages;
+	struct thread *t = threads.lookup(&task);
 	struct bracket *b;
-	struct thread *t;
 	struct row *row;
+	bool shared;
 	u32 index;
 
-	t = threads.lookup(&task);
 	if (!t || !t->depth)
 		return;
 	b = bracket_of(t);
-	now = bpf_ktime_get_ns();
-	reclaimed_pages = read_u64(sc + OFF_scan_control_nr_reclaimed);
 	index = b->row;
-	row = rows.lookup(&index);
-	pass_over(b, row, index < PATHS, task, now, reclaimed_pages);
-	if (!b->passes) {
-#ifdef BIT_scan_control_proactive
-		/* memory.reclaim and nodeN/reclaim come the same way as limits and zone_reclaim. */
-		if (read_u8(sc + OFF_scan_control_proactive) & (1 << BIT_scan_control_proactive))
-			b->path = PATH_PROACTIVE;
-#endif
-		/* More than the path's own rule says where a caller had a number: memory.reclaim. */
-		asked_pages = read_u64(sc + OFF_scan_control_nr_to_reclaim);
-		if (b->path != PATH_KSWAPD && asked_pages > b->asked_pages)
-			b->asked_pages = asked_pages;
-	}
-	index = row_of(t, task, b->path, read_u32(pgdat + OFF_pglist_data_node_id));
 	row = rows.lookup(&index);
 	if (!row)
 		return;
-	if (!b->passes && !b->batches)
-		move_bracket(b, row, index, task);
+	shared = index < PATHS;
+	reclaimed_pages = READ(u64, sc, scan_control_nr_reclaimed);
+#ifndef DETAIL_PAGES
+	if (!b->passes || b->path == PATH_KSWAPD)
+#endif
+		now = bpf_ktime_get_ns();
+	if (b->passes) {
+		pass_over(b, row, shared, task, now, reclaimed_pages);
+	} else {
+#ifdef BIT_scan_control_proactive
+		/* memory.reclaim and nodeN/reclaim come the same way as limits and zone_reclaim. */
+		if (READ(u8, sc, scan_control_proactive) & (1 << BIT_scan_control_proactive))
+			b->path = PATH_PROACTIVE;
+#endif
+		/* More than the path's own rule says where a caller had a number: memory.reclaim. */
+		asked_pages = READ(u64, sc, scan_control_nr_to_reclaim);
+		if (b->path != PATH_KSWAPD && asked_pages > b->asked_pages)
+			b->asked_pages = asked_pages;
+		index = row_of(t, task, b->path, READ(u32, pgdat, pglist_data_node_id));
+		row = rows.lookup(&index);
+		if (!row)
+			return;
+		shared = index < PATHS;
+		if (!b->batches)
+			move_bracket(b, row, index, task);
+		b->pass_begin_ns = now;
+	}
 	b->passes++;
-	b->pass_begin_ns = now;
-	b->pass_priority = read_u8(sc + OFF_scan_control_priority);
+	b->pass_priority = READ(u8, sc, scan_control_priority);
 	if (b->pass_priority < b->priority)
 		b->priority = b->pass_priority;
 	if (b->path == PATH_KSWAPD) {
@@ -1059,7 +1091,7 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 		b->pass_reclaimed_pages = reclaimed_pages;
 	}
 	b->pass_scanned_pages = b->scanned_pages;
-	row->events++;
+	ADD(row, events, 1);
 }
 #endif
 

@@ -126,6 +126,7 @@ struct thread {
 	u64 pending_anon_pages;
 	u64 shrinker_begin_ns;
 	u64 pid_tgid; /* tells it from an earlier thread at the same address whose end was not seen */
+	u64 named_ns; /* when comm and cgroup of the cached row were last looked at by a reclaim that began */
 	u32 depth;    /* brackets open: 0, 1, 2 */
 	u32 first_row;
 	u32 cached_row;

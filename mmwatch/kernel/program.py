@@ -97,6 +97,8 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
             break
         except Exception as error:  # bcc raises bare Exceptions
             refusals.append(f"{probe.how} {probe.symbol}: {error}")
+        finally:
+            _hold_stdin()
         plan = replace(plan, passes=plan.passes[1:])
         if plan.passes and plan.passes[0].flag != probe.flag:
             bpf.cleanup()
@@ -157,6 +159,17 @@ def _attach_passes(bpf: Any, probe: PassProbe) -> tuple[int, int]:
                 if "Unknown program" not in str(error):
                     raise
         raise UnavailableError(f"this bcc makes no fentry program of {probe.symbol}")
+
+
+def _hold_stdin() -> None:
+    """Where bcc closed standard input, have its number taken: what got it next would be closed by the next attempt.
+
+    The libbpf of older releases of bcc (0.18) frees a BTF it can make nothing of, and file descriptor 0 with it.
+    """
+    try:
+        os.fstat(0)
+    except OSError:
+        os.open(os.devnull, os.O_RDONLY)  # gets the lowest that is free
 
 
 def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:

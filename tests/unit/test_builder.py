@@ -16,7 +16,7 @@ from mmwatch.errors import EXIT_UNAVAILABLE, MmwatchError, NoPermissionError, Un
 from mmwatch.kernel.builder import Builder
 from mmwatch.kernel.passing import receive, send
 from mmwatch.kernel.plan import plan
-from mmwatch.kernel.program import Options, _layout
+from mmwatch.kernel.program import Options, _hold_stdin, _layout
 
 
 @pytest.fixture
@@ -78,6 +78,18 @@ def test_closing_ends_it() -> None:
     builder.close()
     assert builder._process.returncode == -signal.SIGKILL
     builder.close()
+
+
+def test_standard_input_is_not_left_to_be_closed() -> None:
+    """As bcc 0.18 does: the next descriptor would get number 0."""
+    kept = os.dup(0)
+    try:
+        os.close(0)
+        _hold_stdin()
+        assert os.path.samestat(os.fstat(0), os.stat(os.devnull))
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 def test_a_layout_is_that_of_the_struct() -> None:

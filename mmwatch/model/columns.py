@@ -287,6 +287,15 @@ COLUMNS: tuple[Column, ...] = (
         ("passes_futile", "passes"),
     ),
     Column("reclaims_total", "RECLAIMS", 8, "reclaims", _count("reclaims"), _counted, ("reclaims",)),
+    Column(
+        "asked_total",
+        "ASKED",
+        6,
+        "pages asked for; unknown for kswapd, which aims at a watermark",
+        lambda s: np.where(s.asked_known, s.rows["asked_pages"].astype(float), np.nan),
+        _counted,
+        ("asked_pages",),
+    ),
     Column("reclaimed_total", "RECL", 6, "pages reclaimed", _count(*_RECLAIMED), _counted, _RECLAIMED),
     Column("scanned_total", "SCAN", 6, "pages scanned", _count(*_SCANNED), _counted, _SCANNED),
     Column(

@@ -243,7 +243,7 @@ def test_columns_are_found_by_their_cells() -> None:
     ]
 
 
-@pytest.mark.parametrize("width", range(0, 12))
+@pytest.mark.parametrize("width", range(12))
 def test_lines_are_cut_to_the_terminal(width: int) -> None:
     line = [Span("abc"), Span("日本"), Span("de", Tone.BAD)]
     found = fitted(line, width)

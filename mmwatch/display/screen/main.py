@@ -22,7 +22,7 @@ from mmwatch.display.spans import Line, Span, Tone
 from mmwatch.model.columns import BY_KEY, COLUMNS, RECORDED, Column
 from mmwatch.model.interval import Interval
 from mmwatch.model.measures import GROUPING_NAMES
-from mmwatch.model.snapshot import GROUPINGS, Snapshot, take
+from mmwatch.model.snapshot import GROUPINGS, Snapshot
 from mmwatch.units import clean
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ class MainScreen(Screen[None]):
         if not width:
             return
         history = self.app.history
-        if history is None or history.latest is None or self.frame is None or history.total is None:
+        if history is None or history.by_path is None or self.frame is None or history.total is None:
             waiting = "waiting for the first interval" if self.app.feed.session else "compiling the probes; q ends it"
             self._head.show([[Span(" mmwatch", Tone.TITLE), Span(f"  {self.app.headline}  {waiting}")]])
             self._foot.show([text.key_line(FOOTER[:2], width)])
             return
-        latest = take(history.session, history.latest, "path")
+        latest = history.by_path
         foot = text.health_spans(latest, history.total, history.session, self.app.services.bpf_ns(), width)
         foot += [position_line(self.app.controls, width)] if self.app.controls else []
         if not self._asking:

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from mmwatch.errors import MmwatchError, UnavailableError, UsageError
 from mmwatch.host._files import ROOT, error_for, read_text, write_existing
-from mmwatch.units import clean
+from mmwatch.units import clean, pages_text
 
 _NAMES_KEPT = 65536
 
@@ -78,6 +78,51 @@ def resolve(mount: CgroupMount | None, typed: str) -> tuple[Path, int]:
         raise UsageError(
             f"no cgroup {clean(typed)!r} under {clean(top)}", f"list them: find {clean(top)} -type d"
         ) from error
+
+
+_LIMITS = {
+    1: ("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.usage_in_bytes", "memory.failcnt"),
+    2: ("memory.max", "memory.high", "memory.low", "memory.min", "memory.current", "memory.events"),
+}
+"""What to read of a cgroup, by version, in the order it is shown."""
+_BYTES_UNLIMITED = 1 << 62
+"""Version 1 has no word for no limit: LONG_MAX rounded down to a page (mm/page_counter.h, PAGE_COUNTER_MAX)."""
+
+
+def limits(mount: CgroupMount | None, name: str) -> dict[str, str]:
+    """The limits of a cgroup, what it holds and what that led to, as text by file: ``memory.max`` -> ``64M``.
+
+    ``none`` is no limit (of protections, low and min: none is given); of memory.events only what happened. Where the
+    cgroup, the controller or a file is missing there is no entry: the top has no limits.
+
+    :param name: from the top of the hierarchy, as :class:`CgroupNames` gives it; one with characters that had to be
+        made visible there is not found here.
+    """
+    found: dict[str, str] = {}
+    if mount is None or ".." in name.split("/"):
+        return found
+    folder = mount.path / name.lstrip("/")
+    for file in _LIMITS[mount.version]:
+        text = read_text(folder / file)
+        if text:
+            found[file] = _limit_text(file, text)
+    return found
+
+
+def _limit_text(file: str, text: str) -> str:
+    if file == "memory.events":
+        counts = [line.split() for line in text.splitlines()]
+        return (
+            ", ".join(f"{clean(words[0])} {clean(words[1])}" for words in counts if words[1:] not in ([], ["0"]))
+            or "none"
+        )
+    if not text.isdecimal():
+        return "none" if text == "max" else clean(text)
+    value = int(text)
+    if file == "memory.failcnt":
+        return str(value)
+    protects = file in ("memory.low", "memory.min")
+    return "none" if value >= _BYTES_UNLIMITED or (protects and not value) else pages_text(value, 1)
 
 
 class CgroupNames:

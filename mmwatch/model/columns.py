@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch import units
+from mmwatch.model.interval import Rows
 from mmwatch.model.snapshot import GROUPINGS, SUMS, Floats, Snapshot, priority_min, stall_quantile_ns
 
 
@@ -287,6 +288,15 @@ COLUMNS: tuple[Column, ...] = (
         ("passes_futile", "passes"),
     ),
     Column("reclaims_total", "RECLAIMS", 8, "reclaims", _count("reclaims"), _counted, ("reclaims",)),
+    Column(
+        "asked_total",
+        "ASKED",
+        6,
+        "pages asked for; unknown for kswapd, which aims at a watermark",
+        lambda s: np.where(s.asked_known, s.rows["asked_pages"].astype(float), np.nan),
+        _counted,
+        ("asked_pages",),
+    ),
     Column("reclaimed_total", "RECL", 6, "pages reclaimed", _count(*_RECLAIMED), _counted, _RECLAIMED),
     Column("scanned_total", "SCAN", 6, "pages scanned", _count(*_SCANNED), _counted, _SCANNED),
     Column(
@@ -342,8 +352,12 @@ def active_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> n
 
 
 def is_active(snapshot: Snapshot) -> npt.NDArray[np.bool_]:
-    """Rows that did anything in reclaim in the interval; having only woken kswapd is not reclaim. ``(len(rows),)``."""
-    rows = snapshot.rows
+    """Rows that did anything in reclaim in the interval. ``(len(rows),)``."""
+    return active_rows(snapshot.rows)
+
+
+def active_rows(rows: Rows) -> npt.NDArray[np.bool_]:
+    """:func:`is_active` of rows; having only woken kswapd is not reclaim."""
     active = np.zeros(len(rows), bool)
     for name in ("reclaims", "batches", "active_batches", "stall_ns", *_SCANNED, "shrinker_calls"):
         active |= rows[name] != 0

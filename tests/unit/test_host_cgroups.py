@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmwatch.errors import MmwatchError, UnavailableError, UsageError
-from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, memory_mount, resolve
+from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, limits, memory_mount, resolve
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
 
@@ -246,3 +246,59 @@ def test_a_real_cgroup_comes_and_goes() -> None:
             process.wait()
     assert sorted(os.listdir(mount.path)) == before
     assert names.get(own.cgroup_id) == f"/{name}"
+
+
+def fake_group(root: Path, version: int, **files: str) -> CgroupMount:
+    (root / "a").mkdir(parents=True)
+    for name, text in files.items():
+        (root / "a" / name.replace("_", ".", 1)).write_text(f"{text}\n")
+    return CgroupMount(root, version)
+
+
+def test_limits_of_version_2(tmp_path: Path) -> None:
+    mount = fake_group(
+        tmp_path,
+        2,
+        memory_max="67108864",
+        memory_high="max",
+        memory_low="0",
+        memory_min="1048576",
+        memory_current="66060288",
+        memory_events="low 0\nhigh 12\nmax 345\noom 0",
+    )
+    assert limits(mount, "/a") == {
+        "memory.max": "64M",
+        "memory.high": "none",
+        "memory.low": "none",
+        "memory.min": "1.0M",
+        "memory.current": "63M",
+        "memory.events": "high 12, max 345",
+    }
+    (tmp_path / "a/memory.events").write_text("low 0\nhigh 0\n")
+    assert limits(mount, "/a")["memory.events"] == "none"
+
+
+def test_limits_of_version_1(tmp_path: Path) -> None:
+    mount = fake_group(
+        tmp_path,
+        1,
+        memory_limit_in_bytes="67108864",
+        memory_soft_limit_in_bytes="9223372036854771712",
+        memory_usage_in_bytes="0",
+        memory_failcnt="7",
+    )
+    assert limits(mount, "/a") == {
+        "memory.limit_in_bytes": "64M",
+        "memory.soft_limit_in_bytes": "none",
+        "memory.usage_in_bytes": "0B",
+        "memory.failcnt": "7",
+    }
+
+
+def test_limits_that_are_not_there(tmp_path: Path) -> None:
+    mount = fake_group(tmp_path / "cg", 2, memory_max="weird\x1b[31m", memory_events="")
+    (tmp_path / "memory.max").write_text("1\n")
+    assert limits(mount, "/a") == {"memory.max": "weird\\x1b[31m"}
+    for name in ("/", "/gone", "/a/../.."):
+        assert limits(mount, name) == {}
+    assert limits(None, "/a") == {}

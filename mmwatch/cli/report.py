@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from mmwatch.cli import options
@@ -42,10 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         if not reader.ended_cleanly:
             print(f"mmwatch: {reader.cut_off}", file=sys.stderr)
         snapshot = take(reader.session, fold(reader, arguments.by), arguments.by)
+        course = reader.course()
     order = row_order(arguments, snapshot)
     if arguments.json:
-        print(json.dumps(to_json(snapshot, order)))
+        print(json.dumps({**to_json(snapshot, order), "course": [asdict(stretch) for stretch in course]}))
         return 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(report_lines(snapshot, table.columns, order, width)))
+    print("\n".join(report_lines(snapshot, table.columns, order, width, course=course)))
     return 0

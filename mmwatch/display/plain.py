@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from mmwatch.display.text import cells, field, fit, join
 from mmwatch.model.columns import BY_KEY, Column, active_order
-from mmwatch.model.interval import Node
+from mmwatch.model.interval import Node, Stretch
 from mmwatch.model.nodes import elsewhere, matrix
 from mmwatch.model.snapshot import SUMS, Accounting, Snapshot, take
 from mmwatch.units import clean, count_text, ns_text, pages_text
@@ -354,8 +355,10 @@ def report_lines(
     order: Order,
     width: int | None,
     limit: int | None = None,
+    course: Sequence[Stretch] = (),
 ) -> list[str]:
-    """A recording: its session, totals by path, the account, and the table ``columns`` and ``order`` describe."""
+    """A recording: its session, its course, totals by path, the account, and the table ``columns`` and ``order``
+    describe."""
     session = snapshot.session
     by_path = take(session, snapshot.interval, "path")
     lines = join(
@@ -369,10 +372,42 @@ def report_lines(
         width,
         ", ",
     )
+    lines += [fit(line, width) for line in course_lines(course)]
     paths = active_order(by_path, BY_KEY["stall_total"])
     lines += ["", *table_lines(by_path, [BY_KEY[key] for key in _TOTALS.split()], paths, width, None, "recording")]
     lines += ["", *elsewhere_lines(snapshot, width), accounting_line(snapshot.accounting, width)]
     return [*lines, "", *table_lines(snapshot, columns, order, width, limit, "recording")]
+
+
+_MARKS = " .,:-=+*#"  # from nothing to the most
+
+
+def course_lines(course: Sequence[Stretch]) -> list[str]:
+    """When it happened, a mark for each stretch; nothing to tell of fewer than two."""
+    if len(course) < 2:
+        return []
+    seconds = max(stretch.duration_s for stretch in course)
+    shares = [stretch.stall_ns / 1e7 / max(stretch.duration_s, 1e-9) for stretch in course]
+    begin, end = (_clock(course[index].begin_s) for index in (0, -1))
+    lines = ["", f"{begin} to {end}, {seconds:.3g}s each mark; most time in reclaim: {_clock(_most(course, shares))}"]
+    if all(stretch.reclaimed_pages is not None for stretch in course):
+        rates = [(stretch.reclaimed_pages or 0) / max(stretch.duration_s, 1e-9) for stretch in course]
+        lines.append(f"RECL/s |{_marks(rates)}| up to {count_text(max(rates))}")
+    return [*lines, f"STALL% |{_marks(shares)}| up to {max(shares):.1f}"]
+
+
+def _clock(time_s: float) -> str:
+    return _local_time(time_s).partition(" ")[2]
+
+
+def _most(course: Sequence[Stretch], values: Sequence[float]) -> float:
+    return max(zip(values, course), key=lambda pair: pair[0])[1].begin_s
+
+
+def _marks(values: Sequence[float]) -> str:
+    """Anything above nothing shows."""
+    scale = (len(_MARKS) - 1) / (max(values) or 1)
+    return "".join(_MARKS[math.ceil(max(value, 0) * scale)] for value in values)
 
 
 def _duration(seconds: float) -> str:

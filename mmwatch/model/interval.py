@@ -18,6 +18,21 @@ from mmwatch.model.measures import MEASURES, Fold
 if TYPE_CHECKING:
     from mmwatch.model.nodes import Elsewhere
 
+
+@dataclass(frozen=True)
+class Stretch:
+    """What happened between two points of time, in all: the course of a recording is a series of these.
+
+    :param begin_s: Unix time.
+    :param reclaimed_pages: None where no probe tells.
+    """
+
+    begin_s: float
+    duration_s: float
+    reclaimed_pages: int | None
+    stall_ns: int
+
+
 Rows = npt.NDArray[np.void]
 """A structured array of :data:`ROW_DTYPE`: what each thread x path x node did in the interval."""
 

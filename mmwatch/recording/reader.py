@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
-from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Node, Probe, Process, Rows, Session
+from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Node, Probe, Process, Rows, Session, Stretch
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import PATHS, Fold
+from mmwatch.model.snapshot import SUMS
 from mmwatch.recording.pack import RawNames, dense, text
 from mmwatch.recording.schema import APPLICATION_ID, KINDS, NULL_FOR, RECORD_DTYPE, TABLES, VERSION
 from mmwatch.units import clean
@@ -181,6 +182,27 @@ class Reader:
                     cmdline = text(cmdline) or (before.cmdline if before else "")
                     found[tgid] = Process(tgid, text(comm), cmdline, ppid, *times[tgid])
         return found
+
+    def course(self, parts: int = 60) -> list[Stretch]:
+        """The recording over time, in at most so many stretches of equally many intervals, from first to last."""
+        taken = SUMS["reclaimed_pages"]
+        known = not self.session.unknown.intersection(taken)
+        query = (
+            f"SELECT end_s, duration_ns, {f'total({taken[0]} + {taken[1]})' if known else 'NULL'}, total(stall_ns) "
+            "FROM intervals LEFT JOIN rows USING (interval) GROUP BY interval ORDER BY interval"
+        )
+        with self._damage():
+            found = self._db.execute(query).fetchall()
+            each = max(-(-len(found) // parts), 1)
+            return [
+                Stretch(
+                    begin_s=some[0][0] - some[0][1] / 1e9,
+                    duration_s=sum(duration_ns for _, duration_ns, _, _ in some) / 1e9,
+                    reclaimed_pages=sum(int(pages) for _, _, pages, _ in some) if known else None,
+                    stall_ns=sum(int(ns) for _, _, _, ns in some),
+                )
+                for some in (found[begin : begin + each] for begin in range(0, len(found), each))
+            ]
 
     # ---- opening ----
 

@@ -14,6 +14,7 @@ from make import VMSTAT, make_interval, make_rows, make_session, random_rows
 from mmwatch.display.plain import (
     NODES_MAX,
     accounting_line,
+    course_lines,
     empty_line,
     filter_text,
     gauge,
@@ -24,7 +25,7 @@ from mmwatch.display.plain import (
 )
 from mmwatch.display.text import cells
 from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, active_order
-from mmwatch.model.interval import Cost, Interval, Loss, Node, Process, Session
+from mmwatch.model.interval import Cost, Interval, Loss, Node, Process, Session, Stretch
 from mmwatch.model.snapshot import GROUPINGS, Accounting, Snapshot, take
 
 HOSTILE = (
@@ -191,6 +192,21 @@ def test_top_at_80_columns() -> None:
 
 def test_top_at_132_columns() -> None:
     assert screen(132) == TOP_132
+
+
+def test_the_course_of_a_recording() -> None:
+    begin_s = time.mktime((2026, 1, 2, 10, 0, 0, 0, 0, -1))
+    pages = [0, 1, 500, 100_000, 0]
+    course = [Stretch(begin_s + n, 1.0, count, count * 10_000) for n, count in enumerate(pages)]
+    assert course_lines(course) == [
+        "",
+        "10:00:00 to 10:00:04, 1s each mark; most time in reclaim: 10:00:03",
+        "RECL/s | ..# | up to 100k",
+        "STALL% | ..# | up to 100.0",
+    ]
+    untold = [dataclasses.replace(stretch, reclaimed_pages=None) for stretch in course]
+    assert [line[:6] for line in course_lines(untold)[2:]] == ["STALL%"]
+    assert course_lines(course[:1]) == []
 
 
 def test_report() -> None:

@@ -670,6 +670,27 @@ def test_what_a_later_release_adds_is_passed_over(path: Path) -> None:
         assert_equal(interval, written)
 
 
+def test_the_course_in_few_stretches(path: Path) -> None:
+    """Of unequal intervals, one without rows; what is in no interval is in no stretch."""
+    rows = [make_rows({"reclaimed_file_pages": 10 * n, "reclaimed_anon_pages": 1, "stall_ns": n}) for n in range(4)]
+    with Writer(path, make_session()) as writer:
+        for number, some in enumerate([*rows, make_rows()]):
+            writer.write(make_interval(some, end_s=1_700_000_001.0 + number, duration_ns=10**9))
+    with Reader(path) as reader:
+        one, two, three = reader.course(3)
+        assert [len(reader.course(parts)) for parts in (1, 2, 4, 5, 60)] == [1, 2, 3, 5, 5]
+    assert (one.begin_s, one.duration_s, one.reclaimed_pages, one.stall_ns) == (1_700_000_000.0, 2.0, 12, 1)
+    assert (two.begin_s, two.reclaimed_pages, two.stall_ns) == (1_700_000_002.0, 52, 5)
+    assert (three.begin_s, three.duration_s, three.reclaimed_pages, three.stall_ns) == (1_700_000_004.0, 1.0, 0, 0)
+
+
+def test_the_course_of_what_no_probe_tells(path: Path) -> None:
+    with Writer(path, make_session(unknown=frozenset({"reclaimed_file_pages", "reclaimed_anon_pages"}))) as writer:
+        writer.write(make_interval(make_rows({"stall_ns": 5})))
+    with Reader(path) as reader:
+        assert [(some.reclaimed_pages, some.stall_ns) for some in reader.course()] == [(None, 5)]
+
+
 def test_rows_are_of_the_model() -> None:
     """The layout of rows is not written down a second time."""
     from mmwatch.recording.schema import BY_NAME

@@ -25,6 +25,7 @@ from lab import (
     BOUND,
     BOUND_SWAP,
     CASES,
+    CLASSIC,
     CONFIDENTIAL,
     FENTRY,
     FEW_FILES,
@@ -422,6 +423,11 @@ def test_record_and_report_show_the_founding_case(laboratory: Laboratory, kernel
     else:
         assert account["reclaimed_pages"] == account["vmstat_reclaimed_pages"]
         assert account["scanned_pages"] == account["vmstat_scanned_pages"]
+    if lru == CLASSIC:
+        assert {*account["lost"].values(), *account["suppressed"].values()} == {0}
+        assert result["single"]["pass"] == result["single"]["reclaim"]
+        freed = sum(row["reported_pages"] for row in report["rows"] if row["path"] == "node")
+        assert result["single"]["pass"]["reclaimed_pages"] == freed > 0
 
 
 # ---- when something stands in the way ----

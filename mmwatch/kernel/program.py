@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,9 @@ from mmwatch.kernel.plan import Filter, Plan
 
 RECORD_KINDS = ("reclaims", "batches", "passes")
 """``enum record_kind`` of ``bpf/records.h``, in its order."""
+
+FILES = 256
+"""Open files: two for each probe, one for each table, and what recordings and services take."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,13 @@ def compile_program(plan: Plan, options: Options) -> Any:
     Of the ways to see passes only the first is compiled in.
 
     :raises NoPermissionError: the plan says that this user may not.
-    :raises UnavailableError: nothing can be attached, or it does not compile; says why.
+    :raises UnavailableError: nothing can be attached, or it does not compile, or too few files may be open; says why.
     """
     for what, remedy, privilege in plan.blockers:
         raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
     if plan.problems and options.wanted:
         raise UnavailableError(plan.problems[0])
+    _make_room_for_files()
     directory = bpf_directory()
     flags = [
         f"-I{directory}",
@@ -82,6 +88,19 @@ def compile_program(plan: Plan, options: Options) -> Any:
 
     with environment(), explained():
         return Program(text=text.encode(), cflags=flags)
+
+
+def _make_room_for_files() -> None:
+    """:raises UnavailableError: too few files may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= FILES:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(hard, FILES)))
+    except (OSError, ValueError):
+        raise UnavailableError(
+            f"this process may open {hard} files, and the probes take up to {FILES}", f"ulimit -n {FILES}, or more"
+        ) from None
 
 
 @contextmanager
@@ -135,13 +154,13 @@ def explained() -> Iterator[None]:
 def _explanation(error: Exception, talk: str) -> MmwatchError:
     # What bcc says of EPERM, to root too, whom lockdown or a security module may have refused.
     said = str(error).replace("Need super-user privileges to run", "Operation not permitted")
+    said = re.sub(r"\bb'([^']*)'", r"\1", said)
+    detail = talk.strip().splitlines()
+    wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
+    said += wrong and f" ({wrong})"
     if "Operation not permitted" in f"{said}{talk}" or "Permission denied" in str(error):
         return NoPermissionError(
             f"the kernel refused a BPF program: {said}",
             "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
         )
-    detail = talk.strip().splitlines()
-    wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
-    return UnavailableError(
-        f"the BPF programs could not be loaded: {error}{wrong and f' ({wrong})'}", "see: mmwatch doctor"
-    )
+    return UnavailableError(f"the BPF programs could not be loaded: {said}", "see: mmwatch doctor")

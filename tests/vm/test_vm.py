@@ -445,7 +445,7 @@ EXPECTED: dict[Provocation, tuple[int, str, str | None]] = {
     ),
     NO_SYMBOL: (0, "refused: kprobe shrink_node.isra.99: ", None),
     FULL: (0, "refused: fentry shrink_node: ", "kprobe shrink_node"),
-    FEW_FILES: (69, "open files", None),
+    FEW_FILES: (69, "this process may open 40 files, and the probes take up to 256 > ulimit -n 256", None),
     FEW_LOCKED_PAGES: (77, "CAP_SYS_RESOURCE", None),
     TWO_CAPABILITIES: (0, "CAP_BPF and CAP_PERFMON", "fentry shrink_node"),
     HARDENED: (0, "integrity: not in the way", "kprobe shrink_node"),

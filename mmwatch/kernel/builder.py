@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +22,9 @@ from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
 from mmwatch.kernel.passing import receive, send
 from mmwatch.kernel.plan import PassProbe, Plan
 from mmwatch.kernel.program import Options, bpf_directory
+
+FILES = 256
+"""Open files: two for each probe, one for each table, and what recordings and services take."""
 
 _RUN = "import sys; sys.path[:] = sys.argv[2:]; from mmwatch.kernel.program import serve; serve(int(sys.argv[1]))"
 
@@ -64,9 +68,12 @@ class Builder:
     """The process, from construction to :meth:`close`; a context manager.
 
     It starts at once and imports bcc; :meth:`compile` tells it what to do.
+
+    :raises UnavailableError: too few files may be open.
     """
 
     def __init__(self) -> None:
+        _make_room_for_files()
         self._said = os.memfd_create("mmwatch-builder")
         self._socket, theirs = socket.socketpair()
         # bcc takes the place of its headers from the environment. Ctrl-C is for us: who stops it is close().
@@ -156,3 +163,16 @@ class Builder:
         return UnavailableError(
             f"the compiler of the BPF programs {how}{(said and f': {said[-1]}') or ''}", hint or "see: mmwatch doctor"
         )
+
+
+def _make_room_for_files() -> None:
+    """:raises UnavailableError: too few files may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= FILES:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(hard, FILES)))
+    except (OSError, ValueError):
+        raise UnavailableError(
+            f"this process may open {hard} files, and the probes take up to {FILES}", f"ulimit -n {FILES}, or more"
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -263,13 +264,13 @@ def explained() -> Iterator[None]:
 def _explanation(error: Exception, talk: str) -> MmwatchError:
     # What bcc says of EPERM, to root too, whom lockdown or a security module may have refused.
     said = str(error).replace("Need super-user privileges to run", "Operation not permitted")
+    said = re.sub(r"\bb'([^']*)'", r"\1", said)
+    detail = talk.strip().splitlines()
+    wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
+    said += wrong and f" ({wrong})"
     if "Operation not permitted" in f"{said}{talk}" or "Permission denied" in str(error):
         return NoPermissionError(
             f"the kernel refused a BPF program: {said}",
             "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
         )
-    detail = talk.strip().splitlines()
-    wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
-    return UnavailableError(
-        f"the BPF programs could not be loaded: {error}{wrong and f' ({wrong})'}", "see: mmwatch doctor"
-    )
+    return UnavailableError(f"the BPF programs could not be loaded: {said}", "see: mmwatch doctor")

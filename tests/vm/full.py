@@ -14,15 +14,15 @@ from bcc.libbcc import lib
 from mmwatch.kernel.program import environment
 
 MAX = 1000
-NAME = b"kfunc__vmlinux__shrink_node"
 
 if __name__ == "__main__":
     with environment():
         program = BPF(text="KFUNC_PROBE(shrink_node) { return 0; }")
+    (name,) = program.funcs  # loaded and attached by bcc itself; releases of it name it differently
     attached = 1
     while attached < MAX:
-        program.funcs.pop(NAME, None)  # of bcc's, which would give the same program again
-        function = program.load_func(NAME, BPF.TRACING)
+        del program.funcs[name]  # or bcc gives the same program again
+        function = program.load_func(name, BPF.TRACING)
         if lib.bpf_attach_kfunc(function.fd) < 0:
             break
         attached += 1

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ SWAP = "/dev/vdb"
 QUIET_S = 1.0
 """Longer than kswapd's nap (a tenth of a second) before it says that it sleeps."""
 QUIET_WITHIN_S = 60.0
+SINGLE = """SELECT kinds.name, sum(scanned_pages), sum(reclaimed_pages) FROM records JOIN kinds USING (kind)
+JOIN paths USING (path) WHERE paths.name = 'node' GROUP BY kind"""
 RECLAIM = ("pgscan", "pgsteal", "pageoutrun", "allocstall", "zone_reclaim", "pgrefill", "slabs_scanned")
 
 
@@ -141,8 +144,8 @@ def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workload
     }
 
 
-def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
-    """The same with the commands a user has: ``record`` around the workload, then ``report --json``."""
+def record_case(scenario: Mapping[str, Any], workloads: Path, detail: str) -> dict[str, Any]:
+    """The same with the commands a user has: ``record`` around the workload, then ``report --json``; and SQL."""
     mmwatch = [sys.executable, "-m", "mmwatch"]
     file = DISK / "record.mmw"
     (VM / "drop_caches").write_text("3")
@@ -150,9 +153,13 @@ def record_case(scenario: Mapping[str, Any], workloads: Path) -> dict[str, Any]:
         # It sleeps at the end, so that kswapd's last work is inside the recording.
         workload = ["sh", "-c", '"$@" && sleep 2', "sh", *_command(scenario, workloads)]
         # Few readings: all CPUs of the guest are one thread of the emulator.
-        record = _run([*mmwatch, "record", "-i", "5", "-f", "-o", str(file), "--", *workload], scenario["timeout_s"])
+        options = ["-i", "5", "--detail", detail, "-f", "-o", str(file)]
+        record = _run([*mmwatch, "record", *options, "--", *workload], scenario["timeout_s"])
     report = _run([*mmwatch, "report", "--by", "thread", "--json", str(file)], 120)
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        single = connection.execute(SINGLE).fetchall()
     return {
+        "single": {name: {"scanned_pages": scanned, "reclaimed_pages": freed} for name, scanned, freed in single},
         "record_status": record.returncode,
         "record_stderr": record.stderr,
         "report_status": report.returncode,
@@ -270,7 +277,7 @@ def main(job_file: Path) -> None:
         for observer in observers.values():
             observer.close()
         if session["record"]:
-            finished(f"{lru}-record", record_case(session["record"], workloads))
+            finished(f"{lru}-record", record_case(session["record"], workloads, session["detail"]))
         if session["show"]:
             finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
     for provocation in job["provocations"]:

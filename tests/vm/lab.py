@@ -251,7 +251,7 @@ NO_SYMBOL = Provocation("no-symbol", ("{python}", "{tests}/vm/elsewhere.py"), ("
 """What was found of the kernel's functions has another name by now."""
 FULL = Provocation("full", ("{python}", "{tests}/vm/full.py"), ("6.12",))
 """As many programs on shrink_node as a function may have."""
-FEW_FILES = Provocation("few-files", ("prlimit", "--nofile=16"), ("5.10",))
+FEW_FILES = Provocation("few-files", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--nofile=40"), ("5.10",))
 FEW_LOCKED_PAGES = Provocation(
     "few-locked-pages", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--memlock=65536"), ("5.10",)
 )

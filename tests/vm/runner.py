@@ -26,6 +26,7 @@ from typing import Any
 from kernels import MissingError, cache_directory, fetch
 from lab import (
     CASES,
+    CLASSIC,
     DISK_MIB,
     KERNELS,
     PROVOCATIONS,
@@ -152,6 +153,7 @@ def _sessions(
                 "modes": [asdict(mode) for mode in dict.fromkeys(case.mode or ordinary for case in chosen)],
                 "scenarios": [asdict(scenario) for scenario in dict.fromkeys(case.scenario for case in chosen)],
                 "record": asdict(RECORDED) if lru in record and first else None,
+                "detail": "passes" if lru == CLASSIC else "reclaims",  # the others have a million passes
                 "show": asdict(show[1]) if show and lru == show[0] and first else None,
             }
         )

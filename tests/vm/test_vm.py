@@ -15,6 +15,7 @@ vmstat was read in the guest by guest.py, while nobody reclaimed, before and aft
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,8 +25,14 @@ from lab import (
     BOUND,
     BOUND_SWAP,
     CASES,
+    CLASSIC,
+    CONFIDENTIAL,
     FENTRY,
+    FEW_FILES,
+    FEW_LOCKED_PAGES,
     FOUNDING,
+    FULL,
+    HARDENED,
     HUGE,
     INNER,
     KERNELS,
@@ -36,14 +43,20 @@ from lab import (
     MEMCG_V1_STREAM,
     MGLRU,
     MODES,
+    NO_FTRACE,
+    NO_KPROBES,
+    NO_SYMBOL,
     OVERSHOOT,
     PROACTIVE,
     PROACTIVE_NODE,
+    PROVOCATIONS,
     REMEDY,
     SOFT_LIMIT,
     TRACEPOINT,
+    TWO_CAPABILITIES,
     Case,
     Kernel,
+    Provocation,
 )
 from laboratory import Laboratory
 
@@ -410,3 +423,67 @@ def test_record_and_report_show_the_founding_case(laboratory: Laboratory, kernel
     else:
         assert account["reclaimed_pages"] == account["vmstat_reclaimed_pages"]
         assert account["scanned_pages"] == account["vmstat_scanned_pages"]
+    if lru == CLASSIC:
+        assert {*account["lost"].values(), *account["suppressed"].values()} == {0}
+        assert result["single"]["pass"] == result["single"]["reclaim"]
+        freed = sum(row["reported_pages"] for row in report["rows"] if row["path"] == "node")
+        assert result["single"]["pass"]["reclaimed_pages"] == freed > 0
+
+
+# ---- when something stands in the way ----
+
+EXPECTED: dict[Provocation, tuple[int, str, str | None]] = {
+    NO_KPROBES: (
+        0,
+        "kprobes are switched off: attached, they would never run > echo 1 > /sys/kernel/debug/kprobes/enabled",
+        "fentry shrink_node",
+    ),
+    NO_FTRACE: (
+        0,
+        "kernel.ftrace_enabled is 0: what is attached to a function would never run > sysctl kernel.ftrace_enabled=1",
+        None,
+    ),
+    NO_SYMBOL: (0, "refused: kprobe shrink_node.isra.99: ", None),
+    FULL: (0, "refused: fentry shrink_node: ", "kprobe shrink_node"),
+    FEW_FILES: (69, "this process may open 40 files, and the probes take up to 256 > ulimit -n 256", None),
+    FEW_LOCKED_PAGES: (77, "CAP_SYS_RESOURCE", None),
+    TWO_CAPABILITIES: (0, "CAP_BPF and CAP_PERFMON", "fentry shrink_node"),
+    HARDENED: (0, "integrity: not in the way", "kprobe shrink_node"),
+    CONFIDENTIAL: (69, "kernel lockdown is 'confidentiality'", None),
+}
+"""The exit status, what doctor says, and what passes are seen by then."""
+
+
+@pytest.mark.parametrize(
+    ("where", "provocation"),
+    [pytest.param(name, found, id=f"{name}-{found.name}") for found in PROVOCATIONS for name in found.kernels],
+)
+def test_what_stands_in_the_way_is_told_and_the_rest_works(
+    laboratory: Laboratory, where: str, provocation: Provocation
+) -> None:
+    """Nothing that is not known is shown as 0; what can be counted is what the kernel counted."""
+    result = laboratory.provoked(where, provocation)
+    status, reason, passes_by = EXPECTED[provocation]
+    doctor, record = result["doctor"], result["record"]
+    texts = [result[name][stream] for name in ("doctor", "json", "record") for stream in ("stdout", "stderr")]
+    assert "Traceback" not in "".join(texts)
+    assert (doctor["status"], record["status"]) == (status, status), doctor["stderr"] + record["stderr"]
+    assert reason in " ".join(doctor["stdout"].split())
+    needs = {need["need"]: need for need in json.loads(result["json"]["stdout"])["needs"]}
+    assert needs["passes"]["state"] in ("planned", "missing")
+    if status:
+        message, hint = record["stderr"].splitlines()[-2:]
+        assert message.startswith("mmwatch: ")
+        assert hint.startswith("  ")
+        assert result["report"] is None
+        return
+    report = result["report"]
+    probes = {probe["need"]: probe for probe in report["session"]["probes"]}
+    assert (probes["passes"]["probe"] or None) == passes_by
+    if passes_by:
+        assert report["totals"]["passes"] >= report["totals"]["reclaims"] > 0
+    else:
+        assert probes["passes"]["state"] == "missing"
+        assert (report["totals"]["passes"], "passes" in report["session"]["unknown"]) == (None, True)
+    account = report["accounting"]
+    assert account["reclaimed_pages"] == account["vmstat_reclaimed_pages"] > 0

@@ -24,7 +24,7 @@ from pathlib import Path
 
 MIB = 1 << 20
 CHUNK = 1 << 20
-ROUNDS_MAX = 20
+ROUNDS_MAX = 10
 MPOL_BIND, MPOL_DEFAULT = 2, 0  # include/uapi/linux/mempolicy.h
 SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 MADV_NOHUGEPAGE = 15

@@ -317,7 +317,7 @@ def test_no_key_is_bound_twice() -> None:
 
 
 def test_the_cursor_follows_its_task() -> None:
-    session, interval = host()
+    _, interval = host()
     other = interval.rows.copy()
     other["stall_ns"][other["tgid"] == 812] = 10**12
 

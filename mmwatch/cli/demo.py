@@ -55,7 +55,7 @@ def add(subparsers: options.Subparsers) -> None:
     parser = options.command(subparsers, "demo", "show a small reclaim load of its own, then remove it", run, EPILOG)
     parser.add_argument("-d", "--duration", default="10s", metavar="DURATION", help="end after 5, 5s, 1m (default 10s)")
     options.add_interval(parser)
-    parser.add_argument("-b", "--batch", action="store_true", help="one block of text per interval, for pipes and logs")
+    options.add_plain(parser)
     options.add_table(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line")
     parser.set_defaults(passes=True, count=None)

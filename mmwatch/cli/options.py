@@ -15,6 +15,16 @@ INTERVAL_MIN_S = 0.02
 Subparsers = Any
 
 
+class Given(argparse.Action):
+    """Store it, and that it was given: what was saved gives way to it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.given = getattr(namespace, "given", frozenset()) | {self.dest}
+
+
 def command(
     subparsers: Subparsers, name: str, help_text: str, run: Callable[[argparse.Namespace], int | None], epilog: str = ""
 ) -> argparse.ArgumentParser:
@@ -64,7 +74,12 @@ def target(arguments: argparse.Namespace) -> Target:
 def add_interval(parser: argparse.ArgumentParser) -> None:
     """How often."""
     parser.add_argument(
-        "-i", "--interval", default="1", metavar="SEC", help="time between two readings: 1, 0.5, 500ms, 2m (default 1)"
+        "-i",
+        "--interval",
+        default="1",
+        action=Given,
+        metavar="SEC",
+        help="time between two readings: 1, 0.5, 500ms, 2m (default 1)",
     )
 
 
@@ -83,13 +98,23 @@ def interval_s(arguments: argparse.Namespace) -> float:
 
 def add_table(parser: argparse.ArgumentParser) -> None:
     """What the table looks like."""
-    parser.add_argument("--by", choices=GROUPING_NAMES, default="task", help="what a row stands for (default: task)")
-    parser.add_argument("-s", "--sort", metavar="COLUMN", help="sort by this column, largest first (default: stall)")
+    parser.add_argument(
+        "--by", choices=GROUPING_NAMES, default="task", action=Given, help="what a row stands for (default: task)"
+    )
+    parser.add_argument(
+        "-s", "--sort", action=Given, metavar="COLUMN", help="sort by this column, largest first (default: stall)"
+    )
     parser.add_argument("-r", "--reverse", action="store_true", help="sort the other way")
     parser.add_argument(
         "--columns", metavar="…", help="which columns, by key: comm,path,stall; +KEY adds one; 'all'; 'help' lists them"
     )
     parser.add_argument("--limit", type=_count, metavar="ROWS", help="show only so many rows")
+
+
+def add_plain(parser: argparse.ArgumentParser) -> None:
+    """How a terminal is used."""
+    parser.add_argument("-b", "--batch", action="store_true", help="one block of text per interval, for pipes and logs")
+    parser.add_argument("--plain", action="store_true", help="a refreshed table instead of the full-screen display")
 
 
 def _pids(text: str) -> list[int]:

@@ -20,7 +20,7 @@ def print_columns() -> None:
         print(f"{column.key:<{width}}  {column.title:<8} {column.help}")
 
 
-def _column(name: str) -> Column:
+def find_column(name: str) -> Column:
     """By its key, by its title, or by what only one key begins with."""
     if name in BY_KEY:
         return BY_KEY[name]
@@ -40,7 +40,7 @@ def check_columns(arguments: argparse.Namespace, recorded: bool = False) -> tupl
     """
     keys = DEFAULT[arguments.by].split()
     default = [BY_KEY[RECORDED.get(key, key) if recorded else key] for key in keys]
-    _column(arguments.sort or DEFAULT_SORT)
+    find_column(arguments.sort or DEFAULT_SORT)
     if arguments.columns is None:
         return tuple(default)
     if arguments.columns == "all":
@@ -49,13 +49,13 @@ def check_columns(arguments: argparse.Namespace, recorded: bool = False) -> tupl
     if not words:
         raise UsageError("--columns '' names no column", "mmwatch top --columns help lists them")
     added = any(word.startswith("+") for word in words)
-    chosen = [*(default if added else []), *(_column(word.lstrip("+")) for word in words)]
+    chosen = [*(default if added else []), *(find_column(word.lstrip("+")) for word in words)]
     return tuple(dict.fromkeys(chosen))
 
 
 def row_order(arguments: argparse.Namespace, snapshot: Snapshot) -> plain.Order:
     """The rows to show, in the order asked for."""
-    return active_order(snapshot, _column(arguments.sort or DEFAULT_SORT), arguments.reverse)[: arguments.limit]
+    return active_order(snapshot, find_column(arguments.sort or DEFAULT_SORT), arguments.reverse)[: arguments.limit]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ FIRST_INTERVAL_S = 0.2
 
 EPILOG = """\
 examples:
-  mmwatch top                      the whole host, every second
+  mmwatch top                      the whole host, every second; ? shows the keys
   mmwatch top -p 1234 --by thread  the threads of one process
   mmwatch top -b -n 60 > log       a block of text per interval, a minute long
   mmwatch top --json -i 0.5        one JSON object per line and interval
@@ -39,7 +39,7 @@ def add(subparsers: options.Subparsers) -> None:
     options.add_target(parser)
     options.add_interval(parser)
     parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after so many intervals")
-    parser.add_argument("-b", "--batch", action="store_true", help="one block of text per interval, for pipes and logs")
+    options.add_plain(parser)
     options.add_table(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line")
 
@@ -81,6 +81,13 @@ def show(
         from mmwatch.cli.tables import check_columns
 
         check_columns(arguments)
+    if not batch and not arguments.plain:
+        from mmwatch.cli import screen
+
+        if screen.available():
+            screen.show(arguments, target, interval_s, duration_s, headline, attached, seen)
+            return
+        print("mmwatch: textual is not installed (pip install textual): a plain table instead", file=sys.stderr)
     if not batch:
         print("mmwatch: compiling the probes; Ctrl-C ends it", file=sys.stderr)
     observer = Observer(target, interval_s=interval_s, passes=arguments.passes)

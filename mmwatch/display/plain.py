@@ -45,7 +45,7 @@ def host_lines(snapshot: Snapshot, width: int | None, cumulative: Accounting | N
         lines.append(fit(f"only {filter_text(session.filter)}", width))
     lines += node_lines(snapshot, width)
     lines += elsewhere_lines(snapshot, width)
-    lines += join(_state_parts(snapshot), width)
+    lines += join(state_parts(snapshot), width)
     lines.append(accounting_line(snapshot.accounting, width))
     if cumulative is not None:
         lines.append(accounting_line(cumulative, width, "so far  "))
@@ -81,7 +81,7 @@ def gauge(node: Node) -> str:
     Filled up to free; each of the four stretches (to min, low, high, twice high) has the same width, so the marks
     stand still. Empty where the kernel does not tell.
     """
-    height = _height(node)
+    height = free_height(node)
     if height is None:
         return ""
     filled = height * _SEGMENT
@@ -89,8 +89,8 @@ def gauge(node: Node) -> str:
     return f"[{bars[0]}m{bars[1]}l{bars[2]}h{bars[3]}]"
 
 
-def _height(node: Node) -> float | None:
-    """Free in watermarks: 1 at min, 2 at low, 3 at high, 4 at twice high and above."""
+def free_height(node: Node) -> float | None:
+    """How high free memory stands, in watermarks: 1 at min, 2 at low, 3 at high, 4 at twice high and above."""
     if node.free_pages is None or node.min_pages is None or node.low_pages is None or node.high_pages is None:
         return None
     marks = (0, node.min_pages, node.low_pages, node.high_pages, 2 * node.high_pages)
@@ -100,17 +100,17 @@ def _height(node: Node) -> float | None:
     return 4.0
 
 
-def node_lines(snapshot: Snapshot, width: int | None) -> list[str]:
-    """A title and a line for each NUMA node; of many nodes, the worst ones."""
+def node_lines(snapshot: Snapshot, width: int | None, most: int = NODES_MAX) -> list[str]:
+    """A title and a line for each NUMA node; of more than ``most``, the worst ones."""
     interval, size = snapshot.interval, snapshot.session.page_size
     if not interval.nodes:
         return [fit("NODE  not known: no /proc/zoneinfo", width)]
-    rates = _node_rates(snapshot)
+    rates = node_rates(snapshot)
     shown = list(interval.nodes)
-    if len(shown) > NODES_MAX:
+    if len(shown) > most:
         # The least free; where all have plenty, those most is taken from. Then by number, so that lines stand still.
-        shown.sort(key=lambda node: (_or_high(_height(node)), -(rates[node.node] or 0), node.node))
-        shown = sorted(shown[: NODES_MAX - 1], key=lambda node: node.node)
+        shown.sort(key=lambda node: (_or_high(free_height(node)), -(rates[node.node] or 0), node.node))
+        shown = sorted(shown[: most - 1], key=lambda node: node.node)
     lines = [f"NODE  FREE  {_GAUGE_TITLE}   MIN   LOW  HIGH  FILE  ANON RECL/s" + "  KSWAPD" * bool(interval.kswapd)]
     for node in shown:
         pages = (node.min_pages, node.low_pages, node.high_pages, node.file_pages, node.anon_pages)
@@ -122,7 +122,7 @@ def node_lines(snapshot: Snapshot, width: int | None) -> list[str]:
         )
     rest = [node for node in interval.nodes if node not in shown]
     if rest:
-        low = sum(1 for node in rest if _or_high(_height(node)) < 3)
+        low = sum(1 for node in rest if _or_high(free_height(node)) < 3)
         lines.append(f" ... {len(rest)} more nodes, {low or 'none'} of them below the high watermark")
     return [fit(line, width) for line in lines]
 
@@ -131,7 +131,7 @@ def _or_high(height: float | None) -> float:
     return 5.0 if height is None else height
 
 
-def _node_rates(snapshot: Snapshot) -> dict[int, float | None]:
+def node_rates(snapshot: Snapshot) -> dict[int, float | None]:
     """Pages reclaimed a second, by node."""
     rows, nodes = snapshot.interval.rows, [node.node for node in snapshot.interval.nodes]
     if snapshot.session.unknown.intersection(SUMS["reclaimed_pages"]):
@@ -172,7 +172,8 @@ def matrix_lines(snapshot: Snapshot, width: int | None) -> list[str]:
 # ---- what decides about reclaim ----
 
 
-def _state_parts(snapshot: Snapshot) -> list[str]:
+def state_parts(snapshot: Snapshot) -> list[str]:
+    """What of the host decides about reclaim."""
     session, interval = snapshot.session, snapshot.interval
     settings = {**session.settings, **interval.settings}
     parts = [f"zone_reclaim_mode {_setting(settings, 'zone_reclaim_mode', 'none')}", f"LRU {_lru(settings)}"]
@@ -236,19 +237,19 @@ def _shares(accounting: Accounting, long: bool, digits: int) -> str:
         return f"accounted: not comparable ({clean(accounting.incomparable)})"
     seen, counted = accounting.reclaimed_pages, accounting.vmstat_reclaimed_pages
     pages = f"{_number(seen, digits)} of {_number(counted, digits)}{' pages,' if long else ''}"
-    scanned = _exact_percent(accounting.scanned_pages, accounting.vmstat_scanned_pages)
+    scanned = share_text(accounting.scanned_pages, accounting.vmstat_scanned_pages)
     edge = f"±{_number(accounting.edge_pages, digits)}"
     if seen is not None and counted is not None and 0 < abs(seen - counted) <= accounting.edge_pages:
         edge = f"within {edge}"  # read at two instants: no page is known to be missing
-    return f"accounted {_exact_percent(seen, counted)} ({pages} {edge})  scanned {scanned}"
+    return f"accounted {share_text(seen, counted)} ({pages} {edge})  scanned {scanned}"
 
 
 def _number(value: int | None, digits: int = 20) -> str:
     return "?" if value is None else count_text(value, digits)
 
 
-def _exact_percent(part: int | None, whole: int | None) -> str:
-    """Two decimals, but 100.00 only for the whole of it: a single page missing, or too many, shows."""
+def share_text(part: int | None, whole: int | None) -> str:
+    """Percent with two decimals, but 100.00 only for the whole of it: a single page missing, or too many, shows."""
     if part is None or whole is None:
         return "?"
     if not whole:
@@ -288,7 +289,7 @@ def table_lines(
     :param order: row indices, as :func:`mmwatch.model.columns.sort_order` gives them.
     :param limit: rows at most; a last line says how many more there are.
     """
-    widths = _widths(columns, width)
+    widths = column_widths(columns, width)
     shown = snapshot.select(order if limit is None else order[:limit])
     texts = [[column.text(value) for value in column.of(shown).tolist()] for column in columns]
     lines = [_line([column.title for column in columns], columns, widths)]
@@ -301,9 +302,9 @@ def table_lines(
     return [*(fit(line, width) for line in lines), *([""] if between else []), *between]
 
 
-def _widths(columns: Sequence[Column], width: int | None) -> list[int]:
-    """As declared, whatever the rows hold, so that nothing jumps; text gives way on a narrow terminal, widest first,
-    and a last column of text gets what is left of a wide one."""
+def column_widths(columns: Sequence[Column], width: int | None) -> list[int]:
+    """In cells, as declared, whatever the rows hold, so that nothing jumps; text gives way on a narrow terminal, widest
+    first, and a last column of text gets what is left of a wide one."""
     widths = [max(column.width, cells(column.title)) for column in columns]
     if width is None or not columns:
         return widths

@@ -279,18 +279,29 @@ class Tracer:
         return {name: int(grown[position]) for position, name in enumerate(_STATS)}
 
     _missed_before = 0
+    _run_ns = _run_before_ns = 0
 
     def _missed_runs(self) -> int | None:
         """``recursion_misses`` of all programs since the last call (kernel: bpf_prog_show_fdinfo, 5.12)."""
-        total = 0
+        total = run_ns = 0
         for function in self._functions:
             text = Path(f"/proc/self/fdinfo/{function.fd}").read_text()
+            run_ns += int(text.partition("run_time_ns:")[2].split("\n", 1)[0] or 0)
             _, found, rest = text.partition("recursion_misses:")
             if not found:
                 return None
             total += int(rest.split("\n", 1)[0])
+        self._run_before_ns, self._run_ns = self._run_ns, run_ns
         missed, self._missed_before = total - self._missed_before, total
         return missed
+
+    def bpf_ns(self) -> int | None:
+        """Run time of all programs between the last two readings; None: the kernel does not count it."""
+        try:
+            counted = Path("/proc/sys/kernel/bpf_stats_enabled").read_text().strip() == "1"  # 5.1
+        except OSError:
+            counted = False
+        return self._run_ns - self._run_before_ns if counted or self._run_ns > self._run_before_ns else None
 
     def drain(self, at_most: int = 1 << 20) -> Array:
         """The detail records that have arrived, ``(records,)`` of ``struct record``, oldest first per CPU."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch import units
+from mmwatch.model.interval import Rows
 from mmwatch.model.snapshot import GROUPINGS, SUMS, Floats, Snapshot, priority_min, stall_quantile_ns
 
 
@@ -351,8 +352,12 @@ def active_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> n
 
 
 def is_active(snapshot: Snapshot) -> npt.NDArray[np.bool_]:
-    """Rows that did anything in reclaim in the interval; having only woken kswapd is not reclaim. ``(len(rows),)``."""
-    rows = snapshot.rows
+    """Rows that did anything in reclaim in the interval. ``(len(rows),)``."""
+    return active_rows(snapshot.rows)
+
+
+def active_rows(rows: Rows) -> npt.NDArray[np.bool_]:
+    """:func:`is_active` of rows; having only woken kswapd is not reclaim."""
     active = np.zeros(len(rows), bool)
     for name in ("reclaims", "batches", "active_batches", "stall_ns", *_SCANNED, "shrinker_calls"):
         active |= rows[name] != 0

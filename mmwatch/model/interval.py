@@ -210,6 +210,20 @@ def fold_rows(rows: Rows, keys: list[str]) -> tuple[Rows, npt.NDArray[np.intp], 
     return _rows(folded), members, groups
 
 
+def limit_rows(rows: Rows, rows_max: int) -> Rows:
+    """All rows, or the ``rows_max`` that spent most time in reclaim and the others as one row for each path and node.
+
+    Those are of tgid 0, as when a table is full in the kernel: attribution degrades, totals do not.
+    """
+    if len(rows) <= rows_max:
+        return rows
+    order = np.argsort(rows["stall_ns"], kind="stable")
+    rest = rows[order[:-rows_max]]
+    for name in ("tgid", "tid", "cgroup_id", "start_ns", "comm"):
+        rest[name] = np.zeros(1, ROW_DTYPE)[name]
+    return np.concatenate([rows[order[-rows_max:]], fold_rows(rest, ["path", "node", "cpu_node"])[0]])
+
+
 def _sum_groups(words: npt.NDArray[np.uint64], members: npt.NDArray[np.intp]) -> npt.NDArray[np.uint64]:
     """One row for each run of ``members`` rows."""
     last = np.cumsum(members) - 1

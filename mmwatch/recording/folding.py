@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmwatch.model.interval import ROW_DTYPE, Interval, Rows, fold_rows
+from mmwatch.model.interval import ROW_DTYPE, Interval, Rows, fold_rows, limit_rows
 from mmwatch.model.nodes import elsewhere
 from mmwatch.model.snapshot import GROUPINGS, merge
 from mmwatch.recording.reader import Reader
@@ -71,10 +71,4 @@ def _keys(by: str) -> list[str]:
 
 def _merged(parts: list[Rows], keys: list[str], groups_max: int) -> Rows:
     rows, _, _ = fold_rows(np.concatenate(parts), keys)
-    if len(rows) <= 2 * groups_max:
-        return rows
-    order = np.argsort(rows["stall_ns"], kind="stable")
-    rest = rows[order[:-groups_max]]
-    for name in ("tgid", "tid", "cgroup_id", "start_ns", "comm"):
-        rest[name] = np.zeros(1, ROW_DTYPE)[name]
-    return np.concatenate([rows[order[-groups_max:]], fold_rows(rest, ["path", "node", "cpu_node"])[0]])
+    return rows if len(rows) <= 2 * groups_max else limit_rows(rows, groups_max)

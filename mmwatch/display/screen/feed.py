@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+from mmwatch.display.screen.layout import Layout
 from mmwatch.model.interval import Interval, Session
+
+if TYPE_CHECKING:
+    from mmwatch.display.detail import Recent
 
 
 class Feed(Protocol):
@@ -26,7 +32,7 @@ class Feed(Protocol):
         """There will be no other interval."""
 
     def take(self) -> Interval | None:
-        """The newest that was not taken yet, with those before it that were not (:func:`mmwatch.model.snapshot.merge`)."""
+        """What came since the last call, as one interval (:func:`mmwatch.model.snapshot.merge`); None: nothing."""
 
     def set_interval_s(self, seconds: float) -> None:
         """From now on, so long between two intervals."""
@@ -50,3 +56,33 @@ class Controls(Protocol):
 
     def seek(self, fraction: float) -> None:
         """To a place between 0, the beginning, and 1, the end."""
+
+
+@dataclass
+class Services:
+    """What the screen asks of whoever runs it. All return at once; a recording leaves out what it cannot do.
+
+    :param exited: whether a process is gone; None: not known.
+    :param limits: of the cgroup at this path: ``memory.max`` -> ``64M``.
+    :param watch: keep the single reclaims of this process from now on; None: of none.
+    :param recent: those that were kept, in order.
+    :param bpf_ns: run time of the BPF programs in the newest interval; None: the kernel does not count it.
+    :param record: start recording, or stop; None: it cannot be done.
+    :param recording: to where; empty when it is not.
+    :param notices: what is to be told since the last call.
+    :param save: keep the layout; returns what to tell.
+    :param export: write the screen as SVG and as text, likewise.
+    :param notes: what the help should say of this session.
+    """
+
+    exited: Callable[[int], bool | None] = lambda tgid: None
+    limits: Callable[[str], Mapping[str, str]] = lambda path: {}
+    watch: Callable[[int | None], None] = lambda tgid: None
+    recent: Callable[[], Sequence[Recent]] = tuple
+    bpf_ns: Callable[[], int | None] = lambda: None
+    record: Callable[[], None] | None = None
+    recording: Callable[[], str] = str
+    notices: Callable[[], Sequence[str]] = tuple
+    save: Callable[[Layout], str] | None = None
+    export: Callable[[str, str], str] | None = None
+    notes: Sequence[str] = ()

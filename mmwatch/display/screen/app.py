@@ -1,0 +1,165 @@
+"""The application: takes intervals from its feed and has them drawn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+
+from mmwatch.display.screen.feed import Controls, Feed, Services
+from mmwatch.display.screen.history import History
+from mmwatch.display.screen.layout import Layout
+from mmwatch.display.screen.main import MainScreen
+from mmwatch.display.screen.terminal import Terminal
+from mmwatch.display.screen.theme import TEXTUAL, styles
+from mmwatch.display.screen.widgets import Pager
+from mmwatch.display.spans import Tone
+
+if TYPE_CHECKING:
+    from rich.style import Style
+    from textual.screen import Screen
+
+POLL_S = 0.1
+"""Time between two looks at the feed; one costs some microseconds."""
+
+
+class ScreenApp(App[None]):
+    """``mmwatch top`` and ``mmwatch replay`` on a terminal.
+
+    :param controls: of a recording; it stays when it comes to its end.
+    :param ascii_only: the terminal has no other characters.
+    :param headline: said in the first line.
+    """
+
+    CSS = "Toast { width: auto; max-width: 90%; } ToastRack { align: right top; }"
+    COMMAND_PALETTE_BINDING = "colon"
+    ENABLE_COMMAND_PALETTE = True
+    ALLOW_SELECT = False
+    TITLE = "mmwatch"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", "quit", priority=True),
+        Binding("ctrl+p", "command_palette", "all commands"),
+        Binding("ctrl+z", "suspend_process", "to the shell"),
+    ]
+
+    def __init__(
+        self,
+        feed: Feed,
+        layout: Layout,
+        services: Services,
+        *,
+        controls: Controls | None = None,
+        interval_s: float = 1.0,
+        ascii_only: bool = False,
+        headline: str = "",
+    ) -> None:
+        super().__init__(driver_class=Terminal)
+        self.feed, self.layout, self.services, self.controls = feed, layout, services, controls
+        self.interval_s, self.ascii_only, self.headline = interval_s, ascii_only, headline
+        self.paused = False
+        self.history: History | None = None
+        self.failure: BaseException | None = None
+        self.tones: Mapping[Tone, Style] = styles(layout.theme)
+        self.animation_level = "none"
+        self.main = MainScreen()
+
+    def get_default_screen(self) -> Screen[Any]:
+        """There is one, and what is opened from it."""
+        return self.main
+
+    def on_mount(self) -> None:
+        """Look at the feed from now on."""
+        self.set_theme(self.layout.theme)
+        self._loop_of_feed = asyncio.get_running_loop()
+        self._loop_of_feed.call_soon(self._poll)
+
+    def _poll(self) -> None:
+        try:
+            goes_on = self._look()
+        except Exception as error:  # here nobody else would see it
+            self._handle_exception(error)
+            return
+        if goes_on:
+            self._loop_of_feed.call_later(POLL_S, self._poll)
+
+    def _look(self) -> bool:
+        """What is new; False when there will be nothing more to see."""
+        driver = self._driver
+        if isinstance(driver, Terminal):
+            if driver.gone:
+                self.exit()
+                return False
+            if driver.behind:  # it has not taken what was drawn before: let it come merged
+                return not self._over()
+        interval = self.feed.take()
+        if interval is not None and self.feed.session is not None:
+            if self.history is None:
+                self.history = History(self.feed.session)
+            self.history.add(interval)
+            if not self.paused:
+                self.main.rebuild()
+                if isinstance(self.screen, Pager):
+                    self.screen.draw()
+        elif self.history is None and self.feed.session is not None:
+            self.main.draw()
+        for notice in self.services.notices():
+            self.tell(notice)
+        return not self._over()
+
+    def _over(self) -> bool:
+        if self.feed.problem is not None or (self.feed.ended and self.controls is None):
+            self.failure = self.feed.problem
+            self.exit()
+            return True
+        return False
+
+    def _handle_exception(self, error: Exception) -> None:
+        """No traceback on the terminal of a user: whoever runs this says what became of it."""
+        self.failure = self.failure or error
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self._return_code = 1
+        self._close_messages_no_wait()
+
+    # ---- for the screens ----
+
+    def draw(self) -> None:
+        """All that is open."""
+        self.main.draw()
+        if isinstance(self.screen, Pager):
+            self.screen.draw()
+
+    def tell(self, message: str) -> None:
+        """For some seconds, in a corner."""
+        self.notify(message, markup=False)
+
+    def set_theme(self, theme: str) -> None:
+        """One of :data:`~mmwatch.display.screen.layout.THEMES`."""
+        self.layout.theme = theme
+        self.tones = styles(theme)
+        self.theme = TEXTUAL[theme]
+        self.refresh(layout=True)
+
+    def set_interval_of_feed(self, seconds: float) -> None:
+        """From now on."""
+        self.interval_s = self.layout.interval_s = seconds
+        self.feed.set_interval_s(seconds)
+        self.tell(f"an interval is {seconds:g} s")
+
+    def screen_text(self) -> str:
+        """What is seen, as plain text."""
+        strips = self.screen._compositor.render_strips()
+        return "".join(f"{strip.text.rstrip()}\n" for strip in strips)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Everything that has a key, by name."""
+        for binding in self.main.BINDINGS:
+            if isinstance(binding, Binding) and (self.controls or not binding.description.startswith("replay: ")):
+                key = binding.key.split(",")[0]
+                yield SystemCommand(binding.description, f"key {key}", lambda k=key: self.simulate_key(k))
+        yield SystemCommand("quit", "key q", self.exit)

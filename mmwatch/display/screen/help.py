@@ -1,0 +1,62 @@
+"""What the keys do and what the signs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.binding import Binding, BindingType
+
+from mmwatch.display.screen.feed import Controls
+from mmwatch.display.spans import Line, Span, Tone
+
+_SIGNS = (
+    (
+        "!",
+        "bad: priority 2 or lower, far more freed than asked for, half of the time in reclaim; free below min",
+    ),
+    ("~", "worth a look: a milder form of these; zone_reclaim_mode is on"),
+    ("x", "this process has ended; it fades, and stays in the totals (a)"),
+    ("[##m..l..h..]", "what is free, up to twice the high watermark; min, low and high are marked"),
+    ("accounted", "pages seen, of those /proc/vmstat counted; then what is known to be missing"),
+    ("missed", "program runs the kernel skipped; ? where it does not count them"),
+    ("BPF", "CPU time of the programs in the kernel; ? unless sysctl kernel.bpf_stats_enabled is 1"),
+)
+_NAMES = {
+    "question_mark": "?",
+    "slash": "/",
+    "backslash": "\\",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "plus": "+",
+    "minus": "-",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "space": "Space",
+    "escape": "Esc",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "shift+tab": "Shift-Tab",
+}
+
+
+def help_lines(bindings: Sequence[BindingType], notes: Sequence[str], controls: Controls | None) -> list[Line]:
+    """The text of the help; in a live session without the keys of a replay."""
+    lines: list[Line] = [
+        [Span("KEYS", Tone.TITLE)],
+        _line("q Ctrl-C", "quit"),
+        _line(": Ctrl-P", "all commands by name"),
+    ]
+    for binding in bindings:
+        assert isinstance(binding, Binding)
+        if controls is not None or not binding.description.startswith("replay: ") or "else" in binding.description:
+            keys = (_NAMES.get(key, key.capitalize() if len(key) > 1 else key) for key in binding.key.split(","))
+            lines.append(_line(" ".join(keys), binding.description))
+    lines += [_line("mouse", "a title sorts, a row selects, twice: detail; the wheel scrolls")]
+    lines += [[], [Span("SIGNS", Tone.TITLE)], *(_line(sign, meaning) for sign, meaning in _SIGNS)]
+    if notes:
+        lines += [[], [Span("THIS SESSION", Tone.TITLE)], *([Span(f"  {note}")] for note in notes)]
+    return lines
+
+
+def _line(key: str, what: str) -> Line:
+    return [Span(f"  {key:16}", Tone.TITLE), Span(what)]

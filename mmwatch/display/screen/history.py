@@ -1,0 +1,123 @@
+"""What a screen remembers: all since it was started, who was active lately, and rates over time. All of it bounded."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+
+from mmwatch.model.columns import active_rows
+from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Interval, Process, Rows, Session, limit_rows
+from mmwatch.model.measures import PATHS
+from mmwatch.model.snapshot import GROUPINGS, SUMS, Accounting, accounting, merge
+
+FADE_S = 30.0
+"""So long after its last reclaim a task is still shown, faded."""
+FADING_MAX = 1000
+ROWS_MAX = 8192
+"""Rows kept apart since the start; a row takes 1.5 KB."""
+RATES_MAX = 600
+_PENDING_ROWS = 4096
+_PENDING_MAX = 32
+
+Rate = dict[str, float]
+"""By path; only those that did anything."""
+
+
+class History:
+    """Intervals, as they come.
+
+    :param latest: the newest one.
+    :param total: the account since the start.
+    :param rates: pages reclaimed per second by path, oldest first; a reclaim that freed nothing counts as one page, so
+        that a storm of them shows.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.latest: Interval | None = None
+        self.total: Accounting | None = None
+        self.rates: deque[Rate] = deque(maxlen=RATES_MAX)
+        self._whole: Interval | None = None
+        self._pending: list[Interval] = []
+        self._fading: dict[tuple[object, ...], float] = {}
+        self._names: dict[int, Process] = {}
+        self._groups: dict[int, str] = {}
+
+    def add(self, interval: Interval) -> None:
+        """The next one."""
+        self.latest = interval
+        counts = accounting(self.session, interval)
+        self.total = self.total.then(counts) if self.total else counts
+        self.rates.append(_rates(interval))
+        self._remember(interval)
+        self._pending.append(interval)
+        if len(self._pending) > _PENDING_MAX or sum(len(one.rows) for one in self._pending) > _PENDING_ROWS:
+            self.since_start()
+
+    def since_start(self) -> Interval | None:
+        """Everything as one interval; with more than :data:`ROWS_MAX` rows, the least of them as one of tgid 0."""
+        for interval in self._pending:
+            whole = interval if self._whole is None else merge(self._whole, interval)
+            rows = whole.rows
+            if len(rows) > 2 * ROWS_MAX:
+                rows = limit_rows(rows, ROWS_MAX)
+            self._whole = replace(whole, rows=rows)
+        if self._pending and self._whole is not None:
+            whole, self._pending = self._whole, []
+            tgids = set(np.unique(whole.rows["tgid"]).tolist())
+            groups = set(np.unique(whole.rows["cgroup_id"]).tolist())
+            self._whole = replace(
+                whole,
+                processes={tgid: process for tgid, process in whole.processes.items() if tgid in tgids},
+                cgroups={number: path for number, path in whole.cgroups.items() if number in groups},
+            )
+        return self._whole
+
+    def with_fading(self, by: str) -> Interval | None:
+        """The newest interval, and rows of zeros for what was active a short while ago and is not now."""
+        latest = self.latest
+        if latest is None or not self._fading:
+            return latest
+        fields = [IDENTITY.index(name) for name in GROUPINGS[by]]
+        present = set(zip(*(latest.rows[name].tolist() for name in GROUPINGS[by])))
+        absent = [key for key in self._fading if tuple(key[index] for index in fields) not in present]
+        if not absent:
+            return latest
+        rows: Rows = np.zeros(len(absent), ROW_DTYPE)
+        for name, values in zip(IDENTITY, zip(*absent)):
+            rows[name] = values
+        return replace(
+            latest,
+            rows=np.concatenate([latest.rows, rows]),
+            processes={**self._names, **latest.processes},
+            cgroups={**self._groups, **latest.cgroups},
+        )
+
+    def _remember(self, interval: Interval) -> None:
+        rows = interval.rows[active_rows(interval.rows)]
+        if len(rows) > FADING_MAX:
+            rows = rows[np.argsort(-rows["stall_ns"])[:FADING_MAX]]
+        for key in zip(*(rows[name].tolist() for name in IDENTITY)):
+            self._fading.pop(key, None)
+            self._fading[key] = interval.end_s
+        # In the order of their last activity: what is to go comes first.
+        while self._fading:
+            oldest = next(iter(self._fading))
+            if len(self._fading) <= FADING_MAX and interval.end_s - self._fading[oldest] < FADE_S:
+                break
+            del self._fading[oldest]
+        tgid, group = IDENTITY.index("tgid"), IDENTITY.index("cgroup_id")
+        tgids, groups = {key[tgid] for key in self._fading}, {key[group] for key in self._fading}
+        self._names = {n: p for n, p in {**self._names, **interval.processes}.items() if n in tgids}
+        self._groups = {n: p for n, p in {**self._groups, **interval.cgroups}.items() if n in groups}
+
+
+def _rates(interval: Interval) -> Rate:
+    rows = interval.rows
+    pages = sum((rows[name].astype(float) for name in SUMS["reclaimed_pages"]), np.zeros(len(rows)))
+    sums = np.bincount(rows["path"], np.maximum(pages, rows["reclaims_futile"]), len(PATHS))
+    return {
+        path: float(value) / max(interval.duration_ns / 1e9, 1e-9) for path, value in zip(PATHS, sums.tolist()) if value
+    }

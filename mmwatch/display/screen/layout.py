@@ -1,0 +1,82 @@
+"""What a user has arranged on the screen, and may save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mmwatch.model.columns import BY_KEY, DEFAULT, DEFAULT_SORT, RECORDED, Column
+from mmwatch.model.measures import GROUPING_NAMES
+
+TREES = ("", "parent", "cgroup")
+"""None, below the parent process, or below the memory cgroup."""
+THEMES = ("terminal-dark", "terminal-light", "dark", "light")
+"""The first two take the terminal's own colours and background."""
+
+
+@dataclass
+class Layout:
+    """How the table is shown.
+
+    :param columns: keys by grouping, where they are not the usual ones.
+    :param cumulative: since the screen was started, not of the last interval.
+    :param active: leave out what did nothing in the last interval.
+    :param interval_s: None: as the command line has it.
+    """
+
+    by: str = "task"
+    sort: str = DEFAULT_SORT
+    reverse: bool = False
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    cumulative: bool = False
+    active: bool = False
+    tree: str = ""
+    theme: str = THEMES[0]
+    interval_s: float | None = None
+
+    def shown(self) -> tuple[Column, ...]:
+        """The columns; sums in the place of rates where they are cumulative."""
+        keys = self.columns.get(self.by) or DEFAULT[self.by].split()
+        return tuple(dict.fromkeys(self._column(key) for key in keys))
+
+    def sort_column(self) -> Column:
+        """The one the table is sorted by."""
+        return self._column(self.sort)
+
+    def _column(self, key: str) -> Column:
+        return BY_KEY[RECORDED.get(key, key) if self.cumulative else key]
+
+    def to_json(self) -> dict[str, Any]:
+        """For :meth:`from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: Any) -> Layout:
+        """:raises ValueError: it is not what :meth:`to_json` made; says what is wrong."""
+        if not isinstance(saved, Mapping):
+            raise ValueError("not an object")
+        unknown = set(saved) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"no such setting: {min(map(str, unknown))}")
+        layout = cls(**saved)
+        allowed: list[tuple[str, Any, Any]] = [
+            ("by", layout.by, GROUPING_NAMES),
+            ("sort", layout.sort, BY_KEY),
+            ("tree", layout.tree, TREES),
+            ("theme", layout.theme, THEMES),
+            *((name, getattr(layout, name), (True, False)) for name in ("reverse", "cumulative", "active")),
+        ]
+        for name, value, choices in allowed:
+            if not isinstance(value, (str, bool)) or value not in choices:
+                raise ValueError(f"{name} cannot be {value!r}")
+        if not isinstance(layout.columns, dict) or not set(layout.columns) <= set(GROUPING_NAMES):
+            raise ValueError("columns are not by grouping")
+        for keys in layout.columns.values():
+            if not isinstance(keys, list) or not all(isinstance(key, str) and key in BY_KEY for key in keys):
+                raise ValueError(f"no such columns: {keys!r}")
+        if layout.interval_s is not None and not (
+            isinstance(layout.interval_s, (int, float)) and 0.02 <= layout.interval_s <= 86400
+        ):
+            raise ValueError(f"interval_s cannot be {layout.interval_s!r}")
+        return layout

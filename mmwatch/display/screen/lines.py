@@ -1,0 +1,332 @@
+"""The table and what is around it, as lines of text with meaning. Pure: no terminal."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from mmwatch.display import plain
+from mmwatch.display.screen.history import Rate
+from mmwatch.display.screen.view import Frame
+from mmwatch.display.spans import Line, Span, Tone
+from mmwatch.display.text import cells, cut, field
+from mmwatch.model.columns import Column
+from mmwatch.model.interval import Session
+from mmwatch.model.measures import PATHS
+from mmwatch.model.snapshot import Accounting, Snapshot
+from mmwatch.units import clean, count_text, pages_text
+
+SIGNS = {Tone.BAD: "!", Tone.WARN: "~"}
+"""What a tone says where there is no colour, in the first cell of the line."""
+PRIORITY_BAD = 2
+OVERSHOOT_WARN, OVERSHOOT_BAD = 3.0, 10.0
+SHARE_WARN, SHARE_BAD = 0.1, 0.5
+
+_SOFTLIMIT = PATHS.index("softlimit")
+BLOCKS = " ▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = " .,:-=+*#"
+
+
+def width_of(line: Line) -> int:
+    """In cells."""
+    return sum(cells(span.text) for span in line)
+
+
+def fitted(line: Line, width: int) -> Line:
+    """At most so many cells of it."""
+    if width_of(line) <= width:
+        return line
+    kept: Line = []
+    for span in line:
+        room = width - width_of(kept)
+        # The sign that something is cut off takes a cell; where the rest would fit but for what follows, too.
+        text = span.text if cells(span.text) < room else cut(span.text + " ", room)
+        kept.append(Span(text, span.tone))
+        if text != span.text:
+            break
+    return kept
+
+
+def to_ascii(text: str) -> str:
+    """For terminals that have no other characters; each cell stays one."""
+    if text.isascii():
+        return text
+    return "".join(char if char.isascii() else _ASCII.get(char, "?" * cells(char)) for char in text)
+
+
+_ASCII = {"±": "~", "…": "~", **dict(zip(BLOCKS, ASCII_BLOCKS))}
+
+
+# ---- the table ----
+
+
+def _worse(warn: float, bad: float) -> Callable[[float], Tone]:
+    return lambda value: Tone.BAD if value >= bad else Tone.WARN if value >= warn else Tone.PLAIN
+
+
+_TONES: dict[str, Callable[[float], Tone]] = {
+    "priority": lambda value: Tone.BAD if value <= PRIORITY_BAD else Tone.PLAIN,
+    "overshoot": _worse(OVERSHOOT_WARN, OVERSHOOT_BAD),
+    "stall": _worse(SHARE_WARN, SHARE_BAD),
+    "futile": _worse(SHARE_WARN, SHARE_BAD),
+    "throttled": _worse(SHARE_WARN, SHARE_BAD),
+}
+
+
+def _tone(column: Column, value: Any, softlimit: bool) -> Tone:
+    judge = _TONES.get(column.key)
+    if judge is None or value is None or value != value:
+        return Tone.PLAIN
+    # Soft limit reclaim begins at priority 0 (mm/vmscan.c, mem_cgroup_shrink_node): there it says nothing.
+    return Tone.PLAIN if softlimit and column.key == "priority" else judge(value)
+
+
+def title_spans(columns: Sequence[Column], sort: Column, widths: Sequence[int]) -> Line:
+    """The titles; the one the table is sorted by stands out."""
+    line: Line = [Span(" ", Tone.TITLE)]
+    for number, (column, width) in enumerate(zip(columns, widths)):
+        gap = Span(" ", Tone.TITLE)
+        line += [gap] * (number > 0)
+        line.append(Span(field(column.title, width, column.left), Tone.GOOD if column is sort else Tone.TITLE))
+    return line
+
+
+def column_at(columns: Sequence[Column], widths: Sequence[int], x: int) -> Column | None:
+    """The column at a cell of the table; its gap counts as part of it."""
+    end = 1
+    for column, width in zip(columns, widths):
+        end += width + 1
+        if x < end:
+            return column
+    return None
+
+
+def row_spans(
+    frame: Frame,
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    first: int,
+    count: int,
+    exited: Callable[[int], bool | None],
+) -> list[Line]:
+    """The lines that are seen.
+
+    :param exited: whether a process is gone; asked only for those that did nothing in the interval.
+    """
+    seen = frame.select(first, count)
+    rows = [row for row, _ in seen if row >= 0]
+    texts = dict(zip(rows, _cells(frame.snapshot.select(_array(rows)), columns)))
+    if frame.headings is not None:
+        heads = [row for row, _ in seen if row < 0]
+        texts.update(zip(heads, _cells(frame.headings.select(_array([-1 - row for row in heads])), columns)))
+    lines = []
+    for row, depth in seen:
+        cells_of = texts[row]
+        if row < 0:
+            lines.append(_heading(frame.names[-1 - row], cells_of, columns, widths))
+            continue
+        faded = not frame.active[row]
+        gone = faded and exited(int(frame.snapshot.rows["tgid"][row]))
+        lines.append(_row(cells_of, columns, widths, depth, "x" if gone else "", faded))
+    return lines
+
+
+def _array(rows: list[int]) -> Any:
+    import numpy as np
+
+    return np.array(rows, np.intp)
+
+
+def _cells(snapshot: Snapshot, columns: Sequence[Column]) -> list[list[tuple[str, Tone]]]:
+    """Text and tone of each cell, a list a row."""
+    soft = (snapshot.rows["path"] == _SOFTLIMIT).tolist()
+    texts = []
+    for column in columns:
+        values = column.of(snapshot).tolist()
+        texts.append([(column.text(value), _tone(column, value, is_soft)) for value, is_soft in zip(values, soft)])
+    return [list(row) for row in zip(*texts)] or [[] for _ in soft]
+
+
+def _row(
+    texts: list[tuple[str, Tone]],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    depth: int,
+    sign: str,
+    faded: bool,
+) -> Line:
+    tones = [tone for _, tone in texts]
+    worst = next((tone for tone in (Tone.BAD, Tone.WARN) if tone in tones), Tone.PLAIN)
+    if faded:
+        worst = Tone.DIM
+    line: Line = [Span(sign or SIGNS.get(worst, " "), worst)]
+    indented = next((index for index, column in enumerate(columns) if column.left), -1) if depth else -1
+    for index, ((text, tone), column, width) in enumerate(zip(texts, columns, widths)):
+        if index == indented:
+            text = "  " * min(depth, width // 4) + text
+        shown = field(text, width, column.left)
+        line.append(Span(f" {shown}" if index else shown, Tone.DIM if faded else tone))
+    return _joined(line)
+
+
+def _heading(name: str, texts: list[tuple[str, Tone]], columns: Sequence[Column], widths: Sequence[int]) -> Line:
+    """The name takes the place of the columns that say who a row is."""
+    who = 0
+    while who < len(columns) and columns[who].key in ("pid", "tid", "comm", "path", "cgroup", "command"):
+        who += 1
+    who = max(who, 1)
+    line: Line = [Span(" "), Span(field(name, sum(widths[:who]) + who - 1, left=True), Tone.TITLE)]
+    for (text, tone), column, width in list(zip(texts, columns, widths))[who:]:
+        line.append(Span(" " + field(text, width, column.left), tone))
+    return _joined(line)
+
+
+def _joined(line: Line) -> Line:
+    """Neighbours of one tone as one: fewer pieces to draw."""
+    joined: Line = []
+    for span in line:
+        if joined and joined[-1].tone == span.tone:
+            joined[-1] = Span(joined[-1].text + span.text, span.tone)
+        else:
+            joined.append(span)
+    return joined
+
+
+# ---- the host ----
+
+_GAUGE = re.compile(r"\[[#.]{4}m[#.]{4}l[#.]{4}h[#.]{4}\]")
+
+
+def node_spans(snapshot: Snapshot, width: int, most: int) -> list[Line]:
+    """A line for each NUMA node; ``!`` below the min watermark or where kswapd gave up, ``~`` below low."""
+    heights = {f"{node.node:4}": plain.free_height(node) for node in snapshot.interval.nodes}
+    lines: list[Line] = []
+    for number, text in enumerate(plain.node_lines(snapshot, width - 1, most)):
+        height = heights.get(text[:4])
+        tone = Tone.GOOD if height is None or height >= 2 else Tone.WARN if height >= 1 else Tone.BAD
+        if text.endswith("gave up"):
+            tone = Tone.BAD
+        found = _GAUGE.search(text)
+        if not number or not found:
+            lines.append([Span(f" {text}", Tone.DIM if number else Tone.TITLE)])
+            continue
+        bar = Span(found[0], Tone.BAR if tone is Tone.GOOD else tone)
+        lines.append([Span(SIGNS.get(tone, " "), tone), Span(text[: found.start()]), bar, Span(text[found.end() :])])
+    return lines
+
+
+def elsewhere_spans(snapshot: Snapshot, width: int) -> list[Line]:
+    """One node gave up memory while another had plenty."""
+    return [[Span(text, Tone.BAD)] for text in plain.elsewhere_lines(snapshot, width)]
+
+
+def state_spans(snapshot: Snapshot, width: int) -> list[Line]:
+    """What decides about reclaim. A mode above 0 is worth a look, and a share of time waited of ten percent."""
+    lines: list[Line] = [[]]
+    for part in plain.state_parts(snapshot):
+        tone = Tone.WARN if re.match(r"zone_reclaim_mode [1-9]|PSI some [1-9]\d", part) else Tone.PLAIN
+        text = f"{SIGNS.get(tone, '')}{part}"
+        if lines[-1] and width_of(lines[-1]) + 2 + cells(text) > width - 1:
+            lines.append([])
+        lines[-1] += [Span("  " if lines[-1] else " "), Span(text, tone)]
+    return [fitted(line, width) for line in lines]
+
+
+def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
+    """How much each path reclaimed over time: the newest at the right, each against its own highest."""
+    paths = [path for path in PATHS if any(path in rate for rate in rates)]
+    if not paths:
+        return []
+    beside = max(1, min(len(paths), width // 38))
+    lines: list[Line] = []
+    for start in range(0, len(paths), beside):
+        line: Line = []
+        for path in paths[start : start + beside]:
+            bars = width // beside - 19
+            values = [rate.get(path, 0.0) for rate in list(rates)[-bars:]] if bars > 0 else []
+            text = f"{count_text(rates[-1].get(path, 0.0)):>5}/s "
+            line += [Span(f" {path:9}", Tone.DIM), Span(spark(values).rjust(bars), Tone.BAR), Span(text)]
+        lines.append(fitted(line, width))
+    return lines
+
+
+def spark(values: Sequence[float]) -> str:
+    """A bar for each value; anything above nothing shows."""
+    highest = max(values, default=0.0)
+    return "".join(BLOCKS[math.ceil(value / highest * (len(BLOCKS) - 1))] if value > 0 else " " for value in values)
+
+
+# ---- the line that is always there ----
+
+
+def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns: int | None, width: int) -> list[Line]:
+    """How much of the kernel's own count was seen, what is missing, and what mmwatch costs."""
+    loss, counts = total.loss, snapshot.accounting
+    share = plain.share_text(counts.reclaimed_pages, counts.vmstat_reclaimed_pages)
+    so_far = plain.share_text(total.reclaimed_pages, total.vmstat_reclaimed_pages)
+    if total.incomparable:
+        accounted = Span(f"accounted: {clean(total.incomparable)}", Tone.DIM)
+    else:
+        off = abs((total.reclaimed_pages or 0) - (total.vmstat_reclaimed_pages or 0)) > total.edge_pages
+        tone = Tone.WARN if off else Tone.GOOD
+        accounted = Span(f"{SIGNS.get(tone, '')}accounted {share}, so far {so_far}", tone)
+    kept_out = sum(loss.lost.values()) + sum(loss.suppressed.values()) + loss.table_full
+    kept_out += loss.unmatched_begin + loss.unmatched_end
+    missed = "?" if loss.missed_runs is None else str(loss.missed_runs)
+    probes = [f"{n} {state}" for state in ("degraded", "missing") if (n := _count(session, state))]
+    cost = snapshot.interval.cost
+    percent = 100 / max(snapshot.interval.duration_ns, 1)
+    own = (
+        "?" if not (cost.cpu_ns or cost.rss_bytes) else f"{cost.cpu_ns * percent:.1f}% {pages_text(cost.rss_bytes, 1)}"
+    )
+    bpf = "?" if bpf_ns is None else f"{bpf_ns * percent:.2f}%"
+    parts = [
+        accounted,
+        _bad_if(f"lost {kept_out}", kept_out > 0),
+        _bad_if(f"missed {missed}", bool(loss.missed_runs)),
+        Span(f"probes {', '.join(probes) or 'ok'}", Tone.WARN if _count(session, "missing") else Tone.PLAIN),
+        Span(f"self {own} BPF {bpf}", Tone.DIM),
+    ]
+    lines: list[Line] = [[]]
+    for part in parts:
+        if lines[-1] and width_of(lines[-1]) + 2 + cells(part.text) > width:
+            lines.append([])
+        lines[-1] += [Span("  " if lines[-1] else " "), part]
+    return [fitted(line, width) for line in lines]
+
+
+def _count(session: Session, state: str) -> int:
+    return sum(1 for probe in session.probes if probe.state == state)
+
+
+def _bad_if(text: str, bad: bool) -> Span:
+    return Span(f"!{text}" if bad else text, Tone.BAD if bad else Tone.PLAIN)
+
+
+# ---- above and below ----
+
+
+def top_line(session: Session, snapshot: Snapshot, flags: Iterable[str], width: int) -> Line:
+    """Where and when, and anything that is not as usual (paused, recording)."""
+    when = datetime.fromtimestamp(snapshot.interval.end_s).strftime("%Y-%m-%d %H:%M:%S")
+    line: Line = [Span(" mmwatch", Tone.TITLE), Span(f"  {when}  {clean(session.hostname) or '?'}")]
+    if session.filter:
+        line.append(Span(f"  only {plain.filter_text(session.filter)}", Tone.WARN))
+    for flag in flags:
+        line.append(Span(f"  {flag}", Tone.WARN))
+    line.append(Span(f"  {clean(session.kernel) or '?'}", Tone.DIM))
+    return fitted(line, width)
+
+
+def key_line(keys: Sequence[tuple[str, str]], width: int) -> Line:
+    """The keys and what they do, as many as there is room for."""
+    line: Line = []
+    for key, what in keys:
+        more = [Span(f" {key}", Tone.TITLE), Span(f" {what} ", Tone.DIM)]
+        if width_of(line) + width_of(more) > width:
+            break
+        line += more
+    return line

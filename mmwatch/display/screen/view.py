@@ -1,0 +1,236 @@
+"""Which rows the table shows, and in which order: grouping, sorting, filter, tree. Pure: no terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mmwatch.display.screen.history import History
+from mmwatch.display.screen.layout import Layout
+from mmwatch.model.columns import is_active, sort_order
+from mmwatch.model.interval import Interval
+from mmwatch.model.snapshot import GROUPINGS, Snapshot, take
+
+Key = tuple[object, ...]
+"""Which row it is, whatever its place."""
+
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The table of one moment.
+
+    :param snapshot: of the interval or of everything since the start.
+    :param order: the lines from the top, as row numbers of ``snapshot``; ``-1 - n`` is the heading ``n`` of a tree.
+    :param depth: how far each line is indented; empty when nothing is.
+    :param active: of each row of ``snapshot``, whether it did anything in the newest interval.
+    :param headings: a row for each heading, the sum of what is below it; None without a tree.
+    :param names: of the headings.
+    :param matching: rows that the filter lets through, of how many.
+    """
+
+    snapshot: Snapshot
+    order: Indices
+    depth: Indices
+    active: npt.NDArray[np.bool_]
+    headings: Snapshot | None
+    names: tuple[str, ...]
+    matching: tuple[int, int]
+
+    def key(self, line: int) -> Key:
+        """What the line at this place stands for."""
+        row = int(self.order[line])
+        if row < 0:
+            return ("heading", self.names[-1 - row])
+        return tuple(self.snapshot.rows[name][row].item() for name in GROUPINGS[self.snapshot.by])
+
+    def find(self, key: Key | None) -> int | None:
+        """The line that stands for this; None: there is none."""
+        if key is None or not len(self.order):
+            return None
+        if key[0] == "heading":
+            wanted = [-1 - number for number, name in enumerate(self.names) if name == key[1]]
+            found = np.flatnonzero(np.isin(self.order, wanted))
+        else:
+            same = np.ones(len(self.snapshot.rows), bool)
+            for name, value in zip(GROUPINGS[self.snapshot.by], key):
+                same &= self.snapshot.rows[name] == value
+            found = np.flatnonzero(np.isin(self.order, np.flatnonzero(same)))
+        return int(found[0]) if len(found) else None
+
+    def select(self, first: int, count: int) -> list[tuple[int, int]]:
+        """Row number and depth of the lines that are seen."""
+        rows = self.order[first : first + count].tolist()
+        return list(zip(rows, self.depth[first : first + count].tolist() if len(self.depth) else [0] * len(rows)))
+
+
+def build(history: History, layout: Layout, wanted: str = "") -> Frame | None:
+    """The table as it is arranged; None before the first interval.
+
+    :param wanted: only rows in which this text is (:func:`matches`).
+    """
+    interval = history.since_start() if layout.cumulative else history.with_fading(layout.by)
+    if interval is None or history.latest is None:
+        return None
+    snapshot = take(history.session, interval, layout.by)
+    if layout.cumulative:
+        active = _also_in(snapshot, take(history.session, history.latest, layout.by))
+        shown = is_active(snapshot)
+    else:
+        active = is_active(snapshot)
+        # What faded in has no figures at all; who only woke kswapd did not reclaim.
+        shown = active | (snapshot.rows["kswapd_wakeups"] == 0)
+    if layout.active:
+        shown = shown & active
+    order = sort_order(snapshot, layout.sort_column(), layout.reverse)
+    order = order[shown[order]]
+    if not layout.cumulative:
+        order = np.concatenate([order[active[order]], order[~active[order]]])
+    everything = len(order)
+    if wanted:
+        order = order[matches(snapshot, order, wanted)]
+    frame = Frame(snapshot, order, np.zeros(0, np.intp), active, None, (), (len(order), everything))
+    if layout.tree and layout.by in ("task", "thread"):
+        return _as_tree(frame, layout)
+    return frame
+
+
+def _also_in(snapshot: Snapshot, latest: Snapshot) -> npt.NDArray[np.bool_]:
+    """Of each row, whether it is active in ``latest``, too."""
+    fields = GROUPINGS[snapshot.by]
+    rows = latest.rows[is_active(latest)]
+    now = set(zip(*(rows[name].tolist() for name in fields)))
+    return np.array([key in now for key in zip(*(snapshot.rows[name].tolist() for name in fields))], bool)
+
+
+def matches(snapshot: Snapshot, rows: Indices, wanted: str) -> npt.NDArray[np.bool_]:
+    """Whether names, numbers, path or cgroup of each of these rows contain a text; capitals do not matter."""
+    found = snapshot.select(rows).identities()
+    wanted = wanted.casefold()
+    fields = ("tgid", "tid", "comm", "cmdline", "path", "cgroup", "node")
+    return np.array(
+        [
+            any(value is not None and wanted in str(value).casefold() for value in values)
+            for values in zip(*(found[name] for name in fields))
+        ],
+        bool,
+    )
+
+
+# ---- trees ----
+
+
+def _as_tree(frame: Frame, layout: Layout) -> Frame:
+    """The same rows below their parents, or below their cgroups; whatever is above a row stands where it would."""
+    by_row = _cgroups(frame) if layout.tree == "cgroup" else _families(frame)
+    names = tuple(dict.fromkeys(by_row.values()))
+    number = {name: index for index, name in enumerate(names)}
+    headings = _sums(frame, {row: number[name] for row, name in by_row.items()}, len(names))
+    below: dict[int, list[int]] = {index: [] for index in range(len(names))}
+    for row in frame.order.tolist():  # in the order of the table
+        below[number[by_row[row]]].append(row)
+    depths = _generations(frame) if layout.tree == "parent" else {}
+    order: list[int] = []
+    depth: list[int] = []
+    for index in sort_order(headings, layout.sort_column(), layout.reverse).tolist():
+        group = int(headings.rows["cgroup_id"][index])
+        rows = below[group]
+        headed = True
+        if layout.tree == "parent":
+            rows = _under_parents(frame, rows)
+            # A process that is in the table is its own heading, and a single child says who its parent is as well.
+            headed = len(rows) > 1 and depths[rows[0]] == depths[rows[-1]] == 0
+        if headed:
+            order.append(-1 - index)
+            depth.append(0)
+        order += rows
+        depth += [headed + depths.get(row, 0) for row in rows]
+    ordered_names = tuple(names[group] for group in headings.rows["cgroup_id"].tolist())
+    return replace(
+        frame,
+        order=np.array(order, np.intp),
+        depth=np.array(depth, np.intp),
+        headings=headings,
+        names=ordered_names,
+    )
+
+
+def _sums(frame: Frame, groups: dict[int, int], count: int) -> Snapshot:
+    """A row for each group of rows."""
+    order = np.array(list(groups), np.intp)
+    rows = frame.snapshot.rows[order].copy()
+    rows["cgroup_id"] = np.array(list(groups.values()), np.uint64)
+    interval: Interval = replace(frame.snapshot.interval, rows=rows, cgroups={}, elsewhere={})
+    return take(frame.snapshot.session, interval, "cgroup")
+
+
+def _cgroups(frame: Frame) -> dict[int, str]:
+    found = frame.snapshot.select(frame.order).identities()["cgroup"]
+    return {row: path if path is not None else "(no single cgroup)" for row, path in zip(frame.order.tolist(), found)}
+
+
+def _parents(frame: Frame) -> dict[int, int]:
+    """By process, its parent; only of those that are in the table and whose parent is known."""
+    found = {}
+    for tgid in set(frame.snapshot.rows["tgid"][frame.order].tolist()):
+        process = frame.snapshot.interval.processes.get(tgid)
+        if process is not None and process.ppid is not None:
+            found[tgid] = process.ppid
+    return found
+
+
+def _ancestors(tgid: int, parents: dict[int, int]) -> list[int]:
+    """Itself, and those above it, up to the first that is not in the table; a loop (numbers are used again) ends it."""
+    line = [tgid]
+    while line[-1] in parents and parents[line[-1]] not in line:
+        line.append(parents[line[-1]])
+    return line
+
+
+def _families(frame: Frame) -> dict[int, str]:
+    """By row, the name of the topmost process that is known to be above it."""
+    parents = _parents(frame)
+    processes = frame.snapshot.interval.processes
+    found = {}
+    for row, tgid in zip(frame.order.tolist(), frame.snapshot.rows["tgid"][frame.order].tolist()):
+        top = _ancestors(tgid, parents)[-1]
+        process = processes.get(top)
+        found[row] = f"{top} {process.comm}".rstrip() if process else f"{top}" if top else "0"
+    return found
+
+
+def _generations(frame: Frame) -> dict[int, int]:
+    """By row, how many of those above it are in the table."""
+    parents = _parents(frame)
+    tgids = frame.snapshot.rows["tgid"]
+    present = set(tgids[frame.order].tolist())
+    return {
+        row: sum(1 for above in _ancestors(int(tgids[row]), parents)[1:] if above in present)
+        for row in frame.order.tolist()
+    }
+
+
+def _under_parents(frame: Frame, rows: list[int]) -> list[int]:
+    """Children right below their parents, siblings in the order they came in."""
+    parents = _parents(frame)
+    tgids = frame.snapshot.rows["tgid"]
+    by_process: dict[int, list[int]] = {}
+    for row in rows:
+        by_process.setdefault(int(tgids[row]), []).append(row)
+    children: dict[int | None, list[int]] = {}
+    for tgid in by_process:
+        above = next((one for one in _ancestors(tgid, parents)[1:] if one in by_process), None)
+        children.setdefault(above, []).append(tgid)
+    ordered: list[int] = []
+    seen: set[int] = set()
+    waiting = list(reversed(children.get(None, [])))
+    while waiting:
+        tgid = waiting.pop()
+        if tgid not in seen:
+            seen.add(tgid)
+            ordered += by_process[tgid]
+            waiting += reversed(children.get(tgid, []))
+    return ordered + [row for row in rows if int(tgids[row]) not in seen]

@@ -1,0 +1,255 @@
+"""Lines of text with meaning on a terminal: only what changed is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region
+from textual.screen import ModalScreen, Screen
+from textual.strip import Strip
+from textual.widget import Widget
+
+from mmwatch.display.screen.lines import fitted, key_line, to_ascii
+from mmwatch.display.spans import Line, Span, Tone
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+    from mmwatch.display.screen.app import ScreenApp
+
+WHEEL_LINES = 3
+
+
+class Lines(Widget):
+    """Some lines, one below the other; what does not fit is not seen.
+
+    :param own_height: as high as there are lines, instead of as high as there is room.
+    """
+
+    DEFAULT_CSS = "Lines { height: 1fr; width: 1fr; }"
+    ALLOW_SELECT = False
+    app: ScreenApp
+
+    def __init__(self, own_height: bool = False) -> None:
+        super().__init__()
+        self.lines: list[Line] = []
+        self.marked: int | None = None
+        self._own_height = own_height
+
+    def show(self, lines: list[Line], marked: int | None = None) -> None:
+        """Draw what is new in them.
+
+        :param marked: the line with the cursor.
+        """
+        before, before_marked = self.lines, self.marked
+        self.lines, self.marked = lines, marked
+        if self._own_height and (len(lines) != len(before) or not self.styles.has_rule("height")):
+            self.styles.height = len(lines)  # draws everything
+            return
+        for y in range(max(len(lines), len(before))):
+            same = y < len(lines) and y < len(before) and lines[y] == before[y]
+            if not same or (y == marked) != (y == before_marked):
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """A line as Textual wants it."""
+        width = self.size.width
+        base = self.rich_style
+        if y >= len(self.lines):
+            return Strip.blank(width, base)
+        looks = self.app.tones
+        text = to_ascii if self.app.ascii_only else str
+        over = Style(reverse=True) if y == self.marked else Style()
+        strip = Strip([Segment(text(span.text), base + looks[span.tone] + over) for span in self.lines[y]])
+        return strip.adjust_cell_length(width, base + over)
+
+
+class Table(Lines):
+    """The lines of the table, its titles first; tells of clicks and the wheel."""
+
+    def __init__(self, clicked: Callable[[int, int, int], None], turned: Callable[[int], None]) -> None:
+        super().__init__()
+        self._clicked, self._turned = clicked, turned
+
+    def on_click(self, event: events.Click) -> None:
+        """A title or a row; twice: into it."""
+        self._clicked(event.x, event.y, event.chain)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Towards the end."""
+        event.stop()
+        self._turned(WHEEL_LINES)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Towards the beginning."""
+        event.stop()
+        self._turned(-WHEEL_LINES)
+
+
+class Pager(Screen[None]):
+    """Many lines to scroll in.
+
+    :param make: the lines for a width, asked again with each interval.
+    :param closed: called when it is left.
+    :param keys: more than those to scroll, with what they do.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter", "leave", "back"),
+        Binding("up,k", "move(-1)", "up"),
+        Binding("down,j", "move(1)", "down"),
+        Binding("pageup", "page(-1)", "page up"),
+        Binding("pagedown", "page(1)", "page down"),
+        Binding("home,g", "end(0)", "to the top"),
+        Binding("end,G", "end(1)", "to the end"),
+    ]
+
+    def __init__(
+        self,
+        make: Callable[[int], list[Line]],
+        closed: Callable[[], None] = lambda: None,
+        keys: Sequence[tuple[str, str, Callable[[], None]]] = (),
+    ) -> None:
+        super().__init__()
+        self._make, self._left, self._more_keys = make, closed, keys
+        self._top = 0
+        self._body, self._foot = Table(lambda x, y, chain: None, self._turn), Lines(own_height=True)
+
+    def compose(self) -> ComposeResult:
+        """Text, and the keys below it."""
+        yield self._body
+        yield self._foot
+
+    def on_mount(self) -> None:
+        """Draw once there is a size."""
+        self.call_after_refresh(self.draw)
+
+    def on_resize(self) -> None:
+        """Lines are made for a width."""
+        self.call_after_refresh(self.draw)
+
+    def on_key(self, event: events.Key) -> None:
+        """The keys of whoever opened it."""
+        for key, _, do in self._more_keys:
+            if event.key == key:
+                event.stop()
+                do()
+
+    def draw(self) -> None:
+        """Ask for the lines again."""
+        width, height = self._body.size
+        if not width:
+            return
+        lines = self._make(width)
+        self._top = max(0, min(self._top, len(lines) - height))
+        self._body.show(lines[self._top : self._top + height])
+        keys = [("Esc", "back"), *((key, what) for key, what, _ in self._more_keys), ("q", "quit")]
+        line = key_line(keys, width)
+        if len(lines) > height:
+            line = [Span(f" {self._top + 1}-{min(self._top + height, len(lines))} of {len(lines)} "), *line]
+        self._foot.show([fitted(line, width)])
+
+    def _turn(self, lines: int) -> None:
+        self._top = max(0, self._top + lines)
+        self.draw()
+
+    def action_move(self, lines: int) -> None:
+        """Scroll."""
+        self._turn(lines)
+
+    def action_page(self, pages: int) -> None:
+        """Scroll by what is seen."""
+        self._turn(pages * max(1, self._body.size.height - 1))
+
+    def action_end(self, end: int) -> None:
+        """To the first or the last line."""
+        self._turn(1_000_000 if end else -1_000_000)
+
+    def action_leave(self) -> None:
+        """Back to where it was opened."""
+        self._left()
+        self.dismiss()
+
+
+class Menu(ModalScreen[None]):
+    """A choice of one, or of several.
+
+    :param choices: what each is called, and whether it is chosen.
+    :param chosen: called with the number of a choice; with ``several`` each time one is switched.
+    """
+
+    DEFAULT_CSS = "Menu { align: center middle; } Menu Lines { max-width: 90%; width: 90%; max-height: 90%; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "back"),
+        Binding("enter,space", "choose", "choose"),
+        Binding("up,k", "move(-1)", "up"),
+        Binding("down,j", "move(1)", "down"),
+        Binding("pageup", "move(-10)", "page up"),
+        Binding("pagedown", "move(10)", "page down"),
+        Binding("home,g", "move(-1000)", "to the top"),
+        Binding("end,G", "move(1000)", "to the end"),
+    ]
+
+    def __init__(
+        self, title: str, choices: list[tuple[str, bool]], chosen: Callable[[int], None], several: bool = False
+    ) -> None:
+        super().__init__()
+        self._caption, self._choices, self._chosen, self._several = title, choices, chosen, several
+        self._at = next((index for index, (_, on) in enumerate(choices) if on), 0)
+        self._top = 0
+        self._body = Table(self._click, self.action_move)
+
+    def compose(self) -> ComposeResult:
+        """The list."""
+        yield self._body
+
+    def on_mount(self) -> None:
+        """As high as there are choices."""
+        self._body.styles.height = len(self._choices) + 2
+        self.call_after_refresh(self.draw)
+
+    def on_resize(self) -> None:
+        """There may be more room, or less."""
+        self.call_after_refresh(self.draw)
+
+    def draw(self) -> None:
+        """The choices around the cursor."""
+        width, height = self._body.size
+        room = max(1, height - 2)
+        self._top = max(min(self._top, self._at), self._at - room + 1)
+        lines: list[Line] = [[Span(f" {self._caption}", Tone.TITLE)]]
+        for text, on in self._choices[self._top : self._top + room]:
+            lines.append(fitted([Span(f" {'*' if on else ' '} {text}".ljust(width), Tone.PLAIN)], width))
+        what = "Space switches, Esc ends" if self._several else "Enter chooses, Esc leaves it as it is"
+        lines.append([Span(f" {what}", Tone.DIM)])
+        self._body.show(lines, 1 + self._at - self._top)
+
+    def action_move(self, lines: int) -> None:
+        """The cursor."""
+        self._at = max(0, min(len(self._choices) - 1, self._at + lines))
+        self.draw()
+
+    def action_choose(self) -> None:
+        """The one at the cursor."""
+        if not self._several:
+            self.dismiss()
+        else:
+            text, on = self._choices[self._at]
+            self._choices[self._at] = (text, not on)
+            self.draw()
+        self._chosen(self._at)
+
+    def action_leave(self) -> None:
+        """Without a choice."""
+        self.dismiss()
+
+    def _click(self, x: int, y: int, chain: int) -> None:
+        if 0 < y <= len(self._choices) - self._top:
+            self._at = self._top + y - 1
+            self.draw()
+            self.action_choose()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +26,20 @@ Rate = dict[str, float]
 """By path; only those that did anything."""
 
 
+@dataclass(frozen=True)
+class Before:
+    """What was before the first interval of a history that does not begin at the beginning.
+
+    :param lately: the intervals right before, as many as rates and fading rows go back; histograms are not needed.
+    :param total: the account up to there.
+    :param whole: all of it as one interval, when somebody asks.
+    """
+
+    lately: Sequence[Interval]
+    total: Accounting | None
+    whole: Callable[[], Interval | None]
+
+
 class History:
     """Intervals, as they come.
 
@@ -34,16 +49,20 @@ class History:
         that a storm of them shows.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, before: Before | None = None) -> None:
         self.session = session
         self.latest: Interval | None = None
-        self.total: Accounting | None = None
+        self.total: Accounting | None = before.total if before else None
         self.rates: deque[Rate] = deque(maxlen=RATES_MAX)
         self._whole: Interval | None = None
         self._pending: list[Interval] = []
         self._fading: dict[tuple[object, ...], float] = {}
         self._names: dict[int, Process] = {}
         self._groups: dict[int, str] = {}
+        self._earlier = before.whole if before else None
+        for interval in before.lately if before else ():
+            self.rates.append(_rates(interval))
+            self._remember(interval)
 
     def add(self, interval: Interval) -> None:
         """The next one."""
@@ -54,10 +73,19 @@ class History:
         self._remember(interval)
         self._pending.append(interval)
         if len(self._pending) > _PENDING_MAX or sum(len(one.rows) for one in self._pending) > _PENDING_ROWS:
-            self.since_start()
+            self._fold()
 
     def since_start(self) -> Interval | None:
         """Everything as one interval; with more than :data:`ROWS_MAX` rows, the least of them as one of tgid 0."""
+        if self._earlier is not None:
+            earlier, self._earlier = self._earlier(), None
+            self._fold()
+            self._pending = [interval for interval in (earlier, self._whole) if interval is not None]
+            self._whole = None
+        self._fold()
+        return self._whole
+
+    def _fold(self) -> None:
         for interval in self._pending:
             whole = interval if self._whole is None else merge(self._whole, interval)
             rows = whole.rows
@@ -73,7 +101,6 @@ class History:
                 processes={tgid: process for tgid, process in whole.processes.items() if tgid in tgids},
                 cgroups={number: path for number, path in whole.cgroups.items() if number in groups},
             )
-        return self._whole
 
     def with_fading(self, by: str) -> Interval | None:
         """The newest interval, and rows of zeros for what was active a short while ago and is not now."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from mmwatch.display.detail import Recent, recents
 from mmwatch.display.screen.history import FADE_S, RATES_MAX, Before, History
-from mmwatch.errors import MmwatchError
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.snapshot import Accounting, accounting
 from mmwatch.recording import Reader
@@ -30,10 +29,9 @@ class Playback:
     Everything is read when it is asked for, some milliseconds an interval, by whoever asks. What is shown at a place
     does not depend on the way there: after a jump, :meth:`before` gives what playing up to there would have gathered.
 
-    :param begin_s: Unix time, as :meth:`Reader.intervals` takes it; ``end_s`` likewise.
+    :param begin_s: Unix time, as :meth:`Reader.intervals` takes it; ``end_s`` likewise. There is an interval between.
     :param speed: seconds of the recording in a second.
-    :raises MmwatchError: there is no interval in this time, or the recording is damaged; all methods that read
-        raise that, too.
+    :raises MmwatchError: the recording is damaged. All methods that read raise it when they meet that.
     """
 
     problem: BaseException | None = None
@@ -50,8 +48,6 @@ class Playback:
         self.speed = speed
         self._reader, self._clock = reader, clock
         self._numbers, self._ends_s, self._durations_ns = reader.timeline(begin_s, end_s)
-        if not len(self._numbers):
-            raise MmwatchError(f"{reader.path} has no interval", "record for longer")
         self._paused = False
         self._at = 0
         self._given = -1

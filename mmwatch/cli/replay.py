@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmwatch.cli import options
-from mmwatch.errors import UsageError
+from mmwatch.errors import MmwatchError, UsageError
 from mmwatch.units import clean, parse_duration_s
 
 if TYPE_CHECKING:
@@ -98,14 +98,17 @@ def _span(reader: Reader, arguments: argparse.Namespace) -> tuple[float | None, 
     """``--begin`` and ``--end`` as Unix times.
 
     :raises UsageError: they are no times, or nothing was recorded between them.
+    :raises MmwatchError: nothing was recorded at all.
     """
     _, ends_s, durations_ns = reader.timeline()
-    start_s = float(ends_s[0]) - float(durations_ns[0]) / 1e9 if len(ends_s) else reader.session.start_s
+    if not len(ends_s):
+        raise MmwatchError(f"{reader.path} has no interval to show", "record for longer than one")
+    start_s = float(ends_s[0]) - float(durations_ns[0]) / 1e9
     begin_s = time_s(arguments.begin, start_s) if arguments.begin else None
     end_s = time_s(arguments.end, start_s) if arguments.end else None
     if begin_s is not None and end_s is not None and end_s <= begin_s:
         raise UsageError(f"--end {clean(arguments.end)} is not after --begin {clean(arguments.begin)}")
-    if len(ends_s) and not len(reader.timeline(begin_s, end_s)[0]):
+    if not len(reader.timeline(begin_s, end_s)[0]):
         first, last = (f"{datetime.fromtimestamp(s):%Y-%m-%d %H:%M:%S}" for s in (start_s, float(ends_s[-1])))
         raise UsageError(f"{reader.path} has nothing of that time", f"it goes from {first} to {last}")
     return begin_s, end_s

@@ -54,6 +54,7 @@ class LiveFeed(threading.Thread):
         self.ended = False
         self.recording = ""
         self.bpf_ns: int | None = None
+        self.notes: Sequence[str] = ()
         self._target, self._interval_s, self._passes = target, interval_s, passes
         self._count, self._duration_s, self._attached, self._seen = count, duration_s, attached, seen
         self._lock = threading.Condition()
@@ -124,6 +125,10 @@ class LiveFeed(threading.Thread):
                 passes=self._passes,
             )
             try:
+                from mmwatch.host.protection import protect
+
+                # Not before: pages that are locked cannot be given back, and the compiler had many.
+                self.notes = protect() or ["its memory is locked, and the OOM killer leaves it alone"]
                 observer.tracer.control["detail"] = 0
                 self._monotonic_s = time.time() - time.monotonic()
                 if self._attached:

@@ -59,15 +59,16 @@ def show(
     try:
         from mmwatch.display.screen.app import ScreenApp
         from mmwatch.display.screen.feed import Services
-        from mmwatch.host.protection import protect
+        from mmwatch.host.cgroups import limits, memory_mount
 
         layout, problem = arranged(arguments)
         if layout.interval_s is not None:
             interval_s = layout.interval_s
             feed.set_interval_s(interval_s)
+        mount = memory_mount()
         services = Services(
             exited=exited,
-            limits=limits,
+            limits=lambda path: limits(mount, path),
             watch=feed.watch,
             recent=feed.recent,
             bpf_ns=lambda: feed.bpf_ns,
@@ -76,7 +77,7 @@ def show(
             notices=lambda: [*told(), *feed.notices()],
             save=save_layout,
             export=export,
-            notes=protect() or ["its memory is locked, and the OOM killer leaves it alone"],
+            notes=lambda: feed.notes,
         )
         first = [problem] if problem else []
 
@@ -114,7 +115,7 @@ def play(arguments: argparse.Namespace, playback: Playback) -> None:
         notices=told,
         save=save_layout,
         export=export,
-        notes=["a recording is played: limits of cgroups and who has exited are not known"],
+        notes=lambda: ["a recording is played: limits of cgroups, and who has exited, were not recorded"],
     )
     app = ScreenApp(
         playback,
@@ -170,11 +171,6 @@ def ascii_only() -> bool:
 def exited(tgid: int) -> bool | None:
     """Whether a process is gone."""
     return not os.path.exists(f"/proc/{tgid}") if tgid else None
-
-
-def limits(path: str) -> dict[str, str]:
-    """Of the cgroup at this path."""
-    return {}
 
 
 def export(svg: str, text: str) -> str:

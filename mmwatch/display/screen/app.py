@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,22 +11,25 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 
 from mmwatch.display.screen.feed import Controls, Feed, Services
+from mmwatch.display.screen.help import key_name
 from mmwatch.display.screen.history import History
 from mmwatch.display.screen.layout import Layout
 from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.terminal import Terminal
 from mmwatch.display.screen.theme import TEXTUAL, styles
 from mmwatch.display.screen.widgets import Pager
-from mmwatch.display.spans import Tone
+from mmwatch.display.spans import Line, Span, Tone
 
 if TYPE_CHECKING:
     from rich.style import Style
     from textual.screen import Screen
+    from textual.timer import Timer
 
 POLL_S = 0.1
 """Time between two looks at the feed; one costs some microseconds."""
 TAKEN_MAX = 20
 """Intervals taken at a look, where a recording is played fast; only the last one is drawn."""
+NOTICE_S = 6.0
 
 
 class ScreenApp(App[None]):
@@ -36,15 +40,12 @@ class ScreenApp(App[None]):
     :param headline: said in the first line.
     """
 
-    CSS = "Toast { width: auto; max-width: 90%; } ToastRack { align: right top; }"
-    COMMAND_PALETTE_BINDING = "colon"
-    ENABLE_COMMAND_PALETTE = True
     ALLOW_SELECT = False
     TITLE = "mmwatch"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "quit"),
         Binding("ctrl+c", "quit", "quit", priority=True),
-        Binding("ctrl+p", "command_palette", "all commands"),
+        Binding("colon,ctrl+p", "command_palette", "all commands"),
         Binding("ctrl+z", "suspend_process", "to the shell"),
     ]
 
@@ -68,6 +69,8 @@ class ScreenApp(App[None]):
         self.tones: Mapping[Tone, Style] = styles(layout.theme)
         self.animation_level = "none"
         self.main = MainScreen()
+        self._notice = ""
+        self._notice_timer: Timer | None = None
 
     def get_default_screen(self) -> Screen[Any]:
         """There is one, and what is opened from it."""
@@ -104,8 +107,9 @@ class ScreenApp(App[None]):
                     self.screen.draw()
         elif self.history is None and self.feed.session is not None:
             self.main.draw()
-        for notice in self.services.notices():
-            self.tell(notice)
+        notices = self.services.notices()
+        if notices:
+            self.tell("; ".join(notices))
         return not self._over()
 
     def _take(self) -> bool:
@@ -145,8 +149,20 @@ class ScreenApp(App[None]):
             self.screen.draw()
 
     def tell(self, message: str) -> None:
-        """For some seconds, in a corner."""
-        self.notify(message, markup=False)
+        """For some seconds, in the last line."""
+        self._notice = message
+        self.draw()
+        if self._notice_timer is not None:
+            self._notice_timer.stop()
+        self._notice_timer = self.set_timer(NOTICE_S, self._untell)
+
+    def _untell(self) -> None:
+        self._notice = ""
+        self.draw()
+
+    def notice_line(self) -> Line:
+        """What is told at the moment."""
+        return [Span(f" {self._notice}", Tone.WARN)] if self._notice else []
 
     def set_theme(self, theme: str) -> None:
         """One of :data:`~mmwatch.display.screen.layout.THEMES`."""
@@ -171,5 +187,7 @@ class ScreenApp(App[None]):
         for binding in self.main.BINDINGS:
             if isinstance(binding, Binding) and (self.controls or not binding.description.startswith("replay: ")):
                 key = binding.key.split(",")[0]
-                yield SystemCommand(binding.description, f"key {key}", lambda k=key: self.simulate_key(k))
+                yield SystemCommand(
+                    binding.description, f"key {key_name(key)}", functools.partial(self.simulate_key, key)
+                )
         yield SystemCommand("quit", "key q", self.exit)

@@ -89,4 +89,4 @@ class Services:
     notices: Callable[[], Sequence[str]] = tuple
     save: Callable[[Layout], str] | None = None
     export: Callable[[str, str], str] | None = None
-    notes: Sequence[str] = ()
+    notes: Callable[[], Sequence[str]] = tuple

@@ -39,6 +39,11 @@ _NAMES = {
 }
 
 
+def key_name(key: str) -> str:
+    """What is printed on it, of Textual's name."""
+    return _NAMES.get(key, key.capitalize() if len(key) > 1 else key)
+
+
 def help_lines(bindings: Sequence[BindingType], notes: Sequence[str], controls: Controls | None) -> list[Line]:
     """The text of the help; in a live session without the keys of a replay."""
     lines: list[Line] = [
@@ -49,8 +54,7 @@ def help_lines(bindings: Sequence[BindingType], notes: Sequence[str], controls: 
     for binding in bindings:
         assert isinstance(binding, Binding)
         if controls is not None or not binding.description.startswith("replay: ") or "else" in binding.description:
-            keys = (_NAMES.get(key, key.capitalize() if len(key) > 1 else key) for key in binding.key.split(","))
-            lines.append(_line(" ".join(keys), binding.description))
+            lines.append(_line(" ".join(map(key_name, binding.key.split(","))), binding.description))
     lines += [_line("mouse", "a title sorts, a row selects, twice: detail; the wheel scrolls")]
     lines += [[], [Span("SIGNS", Tone.TITLE)], *(_line(sign, meaning) for sign, meaning in _SIGNS)]
     if notes:

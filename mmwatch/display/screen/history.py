@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmwatch.model.columns import active_rows
-from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Interval, Process, Rows, Session, limit_rows
+from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Interval, Process, Rows, Session, fold_rows, limit_rows
 from mmwatch.model.measures import PATHS
-from mmwatch.model.snapshot import GROUPINGS, SUMS, Accounting, accounting, merge
+from mmwatch.model.nodes import elsewhere
+from mmwatch.model.snapshot import GROUPINGS, SUMS, Accounting, Snapshot, merge, take
 
 FADE_S = 30.0
 """So long after its last reclaim a task is still shown, faded."""
@@ -19,8 +20,10 @@ FADING_MAX = 1000
 ROWS_MAX = 8192
 """Rows kept apart since the start; a row takes 1.5 KB."""
 RATES_MAX = 600
-_PENDING_ROWS = 4096
+_PENDING_ROWS = 16384
 _PENDING_MAX = 32
+_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
+_NO_ROWS: Rows = np.zeros(0, ROW_DTYPE)
 
 Rate = dict[str, float]
 """By path; only those that did anything."""
@@ -43,7 +46,7 @@ class Before:
 class History:
     """Intervals, as they come.
 
-    :param latest: the newest one.
+    :param latest: the newest one; ``by_path`` is a snapshot of it.
     :param total: the account since the start.
     :param rates: pages reclaimed per second by path, oldest first; a reclaim that freed nothing counts as one page, so
         that a storm of them shows.
@@ -52,6 +55,7 @@ class History:
     def __init__(self, session: Session, before: Before | None = None) -> None:
         self.session = session
         self.latest: Interval | None = None
+        self.by_path: Snapshot | None = None
         self.total: Accounting | None = before.total if before else None
         self.rates: deque[Rate] = deque(maxlen=RATES_MAX)
         self._whole: Interval | None = None
@@ -67,7 +71,8 @@ class History:
     def add(self, interval: Interval) -> None:
         """The next one."""
         self.latest = interval
-        counts = accounting(self.session, interval)
+        self.by_path = take(self.session, interval, "path")
+        counts = self.by_path.accounting
         self.total = self.total.then(counts) if self.total else counts
         self.rates.append(_rates(interval))
         self._remember(interval)
@@ -86,21 +91,24 @@ class History:
         return self._whole
 
     def _fold(self) -> None:
-        for interval in self._pending:
-            whole = interval if self._whole is None else merge(self._whole, interval)
-            rows = whole.rows
-            if len(rows) > 2 * ROWS_MAX:
-                rows = limit_rows(rows, ROWS_MAX)
-            self._whole = replace(whole, rows=rows)
-        if self._pending and self._whole is not None:
-            whole, self._pending = self._whole, []
-            tgids = set(np.unique(whole.rows["tgid"]).tolist())
-            groups = set(np.unique(whole.rows["cgroup_id"]).tolist())
-            self._whole = replace(
-                whole,
-                processes={tgid: process for tgid, process in whole.processes.items() if tgid in tgids},
-                cgroups={number: path for number, path in whole.cgroups.items() if number in groups},
-            )
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        # All rows at once: each merge goes through everything there is.
+        parts = [*([self._whole] if self._whole else []), *pending]
+        whole = replace(parts[0], rows=_NO_ROWS, elsewhere=elsewhere(parts[0]))
+        for part in parts[1:]:
+            whole = merge(whole, replace(part, rows=_NO_ROWS, elsewhere=elsewhere(part)))
+        rows, _, _ = fold_rows(np.concatenate([part.rows for part in parts]), _KEYS)
+        if len(rows) > 2 * ROWS_MAX:
+            rows = limit_rows(rows, ROWS_MAX)
+        tgids, groups = set(np.unique(rows["tgid"]).tolist()), set(np.unique(rows["cgroup_id"]).tolist())
+        self._whole = replace(
+            whole,
+            rows=rows,
+            processes={tgid: process for tgid, process in whole.processes.items() if tgid in tgids},
+            cgroups={number: path for number, path in whole.cgroups.items() if number in groups},
+        )
 
     def with_fading(self, by: str) -> Interval | None:
         """The newest interval, and rows of zeros for what was active a short while ago and is not now."""

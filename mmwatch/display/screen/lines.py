@@ -26,6 +26,8 @@ OVERSHOOT_WARN, OVERSHOOT_BAD = 3.0, 10.0
 SHARE_WARN, SHARE_BAD = 0.1, 0.5
 
 _SOFTLIMIT = PATHS.index("softlimit")
+WIDE = 110
+"""Cells from which on there is room for more words."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .,:-=+*#"
 
@@ -158,10 +160,7 @@ def _row(
     sign: str,
     faded: bool,
 ) -> Line:
-    tones = [tone for _, tone in texts]
-    worst = next((tone for tone in (Tone.BAD, Tone.WARN) if tone in tones), Tone.PLAIN)
-    if faded:
-        worst = Tone.DIM
+    worst = Tone.DIM if faded else _worst(texts)
     line: Line = [Span(sign or SIGNS.get(worst, " "), worst)]
     indented = next((index for index, column in enumerate(columns) if column.left), -1) if depth else -1
     for index, ((text, tone), column, width) in enumerate(zip(texts, columns, widths)):
@@ -172,13 +171,20 @@ def _row(
     return _joined(line)
 
 
+def _worst(texts: list[tuple[str, Tone]]) -> Tone:
+    tones = [tone for _, tone in texts]
+    return next((tone for tone in (Tone.BAD, Tone.WARN) if tone in tones), Tone.PLAIN)
+
+
 def _heading(name: str, texts: list[tuple[str, Tone]], columns: Sequence[Column], widths: Sequence[int]) -> Line:
     """The name takes the place of the columns that say who a row is."""
     who = 0
     while who < len(columns) and columns[who].key in ("pid", "tid", "comm", "path", "cgroup", "command"):
         who += 1
     who = max(who, 1)
-    line: Line = [Span(" "), Span(field(name, sum(widths[:who]) + who - 1, left=True), Tone.TITLE)]
+    worst = _worst(texts)
+    name = field(name, sum(widths[:who]) + who - 1, left=True)
+    line: Line = [Span(SIGNS.get(worst, " "), worst), Span(name, Tone.TITLE)]
     for (text, tone), column, width in list(zip(texts, columns, widths))[who:]:
         line.append(Span(" " + field(text, width, column.left), tone))
     return _joined(line)
@@ -204,17 +210,18 @@ def node_spans(snapshot: Snapshot, width: int, most: int) -> list[Line]:
     """A line for each NUMA node; ``!`` below the min watermark or where kswapd gave up, ``~`` below low."""
     heights = {f"{node.node:4}": plain.free_height(node) for node in snapshot.interval.nodes}
     lines: list[Line] = []
-    for number, text in enumerate(plain.node_lines(snapshot, width - 1, most)):
+    for number, text in enumerate(plain.node_lines(snapshot, width, most)):
         height = heights.get(text[:4])
         tone = Tone.GOOD if height is None or height >= 2 else Tone.WARN if height >= 1 else Tone.BAD
         if text.endswith("gave up"):
             tone = Tone.BAD
         found = _GAUGE.search(text)
         if not number or not found:
-            lines.append([Span(f" {text}", Tone.DIM if number else Tone.TITLE)])
+            lines.append([Span(text, Tone.DIM if number else Tone.TITLE)])
             continue
         bar = Span(found[0], Tone.BAR if tone is Tone.GOOD else tone)
-        lines.append([Span(SIGNS.get(tone, " "), tone), Span(text[: found.start()]), bar, Span(text[found.end() :])])
+        # A node's number has room for a sign before it.
+        lines.append([Span(SIGNS.get(tone, " "), tone), Span(text[1 : found.start()]), bar, Span(text[found.end() :])])
     return lines
 
 
@@ -272,7 +279,9 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
     else:
         off = abs((total.reclaimed_pages or 0) - (total.vmstat_reclaimed_pages or 0)) > total.edge_pages
         tone = Tone.WARN if off else Tone.GOOD
-        accounted = Span(f"{SIGNS.get(tone, '')}accounted {share}, so far {so_far}", tone)
+        accounted = Span(f"{SIGNS.get(tone, '')}accounted {so_far}", tone)
+        if width >= WIDE:
+            accounted = Span(f"{accounted.text} since the start, {share} of this interval", tone)
     kept_out = sum(loss.lost.values()) + sum(loss.suppressed.values()) + loss.table_full
     kept_out += loss.unmatched_begin + loss.unmatched_end
     missed = "?" if loss.missed_runs is None else str(loss.missed_runs)
@@ -288,7 +297,7 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
         _bad_if(f"lost {kept_out}", kept_out > 0),
         _bad_if(f"missed {missed}", bool(loss.missed_runs)),
         Span(f"probes {', '.join(probes) or 'ok'}", Tone.WARN if _count(session, "missing") else Tone.PLAIN),
-        Span(f"self {own} BPF {bpf}", Tone.DIM),
+        Span(f"self {own}  BPF {bpf}", Tone.DIM),
     ]
     lines: list[Line] = [[]]
     for part in parts:

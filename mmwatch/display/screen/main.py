@@ -19,10 +19,10 @@ from mmwatch.display.screen.position import position_line, share_of
 from mmwatch.display.screen.view import Frame, Key, build, matches
 from mmwatch.display.screen.widgets import Lines, Menu, Pager, Table
 from mmwatch.display.spans import Line, Span, Tone
-from mmwatch.model.columns import COLUMNS, RECORDED, Column
+from mmwatch.model.columns import BY_KEY, COLUMNS, RECORDED, Column
 from mmwatch.model.interval import Interval
 from mmwatch.model.measures import GROUPING_NAMES
-from mmwatch.model.snapshot import GROUPINGS, Snapshot, take
+from mmwatch.model.snapshot import GROUPINGS, Snapshot
 from mmwatch.units import clean
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class MainScreen(Screen[None]):
     """Draws what the application has taken from its feed."""
 
     DEFAULT_CSS = """
-    MainScreen Input { display: none; height: 1; border: none; padding: 0 1; }
-    MainScreen Input.open { display: block; }
+    MainScreen > Input { display: none; height: 1; }
+    MainScreen > Input.open { display: block; }
     """
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -113,7 +113,7 @@ class MainScreen(Screen[None]):
         self._asking = ""
         self._head, self._foot = Lines(own_height=True), Lines(own_height=True)
         self._table = Table(self._clicked, self._turned)
-        self._input = Input(select_on_focus=False)
+        self._input = Input(select_on_focus=False, compact=True)
         self._input.cursor_blink = False
 
     def compose(self) -> ComposeResult:
@@ -145,16 +145,16 @@ class MainScreen(Screen[None]):
         if not width:
             return
         history = self.app.history
-        if history is None or history.latest is None or self.frame is None or history.total is None:
+        if history is None or history.by_path is None or self.frame is None or history.total is None:
             waiting = "waiting for the first interval" if self.app.feed.session else "compiling the probes; q ends it"
             self._head.show([[Span(" mmwatch", Tone.TITLE), Span(f"  {self.app.headline}  {waiting}")]])
             self._foot.show([text.key_line(FOOTER[:2], width)])
             return
-        latest = take(history.session, history.latest, "path")
+        latest = history.by_path
         foot = text.health_spans(latest, history.total, history.session, self.app.services.bpf_ns(), width)
         foot += [position_line(self.app.controls, width)] if self.app.controls else []
         if not self._asking:
-            foot.append(text.key_line(FOOTER, width))
+            foot.append(text.fitted(self.app.notice_line(), width) or text.key_line(FOOTER, width))
         self._foot.show(foot)
         head = self._host(latest, width, self.size.height - len(foot) - bool(self._asking) - 1 - ROWS_MIN)
         room = self.size.height - len(foot) - bool(self._asking) - len(head) - 2
@@ -311,8 +311,9 @@ class MainScreen(Screen[None]):
             key = COLUMNS[number].key
             if key in shown:
                 shown.remove(key)
-            else:
-                shown.append(key)
+            else:  # before the first that is declared later
+                later = (at for at, one in enumerate(shown) if COLUMNS.index(BY_KEY[one]) > number)
+                shown.insert(next(later, len(shown)), key)
             layout.columns[layout.by] = list(shown) or [COLUMNS[0].key]
             self.rebuild()
 
@@ -428,7 +429,13 @@ class MainScreen(Screen[None]):
 
     def action_help(self) -> None:
         """The keys, what the signs mean, and what holds for this session."""
-        self.app.push_screen(Pager(lambda width: help_lines(self.BINDINGS, self.app.services.notes, self.app.controls)))
+        self.app.push_screen(Pager(lambda width: help_lines(self.BINDINGS, self._notes(), self.app.controls)))
+
+    def _notes(self) -> list[str]:
+        session = self.app.feed.session
+        probes = session.probes if session else ()
+        notes = [f"{one.need}: {one.state}. {one.reason}" for one in probes if one.state not in ("attached", "off")]
+        return [*self.app.services.notes(), *map(clean, notes)]
 
     def action_pause(self) -> None:
         """Nothing is drawn until it is pressed again; a recording stands still."""

@@ -141,8 +141,8 @@ def _as_tree(frame: Frame, layout: Layout) -> Frame:
         headed = True
         if layout.tree == "parent":
             rows = _under_parents(frame, rows)
-            # A process that is in the table is its own heading, and a single child says who its parent is as well.
-            headed = len(rows) > 1 and depths[rows[0]] == depths[rows[-1]] == 0
+            # A process that is in the table is its own heading, and so is a single child.
+            headed = len({int(frame.snapshot.rows["tgid"][row]) for row in rows if not depths[row]}) > 1
         if headed:
             order.append(-1 - index)
             depth.append(0)

@@ -40,6 +40,8 @@ class Lines(Widget):
         self.lines: list[Line] = []
         self.marked: int | None = None
         self._own_height = own_height
+        if own_height:
+            self.styles.height = 1
 
     def show(self, lines: list[Line], marked: int | None = None) -> None:
         """Draw what is new in them.
@@ -48,8 +50,9 @@ class Lines(Widget):
         """
         before, before_marked = self.lines, self.marked
         self.lines, self.marked = lines, marked
-        if self._own_height and (len(lines) != len(before) or not self.styles.has_rule("height")):
-            self.styles.height = len(lines)  # draws everything
+        if self._own_height and len(lines) != len(before):
+            self.styles.height = len(lines)
+            self.refresh()
             return
         for y in range(max(len(lines), len(before))):
             same = y < len(lines) and y < len(before) and lines[y] == before[y]
@@ -108,6 +111,7 @@ class Pager(Screen[None]):
         Binding("home,g", "end(0)", "to the top"),
         Binding("end,G", "end(1)", "to the end"),
     ]
+    app: ScreenApp
 
     def __init__(
         self,
@@ -152,7 +156,7 @@ class Pager(Screen[None]):
         line = key_line(keys, width)
         if len(lines) > height:
             line = [Span(f" {self._top + 1}-{min(self._top + height, len(lines))} of {len(lines)} "), *line]
-        self._foot.show([fitted(line, width)])
+        self._foot.show([fitted(self.app.notice_line() or line, width)])
 
     def _turn(self, lines: int) -> None:
         self._top = max(0, self._top + lines)
@@ -183,7 +187,7 @@ class Menu(ModalScreen[None]):
     :param chosen: called with the number of a choice; with ``several`` each time one is switched.
     """
 
-    DEFAULT_CSS = "Menu { align: center middle; } Menu Lines { max-width: 90%; width: 90%; max-height: 90%; }"
+    DEFAULT_CSS = "Menu { align: center middle; } Menu Lines { max-height: 90%; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back"),
         Binding("enter,space", "choose", "choose"),

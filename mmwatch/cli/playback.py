@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
 from mmwatch.display.detail import Recent, recents
-from mmwatch.display.screen.history import FADE_S, RATES_MAX, Before, History
+from mmwatch.display.screen.history import FADE_S, FADING_NEEDS, RATES_MAX, RATES_NEED, Before, History
 from mmwatch.model.interval import Interval, Session
-from mmwatch.model.snapshot import Accounting, accounting
+from mmwatch.model.snapshot import SUMS, Accounting, accounting
 from mmwatch.recording import Reader
 from mmwatch.units import NS_PER_S
 
@@ -21,6 +21,7 @@ STRIDE_MIN = 64
 STRIDES_MAX = 32
 """Sums of the intervals up to a place are kept at so many places at most, and added up from the nearest one."""
 KEPT_BYTES_MAX = 64 << 20
+_ACCOUNTED = [name for parts in SUMS.values() for name in parts]
 
 
 class Playback:
@@ -138,7 +139,10 @@ class Playback:
         at = self._at
         first = max(0, at - RATES_MAX)
         near = max(first, min(at, int(np.searchsorted(self._ends_s, self._ends_s[max(at - 1, 0)] - FADE_S))))
-        lately = [*self._read(first, near, names=False, histograms=False), *self._read(near, at, histograms=False)]
+        lately = [
+            *self._read(first, near, names=False, only=RATES_NEED),
+            *self._read(near, at, only={*RATES_NEED, *FADING_NEEDS}),
+        ]
         return Before(lately, self._total(at), lambda: self._whole(at))
 
     # ---- single reclaims ----
@@ -161,17 +165,19 @@ class Playback:
 
     # ---- what is read ----
 
-    def _read(self, begin: int, end: int, *, names: bool = True, histograms: bool = True) -> Iterator[Interval]:
+    def _read(
+        self, begin: int, end: int, *, names: bool = True, only: Collection[str] | None = None
+    ) -> Iterator[Interval]:
         """Intervals by index, without the last one."""
         if begin < end:
             first, last = int(self._numbers[begin]), int(self._numbers[end - 1])
-            yield from self._reader.between(first, last, names=names, histograms=histograms)
+            yield from self._reader.between(first, last, names=names, only=only)
 
     def _total(self, end: int) -> Accounting | None:
         """The account of all before this index."""
         begin = max((index for index in self._totals if index <= end), default=0)
         total = self._totals.get(begin)
-        for index, interval in enumerate(self._read(begin, end, names=False, histograms=False), begin + 1):
+        for index, interval in enumerate(self._read(begin, end, names=False, only=_ACCOUNTED), begin + 1):
             counts = accounting(self.session, interval)
             total = total.then(counts) if total else counts
             if index % self._stride == 0:
@@ -184,7 +190,7 @@ class Playback:
         nearest = self._wholes.get(begin)
         history = History(self.session, Before((), None, lambda: nearest))
         for index, interval in enumerate(self._read(begin, end), begin + 1):
-            history.add(interval)
+            history.gather(interval)
             if index % self._stride == 0 and (whole := history.since_start()) is not None:
                 self._wholes[index] = whole
         while len(self._wholes) > 1 and sum(whole.rows.nbytes for whole in self._wholes.values()) > KEPT_BYTES_MAX:

@@ -139,15 +139,17 @@ class Reader:
             numbers, ends_s, durations_ns = zip(*found) if found else ((), (), ())
             return np.array(numbers, np.int64), np.array(ends_s, np.float64), np.array(durations_ns, np.int64)
 
-    def between(self, first: int, last: int, *, names: bool = True, histograms: bool = True) -> Iterator[Interval]:
+    def between(
+        self, first: int, last: int, *, names: bool = True, only: Collection[str] | None = None
+    ) -> Iterator[Interval]:
         """The intervals from one number to another, both included, read as they are asked for.
 
         :param names: as for :meth:`intervals`.
-        :param histograms: fill them in; they take most of the time.
+        :param only: of the rows, these fields are filled in, which saves most of the time; all by default.
         """
         with self._damage():
             for batch in self._batches(first, last):
-                yield from self._load(batch, names, histograms)
+                yield from self._load(batch, names, only)
 
     def latest_reclaims(self, tgid: int, time_ns: int, count: int) -> npt.NDArray[np.void]:
         """The last ``count`` single reclaims of a process up to a time (CLOCK_MONOTONIC), in their order.
@@ -361,9 +363,9 @@ class Reader:
             first = found[many - 1]["interval"] + 1
             yield found[:many]
 
-    def _load(self, batch: list[dict[str, Any]], names: bool, histograms: bool) -> Iterator[Interval]:
+    def _load(self, batch: list[dict[str, Any]], names: bool, only: Collection[str] | None) -> Iterator[Interval]:
         span = batch[0]["interval"], batch[-1]["interval"]
-        rows, numbers = self._rows(*span, histograms)
+        rows, numbers = self._rows(*span, only)
         nodes: dict[int, list[Node]] = {}
         known = [field.name for field in fields(Node) if field.name in self._columns["nodes"]]
         select = (
@@ -387,9 +389,9 @@ class Reader:
                 processes=processes.get(number, {}),
             )
 
-    def _rows(self, first: int, last: int, histograms: bool) -> tuple[Rows, npt.NDArray[np.int64]]:
+    def _rows(self, first: int, last: int, only: Collection[str] | None) -> tuple[Rows, npt.NDArray[np.int64]]:
         """Rows of these intervals, and of each its interval, growing. Shapes ``(rows,)``."""
-        names = [name for name in self._fetched if histograms or name not in _HISTOGRAMS]
+        names = [name for name in self._fetched if only is None or name in only]
         query = f"SELECT interval, {_select(names)} FROM rows WHERE interval BETWEEN ? AND ? ORDER BY interval, row"
         found = self._db.execute(query, (first, last)).fetchall()
         numbers = np.array([row[0] for row in found], np.int64)
@@ -419,7 +421,6 @@ class Reader:
         return found
 
 
-_HISTOGRAMS = {name for name, measure in MEASURE.items() if measure.fold is Fold.HISTOGRAM}
 _NAME_ONE = "name a file that mmwatch record wrote"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmwatch.model.columns import active_rows
+from mmwatch.model.columns import ACTIVE, active_rows
 from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Interval, Process, Rows, Session, fold_rows, limit_rows
 from mmwatch.model.measures import PATHS
 from mmwatch.model.nodes import elsewhere
@@ -29,11 +29,17 @@ Rate = dict[str, float]
 """By path; only those that did anything."""
 
 
+RATES_NEED = ("path", "reclaims_futile", *SUMS["reclaimed_pages"])
+FADING_NEEDS = (*IDENTITY, *ACTIVE)
+"""Fields of rows that rates are made of, and that tell who was active."""
+
+
 @dataclass(frozen=True)
 class Before:
     """What was before the first interval of a history that does not begin at the beginning.
 
-    :param lately: the intervals right before, as many as rates and fading rows go back; histograms are not needed.
+    :param lately: the intervals right before, as many as rates go back; with :data:`RATES_NEED`, and those of the
+        last :data:`FADE_S` seconds also with names and :data:`FADING_NEEDS`.
     :param total: the account up to there.
     :param whole: all of it as one interval, when somebody asks.
     """
@@ -76,6 +82,10 @@ class History:
         self.total = self.total.then(counts) if self.total else counts
         self.rates.append(_rates(interval))
         self._remember(interval)
+        self.gather(interval)
+
+    def gather(self, interval: Interval) -> None:
+        """Into :meth:`since_start`, and nothing else of :meth:`add`."""
         self._pending.append(interval)
         if len(self._pending) > _PENDING_MAX or sum(len(one.rows) for one in self._pending) > _PENDING_ROWS:
             self._fold()

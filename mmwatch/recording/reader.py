@@ -392,7 +392,8 @@ class Reader:
     def _rows(self, first: int, last: int, only: Collection[str] | None) -> tuple[Rows, npt.NDArray[np.int64]]:
         """Rows of these intervals, and of each its interval, growing. Shapes ``(rows,)``."""
         names = [name for name in self._fetched if only is None or name in only]
-        query = f"SELECT interval, {_select(names)} FROM rows WHERE interval BETWEEN ? AND ? ORDER BY interval, row"
+        columns = _select(["interval", *names])
+        query = f"SELECT {columns} FROM rows WHERE interval BETWEEN ? AND ? ORDER BY interval, row"
         found = self._db.execute(query, (first, last)).fetchall()
         numbers = np.array([row[0] for row in found], np.int64)
         return self._array(ROW_DTYPE, ["interval", *names], found), numbers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import importlib.util
 import json
 import locale
@@ -174,20 +173,21 @@ def exited(tgid: int) -> bool | None:
 
 
 def export(svg: str, text: str) -> str:
-    """The screen as two files in the current directory, beside what there is."""
+    """The screen as two files in the current directory, beside what there is; for their owner only, as recordings."""
     stem = time.strftime("mmwatch-%Y%m%d-%H%M%S")
-    names = []
-    try:
-        for suffix, content in ((".svg", svg), (".txt", text)):
-            for number in range(100):
-                name = f"{stem}{f'-{number}' if number else ''}{suffix}"
-                with contextlib.suppress(FileExistsError), open(name, "x", encoding="utf-8") as file:
-                    file.write(content)
-                    names.append(name)
-                    break
-    except OSError as error:
-        return f"cannot write the screen to {units.clean(os.getcwd())}: {error.strerror}"
-    return f"written: {' and '.join(names)}"
+    for number in range(1000):
+        names = [f"{stem}{f'-{number}' if number else ''}{suffix}" for suffix in (".svg", ".txt")]
+        try:
+            for name, content in zip(names, (svg, text)):
+                file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with open(file, "w", encoding="utf-8") as stream:
+                    stream.write(content)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            return f"cannot write {names[0]} to the current directory: {error.strerror}"
+        return f"written: {' and '.join(names)}"
+    return f"cannot write the screen: there are too many files named {stem}"
 
 
 # ---- the layout ----

@@ -14,6 +14,15 @@ TREES = ("", "parent", "cgroup")
 THEMES = ("terminal-dark", "terminal-light", "dark", "light")
 """The first two take the terminal's own colours and background."""
 
+MORE = {
+    "task": ("p99", "futile", "cgroup", "command"),
+    "thread": ("p99", "futile", "cgroup", "command"),
+    "node": ("p50", "futile", "asked", "file", "anon"),
+    "cgroup": ("p50", "p99", "futile", "asked", "file", "anon"),
+    "path": ("p50", "futile", "asked", "file", "anon"),
+}
+"""What a wide terminal shows beside the usual columns, by grouping."""
+
 
 @dataclass
 class Layout:
@@ -35,10 +44,19 @@ class Layout:
     theme: str = THEMES[0]
     interval_s: float | None = None
 
-    def shown(self) -> tuple[Column, ...]:
-        """The columns; sums in the place of rates where they are cumulative."""
-        keys = self.columns.get(self.by) or DEFAULT[self.by].split()
-        return tuple(dict.fromkeys(self._column(key) for key in keys))
+    def shown(self, width: int = 0) -> tuple[Column, ...]:
+        """The columns; sums in the place of rates where they are cumulative.
+
+        :param width: cells of the table; the usual columns are joined by others where there is room for them.
+        """
+        chosen = self.columns.get(self.by)
+        columns = dict.fromkeys(self._column(key) for key in chosen or DEFAULT[self.by].split())
+        room = width - sum(column.width + 1 for column in columns)
+        for column in map(self._column, () if chosen else MORE[self.by]):
+            if column not in columns and column.width < room:
+                columns[column] = None
+                room -= column.width + 1
+        return tuple(columns)
 
     def sort_column(self) -> Column:
         """The one the table is sorted by."""

@@ -153,8 +153,8 @@ class MainScreen(Screen[None]):
         latest = history.by_path
         foot = text.health_spans(latest, history.total, history.session, self.app.services.bpf_ns(), width)
         foot += [position_line(self.app.controls, width)] if self.app.controls else []
-        if not self._asking:
-            foot.append(text.fitted(self.app.notice_line(), width) or text.key_line(FOOTER, width))
+        notice = text.fitted(self.app.notice_line(), width)
+        foot += [notice] if notice else [] if self._asking else [text.key_line(FOOTER, width)]
         self._foot.show(foot)
         head = self._host(latest, width, self.size.height - len(foot) - bool(self._asking) - 1 - ROWS_MIN)
         room = self.size.height - len(foot) - bool(self._asking) - len(head) - 2
@@ -207,7 +207,7 @@ class MainScreen(Screen[None]):
         if self._cursor is not None:
             self._top = max(min(self._top, self._at), self._at - room + 1)
         self._top = max(0, min(self._top, len(frame.order) - room))
-        columns = layout.shown()
+        columns = layout.shown(width)
         widths = plain.column_widths(columns, width - 1)
         shown = [text.title_spans(columns, layout.sort_column(), widths)]
         shown += text.row_spans(frame, columns, widths, self._top, room, self.app.services.exited)
@@ -226,7 +226,7 @@ class MainScreen(Screen[None]):
             return
         layout = self.app.layout
         if y == 0:
-            columns = layout.shown()
+            columns = layout.shown(self.size.width)
             column = text.column_at(columns, plain.column_widths(columns, self.size.width - 1), x)
             if column is not None:
                 self._sort_by(column)
@@ -291,7 +291,7 @@ class MainScreen(Screen[None]):
 
     def action_sort_next(self, step: int) -> None:
         """The column beside the one the table is sorted by."""
-        columns = self.app.layout.shown()
+        columns = self.app.layout.shown(self.size.width)
         now = self.app.layout.sort_column()
         at = columns.index(now) + step if now in columns else 0
         if 0 <= at < len(columns) and columns[at] is not now:
@@ -305,7 +305,7 @@ class MainScreen(Screen[None]):
     def action_columns(self) -> None:
         """A menu of all columns, several at a time."""
         layout = self.app.layout
-        shown = [column.key for column in layout.shown()]
+        shown = [column.key for column in layout.shown(self.size.width)]
 
         def switch(number: int) -> None:
             key = COLUMNS[number].key

@@ -190,6 +190,7 @@ class Menu(ModalScreen[None]):
     DEFAULT_CSS = "Menu { align: center middle; } Menu Lines { max-height: 90%; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back"),
+        Binding("q", "app.quit", "quit"),  # a modal screen has no keys but its own
         Binding("enter,space", "choose", "choose"),
         Binding("up,k", "move(-1)", "up"),
         Binding("down,j", "move(1)", "down"),

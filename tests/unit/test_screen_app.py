@@ -1,0 +1,555 @@
+"""The full-screen display, driven by its keys in a terminal of Textual's own that is none."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make import make_interval, make_session, random_rows
+from test_display_plain import host
+from textual.binding import Binding
+from textual.pilot import Pilot
+
+from mmwatch.display.detail import Recent
+from mmwatch.display.screen.app import ScreenApp
+from mmwatch.display.screen.feed import Services
+from mmwatch.display.screen.layout import THEMES, Layout
+from mmwatch.display.screen.main import MainScreen
+from mmwatch.display.screen.widgets import Menu, Pager
+from mmwatch.display.text import cells
+from mmwatch.model.interval import Interval, Session
+from mmwatch.model.measures import GROUPING_NAMES
+from mmwatch.model.snapshot import merge
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+class MadeFeed:
+    """Intervals of a test."""
+
+    def __init__(self, *intervals: Interval, session: Session | None = None) -> None:
+        self.session: Session | None = session or host()[0]
+        self.problem: BaseException | None = None
+        self.ended = False
+        self.interval_s = 0.0
+        self.waiting = list(intervals)
+        self.taken = 0
+
+    def take(self) -> Interval | None:
+        if not self.waiting:
+            return None
+        whole = self.waiting.pop(0)
+        while self.waiting:
+            whole = merge(whole, self.waiting.pop(0))
+        self.taken += 1
+        return whole
+
+    def set_interval_s(self, seconds: float) -> None:
+        self.interval_s = seconds
+
+
+class Host:
+    """What the screen asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.told: list[str] = []
+        self.services = Services(
+            exited=lambda tgid: tgid == 77,
+            limits=lambda path: {"memory.max": "64M"},
+            watch=lambda tgid: self.asked.append(("watch", tgid)),
+            recent=lambda: [Recent(1.7e9, "direct", 0, 0, 32, 99, 12_342, 0, 1_000_000)],
+            record=lambda: self.asked.append("record"),
+            recording=lambda: "a.mmw" if "record" in self.asked else "",
+            notices=self._notices,
+            save=lambda layout: self.asked.append(layout.to_json()) or "saved to here",
+            export=lambda svg, text: self.asked.append((svg, text)) or "written: a.svg",
+            notes=lambda: ["a note of this session"],
+        )
+
+    def _notices(self) -> list[str]:
+        told, self.told = self.told, []
+        return told
+
+
+class MadeControls:
+    """A recording of an hour that stands at its middle."""
+
+    paused, speed = False, 1.0
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def position(self) -> tuple[int, int, float, float, float]:
+        return 29, 60, 1_700_000_000.0, 1_700_001_800.0, 1_700_003_600.0
+
+    def step(self, n: int) -> None:
+        self.asked.append(("step", n))
+
+    def jump_s(self, seconds: float) -> None:
+        self.asked.append(("jump", seconds))
+
+    def seek(self, fraction: float) -> None:
+        self.asked.append(("seek", round(fraction, 3)))
+
+
+Scenario = Callable[[ScreenApp, "Pilot[None]"], Awaitable[None]]
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Whatever the speed of the machine."""
+    for _ in range(500):
+        if condition():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError(f"this does not come true:\n{pilot.app.screen_text()}")
+
+
+def drive(
+    scenario: Scenario,
+    feed: MadeFeed | None = None,
+    size: tuple[int, int] = (80, 24),
+    host_: Host | None = None,
+    layout: Layout | None = None,
+    **more: Any,
+) -> ScreenApp:
+    """Run an application up to its first interval, and then the scenario."""
+    feed = feed if feed is not None else MadeFeed(host()[1])
+
+    async def main() -> ScreenApp:
+        app = ScreenApp(feed, layout or Layout(), (host_ or Host()).services, **more)
+        async with app.run_test(size=size) as pilot:
+            if feed.waiting:
+                await until(pilot, lambda: app.history is not None and "accounted" in app.screen_text())
+            await scenario(app, pilot)
+        return app
+
+    return asyncio.run(main())
+
+
+def pressing(*keys: str, shows: str = "", hides: str = "", **more: Any) -> ScreenApp:
+    """After these keys there is such a text, or there is none."""
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press(*keys)
+        await until(pilot, lambda: shows in app.screen_text() and not (hides and hides in app.screen_text()))
+
+    return drive(scenario, **more)
+
+
+# ---- what is seen ----
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_whole_screen(size: tuple[int, int]) -> None:
+    """Oracle: what was looked at and found right, in fixtures/."""
+    seen = []
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        seen.append(app.screen_text())
+
+    drive(scenario, size=size)
+    assert seen[0] == (FIXTURES / f"screen-{size[0]}x{size[1]}.txt").read_text()
+
+
+@pytest.mark.parametrize("size", [(20, 5), (40, 12), (80, 24), (200, 60)])
+@pytest.mark.parametrize("by", GROUPING_NAMES)
+def test_no_size_is_too_small(size: tuple[int, int], by: str) -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        lines = app.screen_text().splitlines()
+        assert len(lines) == size[1]
+        assert all(line.isprintable() for line in lines)
+
+    drive(scenario, size=size, layout=Layout(by=by))
+
+
+def test_resizing() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        for width, height in ((132, 50), (60, 15), (80, 24)):
+            await pilot.resize_terminal(width, height)
+            await until(pilot, lambda: len(app.screen_text().splitlines()) == height)  # noqa: B023
+            await until(pilot, lambda: "4194303" in app.screen_text())
+            assert max(map(cells, app.screen_text().splitlines())) <= width
+
+    drive(scenario)
+
+
+def test_before_there_is_anything() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "compiling the probes" in app.screen_text())
+        for key in ("enter", "down", "slash", "x", "escape", "s", "escape", "end", "tab", "n", "greater_than_sign"):
+            await pilot.press(key)
+        app.feed.session = make_session()  # type: ignore[misc]
+        await until(pilot, lambda: "waiting for the first interval" in app.screen_text())
+
+    feed = MadeFeed()
+    feed.session = None
+    drive(scenario, feed)
+
+
+def test_nothing_reclaims() -> None:
+    pressing(shows="nobody had to free memory", feed=MadeFeed(make_interval(), session=make_session()))
+
+
+def test_terminals_without_other_characters() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        for key in ("down", "enter", "escape", "question_mark", "escape", "s", "escape"):
+            await pilot.press(key)
+            assert app.screen_text().isascii()
+
+    drive(scenario, ascii_only=True)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_themes(theme: str) -> None:
+    pressing("down", shows="oracle", layout=Layout(theme=theme))
+
+
+def test_without_colour_the_signs_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = pressing("down", shows="!4194303 oracle")
+    assert app.no_color
+
+
+def test_ten_thousand_rows() -> None:
+    """The last one can be reached."""
+    session = make_session()
+    rows = random_rows(10_000, 1, tasks=5_000)
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("end")
+        frame = app.main.frame
+        assert frame is not None
+        count = len(frame.order)
+        await until(pilot, lambda: f"-{count} of {count}" in app.screen_text())
+        await pilot.press("home")
+        await until(pilot, lambda: " 1-" in app.screen_text())
+
+    drive(scenario, MadeFeed(make_interval(rows), session=session))
+
+
+# ---- keys ----
+
+
+@pytest.mark.parametrize(
+    ("keys", "shows"),
+    [
+        (["question_mark"], "this help"),
+        (["h"], "KEYS"),
+        (["f1"], "KEYS"),
+        (["tab"], "by thread"),
+        (["shift+tab"], "by path"),
+        (["tab", "tab"], "RAN ON"),
+        (["H"], "by thread"),
+        (["H", "H"], "by task"),
+        (["a"], "totals of"),
+        (["o"], "only active"),
+        (["I"], "reversed"),
+        (["R"], "reversed"),
+        (["greater_than_sign"], "sorted by WORST"),
+        (["less_than_sign"], "sorted by OVER"),
+        (["s"], "sort by"),
+        (["f6", "down", "enter"], "sorted by WORST"),
+        (["t"], "tree by parent"),
+        (["t", "t"], "tree by cgroup"),
+        (["c"], "columns by task"),
+        (["c", "pagedown", "pagedown", "space", "escape"], "THROT%"),
+        (["space"], "PAUSED"),
+        (["Z"], "PAUSED"),
+        (["T"], "theme terminal-light"),
+        (["W"], "saved to here"),
+        (["x"], "written: a.svg"),
+        (["r"], "REC a.mmw"),
+        (["plus"], "an interval is 2 s"),
+        (["minus"], "an interval is 0.5 s"),
+        (["f", "p", "y", "t", "h"], "filter 'pyth' 1 of 10"),
+        (["backslash", "z", "z"], "no row has this text"),
+        (["colon"], "Search for commands"),
+        (["tab", "tab", "t"], "a tree is of tasks"),
+        (["left", "right", "j", "b"], "by task"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_each_key(keys: list[str], shows: str) -> None:
+    pressing(*keys, shows=shows if shows != "this help" else "a note of this session", size=(100, 70))
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+@pytest.mark.parametrize("before", [[], ["enter"], ["question_mark"], ["s"]])
+def test_leaving(key: str, before: list[str]) -> None:
+    """From wherever one is; Ctrl-C also while something is typed."""
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press(*before, key)
+        await until(pilot, lambda: not app.is_running)
+
+    app = drive(scenario)
+    assert (app.return_code, app.failure) == (0, None)
+
+
+def test_ctrl_c_leaves_while_something_is_typed() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("slash", "q")
+        assert app.is_running
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: not app.is_running)
+
+    drive(scenario)
+
+
+def test_no_key_is_bound_twice() -> None:
+    keys = [key for binding in MainScreen.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_cursor_follows_its_task() -> None:
+    _, interval = host()
+    other = interval.rows.copy()
+    other["stall_ns"][other["tgid"] == 812] = 10**12
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("down", "down")
+        assert app.main._cursor == (812, 2)
+        assert app.main._at == 1
+        app.feed.waiting.append(dataclasses.replace(interval, rows=other))  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.main._at == 0)
+        assert app.main._cursor == (812, 2)
+        await pilot.press("escape")
+        assert app.main._cursor is None
+
+    drive(scenario)
+
+
+def test_searching() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("slash", *"direct", "enter")
+        first = app.main._at
+        await pilot.press("n")
+        assert app.main._at == first + 1
+        await pilot.press("slash", *"kswapd", "enter")
+        frame = app.main.frame
+        assert frame is not None
+        assert frame.snapshot.rows["tgid"][frame.order[app.main._at]] == 77
+        await pilot.press("slash", *"nonesuch")
+        await until(pilot, lambda: "no row has 'nonesuch'" in app.screen_text())
+
+    drive(scenario, size=(80, 30))
+
+
+def test_a_filter_is_left_again() -> None:
+    pressing("f", "p", "y", "enter", "escape", shows="oracle", hides="filter '")
+
+
+def test_the_mouse() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        table = app.main._table
+        await pilot.click(table, offset=(2, 0))  # PID
+        assert app.layout.sort == "pid"
+        await pilot.click(table, offset=(2, 0))
+        assert app.layout.reverse
+        await pilot.click(table, offset=(2, 2))
+        assert app.main._at == 1
+        await pilot.click(table, offset=(2, 3), times=2)
+        await until(pilot, lambda: isinstance(app.screen, Pager))
+
+    drive(scenario)
+
+
+def test_detail() -> None:
+    """Of the task at the cursor; its single reclaims are streamed while it is seen, and no longer."""
+    asked = Host()
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "oracle_worker_1" in app.screen_text() and "64M" in app.screen_text())
+        assert asked.asked == [("watch", 4194303)]
+        await until(pilot, lambda: "12342" in app.screen_text())
+        assert "in 1.00s" in app.screen_text()
+        app.feed.waiting.append(host()[1])  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.feed.taken == 2)  # type: ignore[attr-defined]
+        await pilot.press("a")
+        await until(pilot, lambda: "in 2.00s" in app.screen_text())
+        await pilot.press("escape")
+        await until(pilot, lambda: "by task" in app.screen_text())
+        assert asked.asked == [("watch", 4194303), ("watch", None)]
+
+    drive(scenario, size=(120, 60), host_=asked)
+
+
+@pytest.mark.parametrize("by", GROUPING_NAMES)
+def test_detail_of_everything_there_is(by: str) -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        frame = app.main.frame
+        assert frame is not None
+        for _ in frame.order[:3]:
+            await pilot.press("down", "enter")
+            await until(pilot, lambda: isinstance(app.screen, Pager))
+            await pilot.press("end", "home", "pagedown", "escape")
+            await until(pilot, lambda: app.screen is app.main)
+
+    drive(scenario, layout=Layout(by=by))
+
+
+def test_a_sum_has_no_detail() -> None:
+    pressing("home", "enter", shows="this line is a sum", layout=Layout(tree="cgroup"))
+
+
+def test_pausing_stops_drawing_not_counting() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("space")
+        before = app.screen_text()
+        app.feed.waiting.append(make_interval(vmstat=host()[1].vmstat))  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.feed.taken == 2)  # type: ignore[attr-defined]
+        await pilot.pause(0.05)
+        assert app.screen_text() == before
+        await pilot.press("space", "a")
+        await until(pilot, lambda: "totals of 2s" in app.screen_text())
+
+    drive(scenario)
+
+
+def test_export_is_what_is_seen() -> None:
+    asked = Host()
+    app = pressing("x", shows="written", host_=asked)
+    ((svg, text),) = asked.asked
+    assert "<svg" in svg
+    assert "oracle" in svg
+    assert "oracle_worke+ node" in text
+    assert "\x1b" not in svg + text
+    assert app.failure is None
+
+
+def test_the_interval() -> None:
+    feed = MadeFeed(host()[1])
+    app = pressing("plus", "plus", shows="an interval is 5 s", feed=feed)
+    assert (feed.interval_s, app.layout.interval_s) == (5.0, 5.0)
+
+
+def test_notices() -> None:
+    asked = Host()
+    asked.told = ["the disk is full\x1b[2J"]
+    pressing(shows="the disk is full", host_=asked)
+
+
+def test_a_process_that_ended_is_marked() -> None:
+    feed = MadeFeed(host()[1])
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        feed.waiting.append(make_interval(end_s=1_700_000_002.0))
+        await until(pilot, lambda: "x     77 kswapd0" in app.screen_text())
+
+    drive(scenario, feed, size=(80, 30))
+
+
+def test_every_command_of_the_palette_runs() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        names = []
+        for command in list(app.get_system_commands(app.screen)):
+            names.append(command.title)
+            if command.title == "quit":
+                continue
+            command.callback()
+            await pilot.pause()
+            while app.screen is not app.main:
+                await pilot.press("escape")
+            await pilot.press("escape")
+        assert len(set(names)) == len(names) > 20
+
+    drive(scenario)
+
+
+# ---- how it ends ----
+
+
+def test_a_feed_that_dies_ends_it() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        app.feed.problem = ValueError("no such probe")  # type: ignore[misc]
+        await until(pilot, lambda: not app.is_running)
+
+    assert str(drive(scenario).failure) == "no such probe"
+
+
+def test_a_feed_that_ends_ends_it() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        app.feed.ended = True  # type: ignore[misc]
+        await until(pilot, lambda: not app.is_running)
+
+    assert drive(scenario).failure is None
+
+
+def test_an_error_while_drawing_ends_it() -> None:
+    feed = MadeFeed(host()[1])
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        feed.waiting.append(dataclasses.replace(host()[1], rows=None))  # type: ignore[arg-type]
+        await until(pilot, lambda: not app.is_running)
+
+    with pytest.raises(TypeError):  # Textual tells a test of it
+        drive(scenario, feed)
+
+
+# ---- replay ----
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked"),
+    [
+        (["right"], [("step", 1)]),
+        (["left", "left"], [("step", -1), ("step", -1)]),
+        (["j"], [("jump", 60.0)]),
+        (["J"], [("jump", -60.0)]),
+        (["b", *"25%", "enter"], [("seek", 0.25)]),
+        (["b", *"22:43:20", "enter"], [("seek", 0.5)]),
+        (["b", *"noon", "enter"], []),
+    ],
+    ids=str,
+)
+def test_a_recording_is_steered(keys: list[str], asked: list[Any]) -> None:
+    controls = MadeControls()
+    names = {":": "colon", "%": "percent_sign"}
+    app = pressing(*(names.get(key, key) for key in keys), shows="30 of 60", controls=controls)
+    assert controls.asked == asked
+    assert app.failure is None
+
+
+def test_speed_and_pause_of_a_recording() -> None:
+    controls = MadeControls()
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("right_square_bracket", "right_square_bracket")
+        assert controls.speed == 5.0
+        await pilot.press("left_square_bracket")
+        assert controls.speed == 2.0
+        await pilot.press("space")
+        assert controls.paused
+        await until(pilot, lambda: "22:43:20 of 22:13:20-23:13:20  paused" in app.screen_text())
+        app.feed.ended = True  # type: ignore[misc]
+        await pilot.pause(0.3)
+        assert app.is_running
+
+    drive(scenario, controls=controls)
+
+
+def test_menus_scroll() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("c", "end")
+        assert isinstance(app.screen, Menu)
+        await until(pilot, lambda: "COMMAND" in app.screen_text())
+        await pilot.press("home", "up", "enter")
+        assert "pid" not in app.layout.columns["task"]
+
+    drive(scenario)

@@ -429,7 +429,7 @@ static __always_inline void pass_over(struct bracket *b, struct row *row, bool s
 		.reclaimed_pages = pages,
 		.kind = RECORD_PASS,
 		.path = b->path,
-		.node = row->node,
+		.node = b->pass_node,
 		.priority = b->pass_priority,
 		.order = b->order,
 		.gfp_flags = b->gfp_flags,
@@ -1091,6 +1091,9 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 		b->pass_reclaimed_pages = reclaimed_pages;
 	}
 	b->pass_scanned_pages = b->scanned_pages;
+#ifdef DETAIL_PAGES
+	b->pass_node = READ(u32, pgdat, pglist_data_node_id);
+#endif
 	ADD(row, events, 1);
 }
 #endif

@@ -115,7 +115,8 @@ struct bracket {
 	u64 pass_reclaimed_pages; /* by the scan_control, or the batches, when it began */
 	u64 pass_scanned_pages;
 	u32 pass_priority;
-	u32 unseen; /* it began before we came: it has no duration, and is no reclaim of ours */
+	s16 pass_node;
+	u16 unseen; /* it began before we came: it has no duration, and is no reclaim of ours */
 };
 
 /* What is remembered of a thread between events; soft limit reclaim runs inside direct reclaim and kswapd. */

@@ -276,10 +276,11 @@ def main(job_file: Path) -> None:
                 finished("-".join(filter(None, [lru, scenario["name"], name])), result)
         for observer in observers.values():
             observer.close()
-        if session["record"]:
-            finished(f"{lru}-record", record_case(session["record"], workloads, session["detail"]))
-        if session["show"]:
-            finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
+        with forced(job["ordinary"]):
+            if session["record"]:
+                finished(f"{lru}-record", record_case(session["record"], workloads, session["detail"]))
+            if session["show"]:
+                finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
     for provocation in job["provocations"]:
         finished(f"provoked-{provocation['name']}", provoke(provocation, job["provoked"], workloads.parent))
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])

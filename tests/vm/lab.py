@@ -226,12 +226,8 @@ class Provocation:
 
 def _meanwhile(path: str, value: str) -> tuple[str, ...]:
     """With this value in a file; what was there is put back."""
-    return (
-        "sh",
-        "-c",
-        f'was=$(cat {path}); echo {value} >{path}; "$@"; status=$?; echo $was >{path}; exit $status',
-        "sh",
-    )
+    script = f'was=$(cat {path}); echo {value} >{path}; "$@"; status=$?; echo $was >{path}; exit $status'
+    return ("sh", "-c", script, "sh")
 
 
 def _locked_down(level: str) -> tuple[str, ...]:

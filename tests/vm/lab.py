@@ -246,7 +246,10 @@ FEW_LOCKED_PAGES = Provocation(
     "few-locked-pages", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--memlock=65536"), ("5.10",)
 )
 """Up to 5.10 BPF's tables are locked memory of whoever makes them."""
-TWO_CAPABILITIES = Provocation("two-capabilities", ("setpriv", "--bounding-set=-all,+bpf,+perfmon"), ("6.12",))
+TWO_CAPABILITIES = Provocation(
+    "two-capabilities", ("setpriv", "--bounding-set=-all,+bpf,+perfmon,+dac_override"), ("6.12",)
+)
+"""And one for the load, which makes a control group."""
 HARDENED = Provocation(
     "hardened",
     (

@@ -198,7 +198,8 @@ def provoke(provocation: Mapping[str, Any], scenario: Mapping[str, Any], tests: 
     file.unlink(missing_ok=True)
     record = ["record", "-f", "-o", str(file), "--", *_command(scenario, tests / "workloads")]
     result = {}
-    for name, words in (("doctor", ["doctor"]), ("json", ["doctor", "--json", "--no-trial"]), ("record", record)):
+    doctor = ["doctor"] if provocation["trial"] else ["doctor", "--no-trial"]
+    for name, words in (("doctor", doctor), ("json", ["doctor", "--json", "--no-trial"]), ("record", record)):
         done = _run([*prefix, sys.executable, "-m", "mmwatch", *words], scenario["timeout_s"])
         result[name] = {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
     report = _run([sys.executable, "-m", "mmwatch", "report", "--by", "thread", "--json", str(file)], 120)

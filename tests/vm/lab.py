@@ -217,11 +217,13 @@ class Provocation:
     :param prefix: of mmwatch's command line: it sees to that, runs it, and puts back what can be; ``{python}`` and
         ``{tests}`` are what they say.
     :param kernels: by name, those where it is tried.
+    :param trial: doctor only finds out when it tries.
     """
 
     name: str
     prefix: tuple[str, ...]
     kernels: tuple[str, ...]
+    trial: bool = True
 
 
 def _meanwhile(path: str, value: str) -> tuple[str, ...]:
@@ -235,8 +237,8 @@ def _locked_down(level: str) -> tuple[str, ...]:
     return ("sh", "-c", f'echo {level} >/sys/kernel/security/lockdown 2>/dev/null; "$@"', "sh")
 
 
-NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/enabled", "0"), ("newest",))
-NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",))
+NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/enabled", "0"), ("newest",), trial=False)
+NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",), trial=False)
 NO_SYMBOL = Provocation("no-symbol", ("{python}", "{tests}/vm/elsewhere.py"), ("5.10",))
 """What was found of the kernel's functions has another name by now."""
 FULL = Provocation("full", ("{python}", "{tests}/vm/full.py"), ("6.12",))
@@ -258,6 +260,7 @@ HARDENED = Provocation(
         *_locked_down("integrity"),
     ),
     ("newest",),
+    trial=False,
 )
 CONFIDENTIAL = Provocation("confidential", _locked_down("confidentiality"), ("newest",))
 PROVOCATIONS = (

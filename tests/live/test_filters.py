@@ -146,7 +146,7 @@ def test_by_pid_and_by_cgroup_inside_a_pid_namespace() -> None:
     assert set(seen["by_cgroup"]["sums"]) == set(map(str, seen["pids"]))
     chosen = str(seen["pids"][1])
     assert seen["by_pid"]["sums"] == {chosen: seen["by_cgroup"]["sums"][chosen]}
-    assert seen["by_pid"]["sums"][chosen]["reclaimed_pages"] > 10_000
+    assert seen["by_pid"]["sums"][chosen]["reclaimed_pages"] > 1000
 
 
 def test_another_pid_namespace_has_no_number_here(mmwatch: Mmwatch, tmp_path: Path) -> None:

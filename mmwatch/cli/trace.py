@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     observer = Observer(target, detail=kinds, names=False, passes=arguments.passes)
     from mmwatch.display.trace import trace_lines
 
+    scans_known = "scanned_file_pages" not in observer.session.unknown
     lines_left = arguments.count if arguments.count is not None else sys.maxsize
     lost = 0
     try:
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             records = observer.tracer.drain()[:lines_left]
             if len(records):
                 lines_left -= len(records)
-                sys.stdout.write("".join(f"{line}\n" for line in trace_lines(records)))
+                sys.stdout.write("".join(f"{line}\n" for line in trace_lines(records, scans_known)))
                 sys.stdout.flush()
             else:
                 time.sleep(DRAIN_S)

@@ -21,7 +21,7 @@ _FIELDS = (
 )
 
 
-def trace_lines(records: npt.NDArray[np.void]) -> list[str]:
+def trace_lines(records: npt.NDArray[np.void], scans_known: bool = True) -> list[str]:
     """``TASK-PID [CPU] TIMESTAMP: EVENT: path=… nid=… scanned=… reclaimed=… priority=…`` for each record, in order.
 
     PID is the thread's, as in ftrace; TIMESTAMP is CLOCK_MONOTONIC in seconds. ``?`` stands for what is not known:
@@ -29,6 +29,7 @@ def trace_lines(records: npt.NDArray[np.void]) -> list[str]:
     bits have other names in other kernels.
 
     :param records: an array of ``struct record``.
+    :param scans_known: the kernel tells what is scanned.
     """
     if not len(records):
         return []
@@ -45,7 +46,8 @@ def trace_lines(records: npt.NDArray[np.void]) -> list[str]:
         )
         if kind == RECLAIM:
             line += f" asked={asked or '?'}"
-        line += f" scanned={scanned} reclaimed={reclaimed} priority={priority if priority != PRIORITY_UNKNOWN else '?'}"
+        line += f" scanned={scanned if scans_known else '?'} reclaimed={reclaimed}"
+        line += f" priority={priority if priority != PRIORITY_UNKNOWN else '?'}"
         if kind == RECLAIM:
             line += f" order={order} gfp={gfp:#x}"
         lines.append(f"{line} file={file}" if kind == BATCH else f"{line} stall_us={ns // 1000}")

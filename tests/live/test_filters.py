@@ -6,7 +6,7 @@ import ctypes
 import time
 from pathlib import Path
 
-from harness import ENDLESS, Gated, Json, Mmwatch, Running, rows_of, workload
+from harness import ENDLESS, Gated, Json, Mmwatch, Running, rows_of, run_workload, workload
 
 from mmwatch.kernel import maps
 
@@ -152,6 +152,16 @@ def test_inside_a_pid_namespace(mmwatch: Mmwatch, tmp_path: Path) -> None:
         assert report["accounting"]["comparable"] is (not more)
         if more:
             assert {row["tgid"] for row in report["rows"]} == set(done["pids"])
+
+
+def test_by_pid_and_by_cgroup_inside_a_pid_namespace() -> None:
+    """Oracle: the PIDs that the load got in there; and two observers that are filtered otherwise."""
+    seen = run_workload("inner")
+    assert max(seen["pids"]) < 100
+    assert set(seen["by_cgroup"]["sums"]) == set(map(str, seen["pids"]))
+    chosen = str(seen["pids"][1])
+    assert seen["by_pid"]["sums"] == {chosen: seen["by_cgroup"]["sums"][chosen]}
+    assert seen["by_pid"]["sums"][chosen]["reclaimed_pages"] > 1000
 
 
 def test_another_pid_namespace_has_no_number_here(mmwatch: Mmwatch, tmp_path: Path) -> None:

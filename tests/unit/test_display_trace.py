@@ -35,12 +35,12 @@ RECLAIM = {
 }
 
 
-def lines(*records: dict[str, Any]) -> list[str]:
+def lines(*records: dict[str, Any], scans_known: bool = True) -> list[str]:
     made = np.zeros(len(records), RECORD_DTYPE)
     for record, values in zip(made, records):
         for name, value in values.items():
             record[name] = value
-    return trace_lines(made)
+    return trace_lines(made, scans_known)
 
 
 def test_reclaim() -> None:
@@ -48,6 +48,10 @@ def test_reclaim() -> None:
         "         python3-12345   [001]  5123.123456: reclaim: path=memcg nid=0 asked=32 scanned=64 reclaimed=32"
         " priority=12 order=0 gfp=0x100cca stall_us=41"
     ]
+
+
+def test_where_no_batch_tells_what_was_scanned_is_not_known() -> None:
+    assert " asked=32 scanned=? reclaimed=32 " in lines({**RECLAIM, "scanned_pages": 0}, scans_known=False)[0]
 
 
 def test_the_founding_case() -> None:

@@ -19,5 +19,5 @@ def elsewhere() -> Facts:
 
 
 if __name__ == "__main__":
-    doctor.gather = observe.gather = elsewhere  # type: ignore[attr-defined]
+    doctor.gather = observe.gather = elsewhere
     sys.exit(main(sys.argv[4:]))

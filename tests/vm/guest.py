@@ -198,7 +198,8 @@ def provoke(provocation: Mapping[str, Any], scenario: Mapping[str, Any], tests: 
     file.unlink(missing_ok=True)
     record = ["record", "-f", "-o", str(file), "--", *_command(scenario, tests / "workloads")]
     result = {}
-    for name, words in (("doctor", ["doctor"]), ("json", ["doctor", "--json", "--no-trial"]), ("record", record)):
+    doctor = ["doctor"] if provocation["trial"] else ["doctor", "--no-trial"]
+    for name, words in (("doctor", doctor), ("json", ["doctor", "--json", "--no-trial"]), ("record", record)):
         done = _run([*prefix, sys.executable, "-m", "mmwatch", *words], scenario["timeout_s"])
         result[name] = {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
     report = _run([sys.executable, "-m", "mmwatch", "report", "--by", "thread", "--json", str(file)], 120)
@@ -276,10 +277,11 @@ def main(job_file: Path) -> None:
                 finished("-".join(filter(None, [lru, scenario["name"], name])), result)
         for observer in observers.values():
             observer.close()
-        if session["record"]:
-            finished(f"{lru}-record", record_case(session["record"], workloads, session["detail"]))
-        if session["show"]:
-            finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
+        with forced(job["ordinary"]):
+            if session["record"]:
+                finished(f"{lru}-record", record_case(session["record"], workloads, session["detail"]))
+            if session["show"]:
+                finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
     for provocation in job["provocations"]:
         finished(f"provoked-{provocation['name']}", provoke(provocation, job["provoked"], workloads.parent))
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])

@@ -223,21 +223,19 @@ class Provocation:
     :param prefix: of mmwatch's command line: it sees to that, runs it, and puts back what can be; ``{python}`` and
         ``{tests}`` are what they say.
     :param kernels: by name, those where it is tried.
+    :param trial: doctor only finds out when it tries.
     """
 
     name: str
     prefix: tuple[str, ...]
     kernels: tuple[str, ...]
+    trial: bool = True
 
 
 def _meanwhile(path: str, value: str) -> tuple[str, ...]:
     """With this value in a file; what was there is put back."""
-    return (
-        "sh",
-        "-c",
-        f'was=$(cat {path}); echo {value} >{path}; "$@"; status=$?; echo $was >{path}; exit $status',
-        "sh",
-    )
+    script = f'was=$(cat {path}); echo {value} >{path}; "$@"; status=$?; echo $was >{path}; exit $status'
+    return ("sh", "-c", script, "sh")
 
 
 def _locked_down(level: str) -> tuple[str, ...]:
@@ -245,8 +243,8 @@ def _locked_down(level: str) -> tuple[str, ...]:
     return ("sh", "-c", f'echo {level} >/sys/kernel/security/lockdown 2>/dev/null; "$@"', "sh")
 
 
-NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/enabled", "0"), ("newest",))
-NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",))
+NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/enabled", "0"), ("newest",), trial=False)
+NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",), trial=False)
 NO_SYMBOL = Provocation("no-symbol", ("{python}", "{tests}/vm/elsewhere.py"), ("5.10",))
 """What was found of the kernel's functions has another name by now."""
 FULL = Provocation("full", ("{python}", "{tests}/vm/full.py"), ("6.12",))
@@ -256,7 +254,10 @@ FEW_LOCKED_PAGES = Provocation(
     "few-locked-pages", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--memlock=65536"), ("5.10",)
 )
 """Up to 5.10 BPF's tables are locked memory of whoever makes them."""
-TWO_CAPABILITIES = Provocation("two-capabilities", ("setpriv", "--bounding-set=-all,+bpf,+perfmon"), ("6.12",))
+TWO_CAPABILITIES = Provocation(
+    "two-capabilities", ("setpriv", "--bounding-set=-all,+bpf,+perfmon,+dac_override"), ("6.12",)
+)
+"""And one for the load, which makes a control group."""
 HARDENED = Provocation(
     "hardened",
     (
@@ -265,6 +266,7 @@ HARDENED = Provocation(
         *_locked_down("integrity"),
     ),
     ("newest",),
+    trial=False,
 )
 CONFIDENTIAL = Provocation("confidential", _locked_down("confidentiality"), ("newest",))
 PROVOCATIONS = (

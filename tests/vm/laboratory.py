@@ -29,10 +29,9 @@ class Laboratory:
         for case in cases:
             of_kernel.setdefault(case.kernel, []).append(case)
         self._provoked = frozenset(provoked)
+        also = {kernel.name for kernel, _ in self._record} | {name for name, _ in self._provoked}
         for kernel in KERNELS:
-            if kernel in {kernel for kernel, _lru in self._record} or kernel.name in {
-                name for name, _ in self._provoked
-            }:
+            if kernel.name in also:
                 of_kernel.setdefault(kernel, [])
         self._guests: dict[Kernel, Future[Results]] = {
             kernel: self._pool.submit(self._boot, kernel, cases) for kernel, cases in of_kernel.items()

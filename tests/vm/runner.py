@@ -110,19 +110,20 @@ def boot(
     runs = cache_directory() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{kernel.name}-", dir=runs))
-    sessions = _sessions(cases, record, show, Mode("", probes))
+    ordinary = Mode("", probes)
+    sessions = _sessions(cases, record, show, ordinary)
     job = {
         "checkout": str(CHECKOUT),
         "cpus": len(layout.nodes_mib),
+        "ordinary": asdict(ordinary),
         "sessions": sessions,
         "provocations": [asdict(provocation) for provocation in PROVOCATIONS if provocation in provocations],
         "provoked": asdict(PROVOKED),
     }
     (folder / "job.json").write_text(json.dumps(job))
     disk, swap = _disk(folder / "disk.img", DISK_MIB), _swap(folder / "swap.img", SWAP_MIB)
-    timeout_s = (
-        BOOT_S + (len(sessions) + len(provocations)) * SESSION_S + sum(case.scenario.timeout_s for case in cases)
-    )
+    timeout_s = BOOT_S + (len(sessions) + len(provocations)) * SESSION_S
+    timeout_s += sum(case.scenario.timeout_s for case in cases)
     began = time.monotonic()
     problem = _run(_command(image.vmlinuz, folder, layout, [disk, swap]), folder, timeout_s)
     seconds = time.monotonic() - began
@@ -141,9 +142,8 @@ def _sessions(
     sessions = []
     keys = {(case.scenario.cgroup, case.lru, bool(case.mode)) for case in cases}
     keys |= {(2, lru, False) for lru in (*record, *(show or ())[:1])}
-    for cgroup, lru, forced in sorted(
-        keys, key=lambda key: (-key[0], *key[1:])
-    ):  # guest.py cannot go back to version 2
+    # Version 2 first: guest.py cannot go back to it.
+    for cgroup, lru, forced in sorted(keys, key=lambda key: (-key[0], *key[1:])):
         chosen = [case for case in cases if (case.scenario.cgroup, case.lru, bool(case.mode)) == (cgroup, lru, forced)]
         first = cgroup == 2 and not forced
         sessions.append(
@@ -242,9 +242,8 @@ def collect(folder: Path, seconds: float = 0, problem: str = "") -> Results:
         return json.loads(path.read_text())
 
     done = folder / "done.json"
-    cases = {
-        path.stem: read(path) for kind in ("classic", "mglru", "provoked") for path in folder.glob(f"{kind}-*.json")
-    }
+    kinds = ("classic", "mglru", "provoked")
+    cases = {path.stem: read(path) for kind in kinds for path in folder.glob(f"{kind}-*.json")}
     facts = {path.stem.partition("-")[2]: read(path) for path in folder.glob("facts-*.json")}
     if not done.exists():
         log = folder / "guest.log"

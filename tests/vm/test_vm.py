@@ -272,7 +272,7 @@ def test_a_node_of_many_cgroups_gives_up_a_batch_of_each(case: Case, result: Res
         assert freed > 8 * asked
         assert max(row["overshoot"] for row in rows) > 8
     else:
-        assert freed < 8 * asked
+        assert most <= 2 * 512  # a folio is taken as a whole, and may be as large as that
 
 
 @cases_of(REMEDY)

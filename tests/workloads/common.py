@@ -35,10 +35,13 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 @contextlib.contextmanager
-def memory_cgroup(limit_mib: int) -> Iterator[OwnCgroup]:
-    """A cgroup that may hold ``limit_mib``, removed at the end."""
+def memory_cgroup(limit_mib: int, suffix: str = "") -> Iterator[OwnCgroup]:
+    """A cgroup that may hold ``limit_mib``, removed at the end.
+
+    :param suffix: of its name, where there are several.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with OwnCgroup.create(memory_mount(), f"mmwatch-test-{os.getpid()}", limit_mib * MIB) as cgroup:
+    with OwnCgroup.create(memory_mount(), f"mmwatch-test-{os.getpid()}{suffix}", limit_mib * MIB) as cgroup:
         yield cgroup
 
 

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 
-from common import MIB, OwnCgroup, Workers, memory_mount, read_part, sparse_file
+from common import MIB, Workers, memory_cgroup, read_part, sparse_file
 from founding import cpus_of, touch
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(sparse_file(arguments.cgroups * arguments.each_mib))
         cgroups = [
-            stack.enter_context(OwnCgroup.create(memory_mount(), f"mmwatch-test-{os.getpid()}-{number}", 4 * each))
+            stack.enter_context(memory_cgroup(4 * arguments.each_mib, f"-{number}"))
             for number in range(arguments.cgroups)
         ]
 

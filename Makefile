@@ -31,7 +31,7 @@ install: ## mmwatch for everybody: an environment of its own under PREFIX, the c
 uninstall: ## take away exactly what install put there
 	@tools/install.sh uninstall
 
-test: ## every test (root: BPF and virtual machines; anybody else: the rest); ARGS="-k WORD" for some
+test: ## every test (root: BPF, other user lands, virtual machines; anybody else: the rest); ARGS="-k WORD" for some
 	@if [ "$$(id -u)" = 0 ]; then $(SETUP_VM); else $(SETUP_DEV); fi
 	@MMWATCH_RUN_VM=$$([ "$$(id -u)" = 0 ] && echo 1) $(RUN) python -m pytest $(ARGS)
 

@@ -55,11 +55,12 @@ def touch() -> tuple[int, int]:
 
 def fill(file: Path) -> None:
     """Have node 0 full of page cache; what it cannot hold goes to the other."""
-    with file.open("wb") as whole:
-        whole.truncate(FILE_MIB << 20)
+    mode = Path("/proc/sys/vm/zone_reclaim_mode")
+    mode.write_text("0")
     with file.open("rb", buffering=0) as whole:
         while whole.read(1 << 20):
             pass
+    mode.write_text("1")
 
 
 def on_node_0(function: Callable[[], Any]) -> Any:
@@ -67,9 +68,11 @@ def on_node_0(function: Callable[[], Any]) -> Any:
     read_end, write_end = os.pipe()
     child = os.fork()
     if not child:
-        os.sched_setaffinity(0, {0})
-        os.write(write_end, json.dumps(function()).encode())
-        os._exit(0)
+        try:
+            os.sched_setaffinity(0, {0})
+            os.write(write_end, json.dumps(function()).encode())
+        finally:
+            os._exit(0)
     os.close(write_end)
     with open(read_end) as pipe:
         result = json.loads(pipe.read())
@@ -163,10 +166,9 @@ def main(folder: Path, wanted: list[str]) -> None:
     subprocess.run(["mount", "-t", "tracefs", "nodev", "/sys/kernel/tracing"], check=False)
     Path("/run/storm").mkdir()
     subprocess.run(["mount", "/dev/vda", "/run/storm"], check=True)
-    Path("/proc/sys/vm/zone_reclaim_mode").write_text("0")
-    on_node_0(lambda: fill(Path("/run/storm/file")))
-    Path("/proc/sys/vm/zone_reclaim_mode").write_text("1")
-    say("node 0 is full")
+    file = Path("/run/storm/file")
+    with file.open("wb") as whole:
+        whole.truncate(FILE_MIB << 20)
     results: dict[str, Any] = {}
     for name, start in TRACERS.items():
         if wanted and name not in wanted:
@@ -177,6 +179,8 @@ def main(folder: Path, wanted: list[str]) -> None:
             results[name] = {"problem": str(error)}
         else:
             say(f"{name}: attached")
+            on_node_0(lambda: fill(file))
+            on_node_0(touch)  # the first still finds some pages free
             results[name] = {"runs": [on_node_0(touch) for _ in range(ROUNDS)]}
             stop()
         say(f"{name}: {results[name]}")

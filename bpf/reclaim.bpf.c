@@ -497,10 +497,11 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 static __always_inline void move_bracket(struct bracket *b, struct row *row, u32 index, u64 task)
 {
 	u32 old_index = b->row;
-	struct row *old = rows.lookup(&old_index);
+	struct row *old;
 
 	if (index == old_index)
 		return;
+	old = rows.lookup(&old_index);
 	b->row = index;
 	if (!old || old_index < PATHS || b->path == PATH_KSWAPD)
 		return;
@@ -1055,10 +1056,12 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 		return;
 	shared = index < PATHS;
 	reclaimed_pages = READ(u64, sc, scan_control_nr_reclaimed);
-#ifndef DETAIL_PAGES
+#ifdef DETAIL_PAGES
+	now = bpf_ktime_get_ns();
+#else
 	if (!b->passes || b->path == PATH_KSWAPD)
-#endif
 		now = bpf_ktime_get_ns();
+#endif
 	if (b->passes) {
 		pass_over(b, row, shared, task, now, reclaimed_pages);
 	} else {

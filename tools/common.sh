@@ -110,18 +110,19 @@ need_system_python() {
         "try: /usr/bin/python3 -c 'import sys, bcc, venv, ensurepip; print(sys.version)'"
 }
 
-# What the laboratory (tests/vm) boots kernels with. They are Debian's, unpacked with dpkg.
+# What the laboratory (tests/vm, tests/userland) boots kernels with, Debian's, unpacked with dpkg, and makes root file
+# systems with.
 need_laboratory() {
     local tool missing=()
-    for tool in qemu-system-x86_64 busybox modprobe mke2fs mkswap file dpkg; do
+    for tool in qemu-system-x86_64 busybox modprobe mke2fs mkswap file dpkg debootstrap; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("$tool")
     done
     [ ${#missing[@]} != 0 ] || return 0
     [ "$(package_manager)" = apt-get ] || die $EXIT_UNAVAILABLE \
         "the laboratory needs: ${missing[*]}" "it boots Debian's kernels; on other distributions install these by hand"
     [ "$(id -u)" = 0 ] || die $EXIT_NO_PERMISSION "the laboratory needs: ${missing[*]}" "run: sudo tools/setup.sh vm"
-    say "installing what boots other kernels: qemu-system-x86 kmod busybox-static e2fsprogs util-linux file"
-    install_packages qemu-system-x86 kmod busybox-static e2fsprogs util-linux file || die $EXIT_UNAVAILABLE \
+    say "installing what boots other kernels: qemu-system-x86 kmod busybox-static e2fsprogs util-linux file debootstrap"
+    install_packages qemu-system-x86 kmod busybox-static e2fsprogs util-linux file debootstrap || die $EXIT_UNAVAILABLE \
         "apt-get could not install them" "its messages are above; is there a network, are the package sources right?"
 }
 

@@ -4,8 +4,8 @@
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/mmwatch
 
 need_root() {
-    [ "$(id -u)" = 0 ] || die $EXIT_NO_PERMISSION "chroot and mounts take root" "run: sudo tools/$(basename "$0")"
-    command -v debootstrap >/dev/null || die $EXIT_UNAVAILABLE "debootstrap is missing" "on Debian: apt-get install debootstrap"
+    [ "$(id -u)" = 0 ] || die "$EXIT_NO_PERMISSION" "chroot and mounts take root" "run: sudo tools/$(basename "$0")"
+    command -v debootstrap >/dev/null || die "$EXIT_UNAVAILABLE" "debootstrap is missing" "on Debian: apt-get install debootstrap"
 }
 
 # minimal_root SUITE FOLDER: lays a minimal Debian out there; it is made once and kept as a tar.
@@ -16,8 +16,9 @@ minimal_root() {
     else
         say "making a minimal $1, kept in $image"
         # What the README takes for granted is make; certificates and the host's settings are for the network only.
-        quietly timeout 900 debootstrap --variant=minbase --include=make,ca-certificates "$1" "$2" ||
-            die $EXIT_UNAVAILABLE "debootstrap failed; the end of what it said is above" "is there a network?"
+        retry 900 debootstrap --variant=minbase --include=make,ca-certificates "$1" "$2" \
+            ${MMWATCH_DEBIAN_ARCHIVE:+"${MMWATCH_DEBIAN_ARCHIVE%% *}"} ||
+            die "$EXIT_UNAVAILABLE" "debootstrap failed; the end of what it said is above" "is there a network?"
         rm -f "$2"/var/cache/apt/archives/*.deb
         tar -C "$2" -cf "$image.new" . && mv "$image.new" "$image"
     fi
@@ -41,6 +42,7 @@ in_root() {
     # shellcheck disable=SC2016  # expanded inside
     unshare --mount --propagation private sh -euc '
         root=$1; shift
+        mount --bind "$root" "$root" # a mount of its own, so that COMMAND can unshare mounts in turn
         for folder in proc sys dev; do mount --rbind "/$folder" "$root/$folder"; done
         eval "${MOUNTS-}"
         exec chroot "$root" "$@"

@@ -56,4 +56,5 @@ export MOUNTS='
     mount -o remount,bind,ro "$root/src"
     mount -t tmpfs tmpfs "$root/tmp"
     mount -t tmpfs tmpfs "$root/mnt"'
+# shellcheck disable=SC2016  # expanded inside
 in_root "$root" sh -euc 'cd /src; PATH=/venv/bin:$PATH PYTHONPYCACHEPREFIX=/tmp/cache exec "$@"' sh "$@"

@@ -273,4 +273,8 @@ def _explanation(error: Exception, talk: str) -> MmwatchError:
             f"the kernel refused a BPF program: {said}",
             "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
         )
+    if "'struct tracepoint__" in talk:  # bcc makes it from the format file, which 0.18 looks for only there
+        return UnavailableError(
+            "this bcc finds no tracepoint in /sys/kernel/debug/tracing", "mount -t debugfs nodev /sys/kernel/debug"
+        )
     return UnavailableError(f"the BPF programs could not be loaded: {said}", "see: mmwatch doctor")

@@ -110,6 +110,14 @@ def test_names_of_tasks_that_lived_50_ms(mmwatch: Mmwatch, tmp_path: Path) -> No
         assert row["cmdline"].split()[1] == "-IS"
 
 
+def test_a_task_has_its_latest_name(mmwatch: Mmwatch, tmp_path: Path) -> None:
+    """Oracle: the load's. The kernel side does not look at the name in each reclaim."""
+    path = tmp_path / "run.mmw"
+    done = mmwatch.record(path, workload("rename"), "-i", "5")
+    (row,) = (row for row in rows_of(mmwatch.report(path), done["pids"][0]) if row["path"] == "memcg")
+    assert row["comm"] == "mmw-after"
+
+
 def worker_rows(report: Json, done: Json, comm: str) -> list[Json]:
     """The rows of all workers, each of which must have one."""
     rows = []

@@ -101,8 +101,11 @@ def test_attached_in_the_middle_of_reclaim() -> None:
 
 
 def test_through_perf_the_totals_are_the_same(mmwatch: Mmwatch) -> None:
-    """Oracle: /proc/vmstat. Probes forced to tracepoints through perf, for which tracefs must be mounted."""
-    script = 'mount -t tracefs nodev /sys/kernel/tracing && exec "$@"'
+    """Oracle: /proc/vmstat. Probes forced to tracepoints through perf, for which tracefs must be mounted.
+
+    bcc 0.18 looks for it only below debugfs; where there is one, tracefs mounts itself there.
+    """
+    script = 'mount -t tracefs nodev /sys/kernel/tracing; mount -t debugfs nodev /sys/kernel/debug; exec "$@"'
     path = mmwatch.folder / "perf.mmw"
     for _ in range(TRIES):
         mmwatch.record(

@@ -1,0 +1,30 @@
+"""User lands are asked for by name (``pytest tests/userland``) or, as guests are, with ``MMWATCH_RUN_VM=1``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+summaries = pytest.StashKey["list[str]"]()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    named = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
+    asked_for = os.environ.get("MMWATCH_RUN_VM") == "1" or any(HERE in (path, *path.parents) for path in named)
+    return None if asked_for else True
+
+
+@pytest.fixture
+def summary(request: pytest.FixtureRequest) -> list[str]:
+    """Lines for the end of the session."""
+    return request.config.stash.setdefault(summaries, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash.get(summaries, []):
+        terminalreporter.section("user lands")
+        for line in lines:
+            terminalreporter.write_line(line)

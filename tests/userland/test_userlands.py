@@ -1,0 +1,79 @@
+"""The live tests with the Python and BCC of an old and of the newest Debian, on this machine's kernel.
+
+Each release has a root file system of its own (tools/userland.sh). It is made once, which takes the network and two
+minutes. By their names these tests come after this machine's own live tests and before the virtual machines: what they
+hold against /proc/vmstat takes a host on which nobody else reclaims.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKE_S, RUN_S, END_S = 3600, 480, 60
+
+
+@dataclass(frozen=True)
+class Userland:
+    """A release of Debian.
+
+    :param python: its version, at least, and bcc's: what the release is there for.
+    :param old: not a version more.
+    """
+
+    suite: str
+    python: tuple[int, int]
+    bcc: tuple[int, int]
+    old: bool = False
+
+
+USERLANDS = (
+    Userland("bullseye", (3, 9), (0, 18), old=True),
+    Userland("sid", (3, 14), (0, 37)),
+)
+
+
+def run(userland: Userland, *command: str, timeout_s: float) -> str:
+    """What a command in the user land says; the test fails if it does."""
+    done = subprocess.run(
+        [str(ROOT / "tools/userland.sh"), userland.suite, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+        env={**os.environ, "MMWATCH_RUN_LIVE": "1"},
+    )
+    if done.returncode:
+        pytest.fail(f"{userland.suite}: status {done.returncode}\n{done.stdout}", pytrace=False)
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sudo make test")
+@pytest.mark.timeout(MAKE_S + RUN_S + 2 * END_S)
+@pytest.mark.parametrize("userland", USERLANDS, ids=lambda userland: userland.suite)
+def test_the_live_tests_pass(userland: Userland, summary: list[str]) -> None:
+    """Oracle: those of the live tests."""
+    began = time.monotonic()
+    versions = "import sys, bcc; print(sys.version.split()[0], bcc.__version__)"
+    said = run(userland, "python", "-c", versions, timeout_s=MAKE_S).splitlines()[-1]
+    python, bcc = (tuple(map(int, version.split(".")[:2])) for version in said.split())
+    assert (python, bcc) >= (userland.python, userland.bcc)
+    assert not userland.old or (python, bcc) == (userland.python, userland.bcc)
+    ready = time.monotonic()
+    # SIGINT: so that what the tests have started is ended too.
+    bounded = ("timeout", "--signal=INT", f"--kill-after={END_S}", str(RUN_S))
+    pytest_live = ("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/live")
+    told = run(userland, *bounded, *pytest_live, timeout_s=RUN_S + 2 * END_S)
+    summary.append(
+        f"{userland.suite}: Python {said.replace(' ', ', bcc ')}: ready after {ready - began:.0f} s, "
+        f"live tests: {told.splitlines()[-1].strip('= ')}"
+    )

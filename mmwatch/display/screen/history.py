@@ -13,7 +13,7 @@ from mmwatch.model.measures import PATHS
 from mmwatch.model.nodes import elsewhere
 from mmwatch.model.snapshot import GROUPINGS, SUMS, Accounting, Snapshot, merge, take
 
-FADE_S = 30.0
+FADE_S = 10.0
 """So long after its last reclaim a task is still shown, faded."""
 FADING_MAX = 1000
 ROWS_MAX = 8192

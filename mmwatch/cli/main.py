@@ -14,7 +14,7 @@ from mmwatch import __version__
 from mmwatch.cli import interrupts
 from mmwatch.errors import EXIT_ERROR, EXIT_OK, EXIT_USAGE, MmwatchError
 
-COMMANDS = ("top", "record", "report", "trace", "demo", "doctor")
+COMMANDS = ("top", "record", "report", "replay", "trace", "demo", "doctor")
 """Each a module of this package with ``add(subparsers)`` and ``run(arguments)``."""
 
 DESCRIPTION = "Who reclaims memory on this host, by which path, on which NUMA node, how hard, and at what cost."

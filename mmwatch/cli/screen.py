@@ -21,6 +21,7 @@ from mmwatch.cli.observe import Target
 from mmwatch.errors import MmwatchError
 
 if TYPE_CHECKING:
+    from mmwatch.cli.playback import Playback
     from mmwatch.display.screen.app import ScreenApp
     from mmwatch.display.screen.layout import Layout
     from mmwatch.model.snapshot import Accounting, Snapshot
@@ -89,13 +90,53 @@ def show(
     finally:
         feed.end()
         feed.join()
-    failure = app.failure or feed.problem
+    _raise(app.failure or feed.problem, "mmwatch top --plain")
+
+
+def play(arguments: argparse.Namespace, playback: Playback) -> None:
+    """A recording, until it is left.
+
+    :raises MmwatchError: it is damaged, or the screen failed.
+    """
+    from mmwatch.display.screen.app import ScreenApp
+    from mmwatch.display.screen.feed import Services
+
+    layout, problem = arranged(arguments)
+    notices = [problem] if problem else []
+
+    def told() -> list[str]:
+        said, notices[:] = list(notices), []
+        return said
+
+    services = Services(
+        watch=playback.watch,
+        recent=playback.recent,
+        notices=told,
+        save=save_layout,
+        export=export,
+        notes=lambda: ["a recording is played: limits of cgroups, and who has exited, were not recorded"],
+    )
+    app = ScreenApp(
+        playback,
+        layout,
+        services,
+        controls=playback,
+        interval_s=playback.session.interval_s,
+        ascii_only=ascii_only(),
+    )
+    with held():
+        run(app)
+    _raise(app.failure, "mmwatch replay -b")
+
+
+def _raise(failure: BaseException | None, instead: str) -> None:
+    """:raises MmwatchError: for whatever made the screen end."""
     if isinstance(failure, MmwatchError):
         raise failure
     if failure is not None:
         raise MmwatchError(
             f"the screen failed: {type(failure).__name__}: {units.clean(str(failure))}",
-            "mmwatch top --plain does without it; please report this",
+            f"{instead} does without it; please report this",
         ) from failure
 
 

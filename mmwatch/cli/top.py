@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmwatch.cli import options
 from mmwatch.cli.observe import Observer, Target
@@ -104,7 +104,7 @@ def show(
             if seen:
                 seen(snapshot, total)
             if table is None:
-                print(json.dumps(_json(arguments, snapshot, total)), flush=True)
+                print(json_line(arguments, snapshot, total), flush=True)
                 continue
             above = [headline] if headline and not batch else []
             columns, height = shutil.get_terminal_size()
@@ -135,10 +135,11 @@ def intervals(
         shown += 1
 
 
-def _json(arguments: argparse.Namespace, snapshot: Snapshot, total: Accounting) -> dict[str, Any]:
+def json_line(arguments: argparse.Namespace, snapshot: Snapshot, total: Accounting) -> str:
+    """What ``--json`` prints of an interval; ``total`` is the account up to its end."""
     from mmwatch.cli.tables import row_order
     from mmwatch.model.snapshot import accounting_json, to_json
 
     found = to_json(snapshot, row_order(arguments, snapshot))
     found["accounting_so_far"] = accounting_json(total)
-    return found
+    return json.dumps(found)

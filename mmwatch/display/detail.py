@@ -199,7 +199,7 @@ def _chart(
         share = f"{ratio_text(count / total)}%" if count else "-"
         lines.append(
             [
-                Span(f"{label}{'!' if is_bad else ' '}", Tone.BAD if is_bad else Tone.PLAIN),
+                Span(f"{label}{'!' if is_bad else ' '} ", Tone.BAD if is_bad else Tone.PLAIN),
                 Span(bar, Tone.BAD if is_bad else Tone.BAR),
                 Span(f" {count_text(count, 7) if count else '-':>7} {share:>6}", Tone.PLAIN if count else Tone.DIM),
             ]
@@ -373,7 +373,7 @@ def _ladder(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[
         seen = [priority for priority, count in enumerate(counts) if count]
         rungs = list(range(max(seen), min(seen) - 1, -1))
         chart = _chart(
-            [f"{rung:3} " for rung in rungs],
+            [f"{rung:3}" for rung in rungs],
             [counts[rung] for rung in rungs],
             width,
             ascii_only,
@@ -399,7 +399,7 @@ def _latency(session: Session, interval: Interval, width: int, ascii_only: bool)
     labels, sums = [], []
     for octave in range(first, last + 1, many):
         begin, end = max(0, 4 * octave - 3), min(4 * (octave + many) - 3, len(counts))
-        labels.append(f"from {ns_text(float(_EDGES_NS[begin])):>6} ")
+        labels.append(f"from {ns_text(float(_EDGES_NS[begin])):>6}")
         sums.append(int(counts[begin:end].sum()))
     return [_title("TIME OF A RECLAIM", "  ".join(marks)), *_chart(labels, sums, width, ascii_only)]
 
@@ -423,7 +423,7 @@ def _orders(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[
     gfp = f"gfp flags of the latest {flags:#x}" if _known(session, "gfp_flags") else "gfp flags ?"
     if orders == [0]:
         return [[Span("ORDER", Tone.TITLE), Span(f"  0 in all {counts[0]} reclaims, {gfp}")]]
-    chart = _chart([f"{order:3} " for order in orders], [counts[order] for order in orders], width, ascii_only)
+    chart = _chart([f"{order:3}" for order in orders], [counts[order] for order in orders], width, ascii_only)
     return [title, *chart, [Span(gfp)]]
 
 

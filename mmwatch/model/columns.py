@@ -356,9 +356,13 @@ def is_active(snapshot: Snapshot) -> npt.NDArray[np.bool_]:
     return active_rows(snapshot.rows)
 
 
+ACTIVE = ("reclaims", "batches", "active_batches", "stall_ns", *_SCANNED, "shrinker_calls")
+"""Who has none of these did nothing."""
+
+
 def active_rows(rows: Rows) -> npt.NDArray[np.bool_]:
     """:func:`is_active` of rows; having only woken kswapd is not reclaim."""
     active = np.zeros(len(rows), bool)
-    for name in ("reclaims", "batches", "active_batches", "stall_ns", *_SCANNED, "shrinker_calls"):
+    for name in ACTIVE:
         active |= rows[name] != 0
     return active

@@ -29,6 +29,7 @@ from mmwatch.units import clean
 BATCH_ROWS = 4096
 BATCH_INTERVALS = 512
 RECORDS_PER_CHUNK = 8192
+LOOKED_BACK = 200_000
 
 _LOGS = ("-wal", "-journal")
 _MAGIC = b"SQLite format 3\0"
@@ -125,8 +126,49 @@ class Reader:
         :param names: with processes and paths of control groups.
         """
         with self._damage():
-            for batch in self._batches(begin_s, end_s):
-                yield from self._load(batch, names)
+            span = self._range(begin_s, end_s)
+        yield from self.between(*span, names=names)
+
+    def timeline(
+        self, begin_s: float | None = None, end_s: float | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Of all intervals in this time, as :meth:`intervals` takes it: number, ``end_s`` and ``duration_ns``."""
+        query = "SELECT interval, end_s, duration_ns FROM intervals WHERE interval BETWEEN ? AND ? ORDER BY interval"
+        with self._damage():
+            found = self._db.execute(query, self._range(begin_s, end_s)).fetchall()
+            numbers, ends_s, durations_ns = zip(*found) if found else ((), (), ())
+            return np.array(numbers, np.int64), np.array(ends_s, np.float64), np.array(durations_ns, np.int64)
+
+    def between(
+        self, first: int, last: int, *, names: bool = True, only: Collection[str] | None = None
+    ) -> Iterator[Interval]:
+        """The intervals from one number to another, both included, read as they are asked for.
+
+        :param names: as for :meth:`intervals`.
+        :param only: of the rows, these fields are filled in, which saves most of the time; all by default.
+        """
+        with self._damage():
+            for batch in self._batches(first, last):
+                yield from self._load(batch, names, only)
+
+    def latest_reclaims(self, tgid: int, time_ns: int, count: int) -> npt.NDArray[np.void]:
+        """The last ``count`` single reclaims of a process up to a time (CLOCK_MONOTONIC), in their order.
+
+        None is looked for further back than :data:`LOOKED_BACK` records of all processes.
+        """
+        names = [name for name in RECORD_DTYPE.names or () if name in self._columns["records"]]
+        select = f"SELECT record, {_select(names)} FROM records WHERE record > ? AND record <= ? "
+        select += "AND kind = 0 AND tgid = ? AND time_ns <= ? ORDER BY record DESC LIMIT ?"
+        with self._damage():
+            # They come in the order of time but for a few beside each other, from different CPUs.
+            low, high = 0, self._db.execute("SELECT max(record) FROM records").fetchone()[0] or 0
+            while high - low > LOOKED_BACK // 2:
+                middle = (low + high) // 2
+                at = self._db.execute("SELECT time_ns FROM records WHERE record = ?", (middle,)).fetchone()
+                low, high = (middle, high) if at is not None and at[0] <= time_ns else (low, middle)
+            span = (max(0, low - LOOKED_BACK // 2), high)
+            found = self._db.execute(select, (*span, tgid, time_ns, count)).fetchall()
+            return self._array(RECORD_DTYPE, ["record", *names], found[::-1])
 
     def records(self, kind: str | None = None, chunk: int = RECORDS_PER_CHUNK) -> Iterator[npt.NDArray[np.void]]:
         """Single records as they came, arrays of :data:`mmwatch.recording.schema.RECORD_DTYPE`.
@@ -305,9 +347,8 @@ class Reader:
         first, last = self._db.execute(query, values).fetchone()
         return (1, 0) if first is None else (int(first), int(last))
 
-    def _batches(self, begin_s: float | None, end_s: float | None) -> Iterator[list[dict[str, Any]]]:
+    def _batches(self, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
         """Intervals, as many at a time as have a handful of rows: one query for many small ones."""
-        first, last = self._range(begin_s, end_s)
         while found := list(
             self._dicts(
                 f"SELECT * FROM intervals WHERE interval BETWEEN ? AND ? ORDER BY interval LIMIT {BATCH_INTERVALS}",
@@ -322,9 +363,9 @@ class Reader:
             first = found[many - 1]["interval"] + 1
             yield found[:many]
 
-    def _load(self, batch: list[dict[str, Any]], names: bool) -> Iterator[Interval]:
+    def _load(self, batch: list[dict[str, Any]], names: bool, only: Collection[str] | None) -> Iterator[Interval]:
         span = batch[0]["interval"], batch[-1]["interval"]
-        rows, numbers = self._rows(*span)
+        rows, numbers = self._rows(*span, only)
         nodes: dict[int, list[Node]] = {}
         known = [field.name for field in fields(Node) if field.name in self._columns["nodes"]]
         select = (
@@ -348,10 +389,11 @@ class Reader:
                 processes=processes.get(number, {}),
             )
 
-    def _rows(self, first: int, last: int) -> tuple[Rows, npt.NDArray[np.int64]]:
+    def _rows(self, first: int, last: int, only: Collection[str] | None) -> tuple[Rows, npt.NDArray[np.int64]]:
         """Rows of these intervals, and of each its interval, growing. Shapes ``(rows,)``."""
-        names = self._fetched
-        query = f"SELECT interval, {_select(names)} FROM rows WHERE interval BETWEEN ? AND ? ORDER BY interval, row"
+        names = [name for name in self._fetched if only is None or name in only]
+        columns = _select(["interval", *names])
+        query = f"SELECT {columns} FROM rows WHERE interval BETWEEN ? AND ? ORDER BY interval, row"
         found = self._db.execute(query, (first, last)).fetchall()
         numbers = np.array([row[0] for row in found], np.int64)
         return self._array(ROW_DTYPE, ["interval", *names], found), numbers

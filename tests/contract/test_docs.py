@@ -72,7 +72,7 @@ def shown_command_lines(text: str) -> list[str]:
     return [re.split(r" -- | [|;&>#]|\s{2,}", line)[0] for line in code]
 
 
-NAMES = ["top", "record", "report", "trace", "demo", "doctor"]  # a contract: add, don't rename
+NAMES = ["top", "record", "report", "replay", "trace", "demo", "doctor"]  # a contract: add, don't rename
 
 
 @pytest.mark.parametrize("name", NAMES)

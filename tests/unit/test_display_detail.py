@@ -132,7 +132,7 @@ def test_passes_are_better_than_batches() -> None:
 def test_bars_are_as_long_as_their_share() -> None:
     row = {**FOUNDING, "priority_histogram": histogram(13, at12=1000, at11=500, at10=1)}
     bars = [line[5:].split(" ")[0] for line in section(shown(row, ascii_only=True), "PRIORITY")[1:]]
-    assert len(bars[0]) == 2 * len(bars[1])
+    assert abs(len(bars[0]) - 2 * len(bars[1])) <= 1
     assert bars[2] == "#"
     assert all(line.isascii() for line in shown(row, ascii_only=True))
     assert "█" in "".join(shown(row))

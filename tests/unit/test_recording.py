@@ -677,3 +677,48 @@ def test_rows_are_of_the_model() -> None:
     names = [column.name for column in BY_NAME["rows"].columns]
     assert set(names) - {"interval", "row"} == set(ROW_DTYPE.names or ())
     assert mmwatch.__version__
+
+
+def test_intervals_by_number(path: Path) -> None:
+    session = full_session()
+    written = [full_interval(number, session) for number in range(1, 8)]
+    record(path, session, written)
+    with Reader(path) as reader:
+        numbers, ends_s, durations_ns = reader.timeline()
+        assert numbers.tolist() == list(range(1, 8))
+        assert ends_s.tolist() == [one.end_s for one in written]
+        assert set(durations_ns.tolist()) == {999_999_999}
+        assert reader.timeline(1_700_000_002.5, 1_700_000_003.5)[0].tolist() == [3, 4]
+        assert [len(found) for found in reader.timeline(1_800_000_000.0)] == [0, 0, 0]
+        for one, ours in zip(reader.between(3, 4), written[2:]):
+            assert_equal(one, ours)
+        assert list(reader.between(5, 4)) == []
+        (bare,) = reader.between(7, 7, names=False, only=("path", "reclaims", "stall_histogram"))
+        for name in ROW_DTYPE.names or ():
+            filled = written[6].rows[name] if name in ("path", "reclaims", "stall_histogram") else 0 * bare.rows["tid"]
+            if name != "comm":
+                assert bare.rows[name].sum() == filled.sum(), name
+        (empty,) = reader.between(7, 7, only=())
+        assert len(empty.rows) == len(bare.rows)
+
+
+def test_latest_reclaims_of_a_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = np.zeros(1000, RECORD_DTYPE)
+    records["time_ns"] = np.arange(1000) * 10
+    records["time_ns"][500:502] = records["time_ns"][501:499:-1]  # CPUs overtake one another
+    records["tgid"] = np.arange(1000) % 10
+    records["kind"] = np.arange(1000) % 3 == 0
+    with Writer(path, make_session()) as writer:
+        writer.write_records(records)
+
+    def wanted(tgid: int, time_ns: int, count: int) -> list[int]:
+        mine = records[(records["tgid"] == tgid) & (records["kind"] == 0) & (records["time_ns"] <= time_ns)]
+        return mine["time_ns"][-count:].tolist() if count else []
+
+    with Reader(path) as reader:
+        for back in (200_000, 400):
+            monkeypatch.setattr(reader_module, "LOOKED_BACK", back)
+            for time_ns in (-1, 0, 15, 4999, 5000, 5005, 9_999_999):
+                for tgid in (0, 3, 7, 77):
+                    found = reader.latest_reclaims(tgid, time_ns, 5)
+                    assert found["time_ns"].tolist() == wanted(tgid, time_ns, 5), (back, time_ns, tgid)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 """Time between two looks at the feed; one costs some microseconds."""
+TAKEN_MAX = 20
+"""Intervals taken at a look, where a recording is played fast; only the last one is drawn."""
 NOTICE_S = 6.0
 
 
@@ -100,11 +102,7 @@ class ScreenApp(App[None]):
                 return False
             if driver.behind:  # it has not taken what was drawn before: let it come merged
                 return not self._over()
-        interval = self.feed.take()
-        if interval is not None and self.feed.session is not None:
-            if self.history is None:
-                self.history = History(self.feed.session)
-            self.history.add(interval)
+        if self._take():
             if not self.paused:
                 self.main.rebuild()
                 if isinstance(self.screen, Pager):
@@ -115,6 +113,18 @@ class ScreenApp(App[None]):
         if notices:
             self.tell("; ".join(notices))
         return not self._over()
+
+    def _take(self) -> bool:
+        """Add to the history what is new; False: nothing is."""
+        session = self.feed.session
+        before = self.controls.before() if self.controls else None
+        taken = 0
+        while taken < TAKEN_MAX and session is not None and (interval := self.feed.take()) is not None:
+            if self.history is None or before is not None:
+                self.history, before = History(session, before), None
+            self.history.add(interval)
+            taken += 1
+        return taken > 0
 
     def _over(self) -> bool:
         if self.feed.problem is not None or (self.feed.ended and self.controls is None):

@@ -11,6 +11,7 @@ from mmwatch.model.interval import Interval, Session
 
 if TYPE_CHECKING:
     from mmwatch.display.detail import Recent
+    from mmwatch.display.screen.history import Before
 
 
 class Feed(Protocol):
@@ -47,6 +48,9 @@ class Controls(Protocol):
 
     def position(self) -> tuple[int, int, float, float, float]:
         """``(index, count, begin_s, now_s, end_s)``: the interval shown, of how many, and Unix times."""
+
+    def before(self) -> Before | None:
+        """What was before the interval that :meth:`Feed.take` gives next; None: that follows the one it gave last."""
 
     def step(self, n: int) -> None:
         """So many intervals on, or back, and pause there."""

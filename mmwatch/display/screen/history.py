@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmwatch.model.columns import active_rows
+from mmwatch.model.columns import ACTIVE, active_rows
 from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Interval, Process, Rows, Session, fold_rows, limit_rows
 from mmwatch.model.measures import PATHS
 from mmwatch.model.nodes import elsewhere
@@ -28,6 +29,26 @@ Rate = dict[str, float]
 """By path; only those that did anything."""
 
 
+RATES_NEED = ("path", "reclaims_futile", *SUMS["reclaimed_pages"])
+FADING_NEEDS = (*IDENTITY, *ACTIVE)
+"""Fields of rows that rates are made of, and that tell who was active."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was before the first interval of a history that does not begin at the beginning.
+
+    :param lately: the intervals right before, as many as rates go back; with :data:`RATES_NEED`, and those of the
+        last :data:`FADE_S` seconds also with names and :data:`FADING_NEEDS`.
+    :param total: the account up to there.
+    :param whole: all of it as one interval, when somebody asks.
+    """
+
+    lately: Sequence[Interval]
+    total: Accounting | None
+    whole: Callable[[], Interval | None]
+
+
 class History:
     """Intervals, as they come.
 
@@ -37,17 +58,21 @@ class History:
         that a storm of them shows.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, before: Before | None = None) -> None:
         self.session = session
         self.latest: Interval | None = None
         self.by_path: Snapshot | None = None
-        self.total: Accounting | None = None
+        self.total: Accounting | None = before.total if before else None
         self.rates: deque[Rate] = deque(maxlen=RATES_MAX)
         self._whole: Interval | None = None
         self._pending: list[Interval] = []
         self._fading: dict[tuple[object, ...], float] = {}
         self._names: dict[int, Process] = {}
         self._groups: dict[int, str] = {}
+        self._earlier = before.whole if before else None
+        for interval in before.lately if before else ():
+            self.rates.append(_rates(interval))
+            self._remember(interval)
 
     def add(self, interval: Interval) -> None:
         """The next one."""
@@ -57,15 +82,28 @@ class History:
         self.total = self.total.then(counts) if self.total else counts
         self.rates.append(_rates(interval))
         self._remember(interval)
+        self.gather(interval)
+
+    def gather(self, interval: Interval) -> None:
+        """Into :meth:`since_start`, and nothing else of :meth:`add`."""
         self._pending.append(interval)
         if len(self._pending) > _PENDING_MAX or sum(len(one.rows) for one in self._pending) > _PENDING_ROWS:
-            self.since_start()
+            self._fold()
 
     def since_start(self) -> Interval | None:
         """Everything as one interval; with more than :data:`ROWS_MAX` rows, the least of them as one of tgid 0."""
+        if self._earlier is not None:
+            earlier, self._earlier = self._earlier(), None
+            self._fold()
+            self._pending = [interval for interval in (earlier, self._whole) if interval is not None]
+            self._whole = None
+        self._fold()
+        return self._whole
+
+    def _fold(self) -> None:
         pending, self._pending = self._pending, []
         if not pending:
-            return self._whole
+            return
         # All rows at once: each merge goes through everything there is.
         parts = [*([self._whole] if self._whole else []), *pending]
         whole = replace(parts[0], rows=_NO_ROWS, elsewhere=elsewhere(parts[0]))
@@ -81,7 +119,6 @@ class History:
             processes={tgid: process for tgid, process in whole.processes.items() if tgid in tgids},
             cgroups={number: path for number, path in whole.cgroups.items() if number in groups},
         )
-        return self._whole
 
     def with_fading(self, by: str) -> Interval | None:
         """The newest interval, and rows of zeros for what was active a short while ago and is not now."""

@@ -455,6 +455,9 @@ class MainScreen(Screen[None]):
 
     def action_interval(self, step: int) -> None:
         """The next one of some."""
+        if self.app.controls is not None:
+            self.app.tell("intervals are as they were recorded; [ and ] change the speed")
+            return
         now = self.app.interval_s
         other = [one for one in INTERVALS_S if (one - now) * step > now / 100]
         if other:

@@ -1,0 +1,198 @@
+"""A recording as the feed of a screen: played at its own pace or another, stopped, wound on and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import numpy as np
+
+from mmwatch.display.detail import Recent, recents
+from mmwatch.display.screen.history import FADE_S, FADING_NEEDS, RATES_MAX, RATES_NEED, Before, History
+from mmwatch.model.interval import Interval, Session
+from mmwatch.model.snapshot import SUMS, Accounting, accounting
+from mmwatch.recording import Reader
+from mmwatch.units import NS_PER_S
+
+RECENT_MAX = 50
+BEHIND_MAX_S = 1.0
+"""Who cannot keep up with the speed plays slower, and does not run after it."""
+STRIDE_MIN = 64
+STRIDES_MAX = 32
+"""Sums of the intervals up to a place are kept at so many places at most, and added up from the nearest one."""
+KEPT_BYTES_MAX = 64 << 20
+_ACCOUNTED = [name for parts in SUMS.values() for name in parts]
+
+
+class Playback:
+    """A :class:`mmwatch.display.screen.feed.Feed` and its ``Controls``.
+
+    Everything is read when it is asked for, some milliseconds an interval, by whoever asks. What is shown at a place
+    does not depend on the way there: after a jump, :meth:`before` gives what playing up to there would have gathered.
+
+    :param begin_s: Unix time, as :meth:`Reader.intervals` takes it; ``end_s`` likewise. There is an interval between.
+    :param speed: seconds of the recording in a second.
+    :raises MmwatchError: the recording is damaged. All methods that read raise it when they meet that.
+    """
+
+    problem: BaseException | None = None
+
+    def __init__(
+        self,
+        reader: Reader,
+        begin_s: float | None = None,
+        end_s: float | None = None,
+        speed: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.session: Session = reader.session
+        self.speed = speed
+        self._reader, self._clock = reader, clock
+        self._numbers, self._ends_s, self._durations_ns = reader.timeline(begin_s, end_s)
+        self._paused = False
+        self._at = 0
+        self._given = -1
+        self._given_s = clock()
+        self._stride = max(STRIDE_MIN, -(-len(self._numbers) // STRIDES_MAX))
+        self._totals: dict[int, Accounting] = {}
+        self._wholes: dict[int, Interval] = {}
+        self._watched: int | None = None
+        self._recent: tuple[tuple[int, int | None], Sequence[Recent]] = ((-1, None), ())
+
+    # ---- the feed ----
+
+    @property
+    def ended(self) -> bool:
+        """At the last interval, which has been taken."""
+        return self._given == self._at == len(self._numbers) - 1
+
+    def take(self) -> Interval | None:
+        """The next interval when its time has come, or the one that was jumped to; at the end it is paused."""
+        if self._at == self._given and not self._due():
+            return None
+        (interval,) = self._read(self._at, self._at + 1)
+        self._given = self._at
+        if self.ended:
+            self._paused = True
+        return interval
+
+    def _due(self) -> bool:
+        """Whether it is time for the next one, which then is where we are."""
+        if self._paused or self._at + 1 >= len(self._numbers):
+            return False
+        due_s = self._given_s + float(self._durations_ns[self._at + 1]) / NS_PER_S / self.speed
+        now_s = self._clock()
+        if now_s < due_s:
+            return False
+        self._given_s = max(due_s, now_s - BEHIND_MAX_S)
+        self._at += 1
+        return True
+
+    def set_interval_s(self, seconds: float) -> None:
+        """Intervals are as they were recorded."""
+
+    # ---- its controls ----
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._paused = paused
+        self._given_s = self._clock()
+        if not paused and self.ended:
+            self._go(0)  # there is nothing else to play
+
+    def position(self) -> tuple[int, int, float, float, float]:
+        """``(index, count, begin_s, now_s, end_s)``."""
+        begin_s = float(self._ends_s[0]) - float(self._durations_ns[0]) / NS_PER_S
+        return self._at, len(self._numbers), begin_s, float(self._ends_s[self._at]), float(self._ends_s[-1])
+
+    def step(self, n: int) -> None:
+        """So many intervals on, or back, and pause there."""
+        self._paused = True
+        self._go(self._at + n)
+
+    def jump_s(self, seconds: float) -> None:
+        """So many seconds on, or back."""
+        self._go_to(float(self._ends_s[self._at]) + seconds)
+
+    def seek(self, fraction: float) -> None:
+        """To a place between 0, the beginning, and 1, the end."""
+        _, _, begin_s, _, end_s = self.position()
+        self._go_to(begin_s + fraction * (end_s - begin_s))
+
+    def _go_to(self, time_s: float) -> None:
+        """To the interval in which this time lies."""
+        self._go(int(np.searchsorted(self._ends_s, time_s)))
+
+    def _go(self, index: int) -> None:
+        self._at = min(max(index, 0), len(self._numbers) - 1)
+        self._given_s = self._clock()
+
+    def before(self) -> Before | None:
+        """After a jump, what playing up to here would have gathered."""
+        if self._at in (self._given, self._given + 1):
+            return None
+        at = self._at
+        first = max(0, at - RATES_MAX)
+        near = max(first, min(at, int(np.searchsorted(self._ends_s, self._ends_s[max(at - 1, 0)] - FADE_S))))
+        lately = [
+            *self._read(first, near, names=False, only=RATES_NEED),
+            *self._read(near, at, only={*RATES_NEED, *FADING_NEEDS}),
+        ]
+        return Before(lately, self._total(at), lambda: self._whole(at))
+
+    # ---- single reclaims ----
+
+    def watch(self, tgid: int | None) -> None:
+        """Whose reclaims are asked for from now on."""
+        self._watched = tgid
+
+    def recent(self) -> Sequence[Recent]:
+        """The latest ones of who is watched, up to the end of the interval that is shown."""
+        start_ns, wanted = self._reader.start_monotonic_ns, (self._given, self._watched)
+        if self._watched is None or start_ns is None or self._given < 0:
+            return ()
+        if self._recent[0] != wanted:
+            monotonic_s = self.session.start_s - start_ns / NS_PER_S
+            time_ns = int((float(self._ends_s[self._given]) - monotonic_s) * NS_PER_S)
+            found = recents(self._reader.latest_reclaims(self._watched, time_ns, RECENT_MAX), monotonic_s)
+            self._recent = (wanted, found)
+        return self._recent[1]
+
+    # ---- what is read ----
+
+    def _read(
+        self, begin: int, end: int, *, names: bool = True, only: Collection[str] | None = None
+    ) -> Iterator[Interval]:
+        """Intervals by index, without the last one."""
+        if begin < end:
+            first, last = int(self._numbers[begin]), int(self._numbers[end - 1])
+            yield from self._reader.between(first, last, names=names, only=only)
+
+    def _total(self, end: int) -> Accounting | None:
+        """The account of all before this index."""
+        begin = max((index for index in self._totals if index <= end), default=0)
+        total = self._totals.get(begin)
+        for index, interval in enumerate(self._read(begin, end, names=False, only=_ACCOUNTED), begin + 1):
+            counts = accounting(self.session, interval)
+            total = total.then(counts) if total else counts
+            if index % self._stride == 0:
+                self._totals[index] = total
+        return total
+
+    def _whole(self, end: int) -> Interval | None:
+        """All before this index as one interval."""
+        begin = max((index for index in self._wholes if index <= end), default=0)
+        nearest = self._wholes.get(begin)
+        history = History(self.session, Before((), None, lambda: nearest))
+        for index, interval in enumerate(self._read(begin, end), begin + 1):
+            history.gather(interval)
+            if index % self._stride == 0 and (whole := history.since_start()) is not None:
+                self._wholes[index] = whole
+        while len(self._wholes) > 1 and sum(whole.rows.nbytes for whole in self._wholes.values()) > KEPT_BYTES_MAX:
+            self._wholes = dict(sorted(self._wholes.items())[1::2])
+        return history.since_start()

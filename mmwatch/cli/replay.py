@@ -1,0 +1,153 @@
+"""``mmwatch replay``: the screen of ``top`` on a recording, or what ``top`` would have printed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmwatch.cli import options
+from mmwatch.errors import MmwatchError, UsageError
+from mmwatch.units import clean, parse_duration_s
+
+if TYPE_CHECKING:
+    from mmwatch.recording import Reader
+
+SPEED_MAX = 1000.0
+
+EPILOG = """\
+keys, beside those of top: Space pause, Left and Right step, j and J a minute on and back, [ and ] speed,
+b go to a time
+
+examples:
+  mmwatch replay a.mmw                          as it was, second by second
+  mmwatch replay a.mmw --begin 14:30 --speed 10 from then on, ten times as fast
+  mmwatch replay a.mmw -b --begin +5m --end +6m the sixth minute, as blocks of text
+  mmwatch replay a.mmw --json                   the lines top --json would have printed
+"""
+
+
+def add(subparsers: options.Subparsers) -> None:
+    """Declare the command."""
+    parser = options.command(subparsers, "replay", "show a recording as top showed it", run, EPILOG)
+    parser.add_argument("file", metavar="FILE", help="what mmwatch record wrote")
+    when = "HH:MM[:SS], 'YYYY-MM-DD HH:MM[:SS]', or +DURATION after its start"
+    parser.add_argument("--begin", metavar="TIME", help=f"from this time on: {when}")
+    parser.add_argument("--end", metavar="TIME", help="up to this time")
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="X", help="seconds of the recording in a second (default 1)"
+    )
+    parser.add_argument(
+        "-b", "--batch", action="store_true", help="one block of text per interval, without waiting, for pipes and logs"
+    )
+    options.add_table(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line, as of top")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from mmwatch.cli.tables import check_columns, print_columns
+    from mmwatch.recording import Reader
+
+    if arguments.columns == "help":
+        print_columns()
+        return 0
+    check_columns(arguments)
+    with Reader(Path(arguments.file)) as reader:
+        if not reader.ended_cleanly:
+            print(f"mmwatch: {reader.cut_off}", file=sys.stderr)
+        begin_s, end_s = _span(reader, arguments)
+        batch = arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")
+        if not batch:
+            from mmwatch.cli import screen
+
+            if screen.available():
+                from mmwatch.cli.playback import Playback
+
+                screen.play(arguments, Playback(reader, begin_s, end_s, arguments.speed))
+                return 0
+            print("mmwatch: textual is not installed (pip install textual): blocks of text instead", file=sys.stderr)
+        _print(reader, arguments, begin_s, end_s)
+    return 0
+
+
+def _print(reader: Reader, arguments: argparse.Namespace, begin_s: float | None, end_s: float | None) -> None:
+    from mmwatch.cli.tables import Table
+    from mmwatch.cli.top import json_line
+    from mmwatch.model.snapshot import take
+
+    table = None if arguments.json else Table.of(arguments)
+    total = None
+    for interval in reader.intervals(begin_s, end_s):
+        snapshot = take(reader.session, interval, arguments.by)
+        total = total.then(snapshot.accounting) if total else snapshot.accounting
+        if table is None:
+            print(json_line(arguments, snapshot, total))
+        else:
+            print("\n".join([*table.screen(snapshot, total, None), ""]))
+
+
+# ---- times ----
+
+
+def _span(reader: Reader, arguments: argparse.Namespace) -> tuple[float | None, float | None]:
+    """``--begin`` and ``--end`` as Unix times.
+
+    :raises UsageError: they are no times, or nothing was recorded between them.
+    :raises MmwatchError: nothing was recorded at all.
+    """
+    _, ends_s, durations_ns = reader.timeline()
+    if not len(ends_s):
+        raise MmwatchError(f"{reader.path} has no interval to show", "record for longer than one")
+    start_s = float(ends_s[0]) - float(durations_ns[0]) / 1e9
+    begin_s = time_s(arguments.begin, start_s) if arguments.begin else None
+    end_s = time_s(arguments.end, start_s) if arguments.end else None
+    if begin_s is not None and end_s is not None and end_s <= begin_s:
+        raise UsageError(f"--end {clean(arguments.end)} is not after --begin {clean(arguments.begin)}")
+    if not len(reader.timeline(begin_s, end_s)[0]):
+        first, last = (f"{datetime.fromtimestamp(s):%Y-%m-%d %H:%M:%S}" for s in (start_s, float(ends_s[-1])))
+        raise UsageError(f"{reader.path} has nothing of that time", f"it goes from {first} to {last}")
+    return begin_s, end_s
+
+
+_TIME = re.compile(r"(?:(\d{4}-\d\d-\d\d)[ T])?(\d{1,2}:\d\d(?::\d\d)?)")
+
+
+def time_s(text: str, start_s: float) -> float:
+    """The Unix time of ``14:30``, ``14:30:05``, ``2026-11-23 14:30`` or ``+5m``, local time.
+
+    :param start_s: of the recording: a time of day is the first one after it.
+    :raises UsageError: it is no such time.
+    """
+    text = text.strip()
+    if text.startswith("+"):
+        return start_s + parse_duration_s(text[1:])
+    start = datetime.fromtimestamp(int(start_s))  # what is typed has no fraction of a second
+    match = _TIME.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        of_day = datetime.strptime(match[2], "%H:%M:%S" if match[2].count(":") == 2 else "%H:%M").time()
+        if match[1]:
+            return datetime.combine(datetime.strptime(match[1], "%Y-%m-%d").date(), of_day).timestamp()
+    except ValueError:
+        raise UsageError(
+            f"not a time: {clean(text)!r}", "use HH:MM, HH:MM:SS, 'YYYY-MM-DD HH:MM', or +5m from the start"
+        ) from None
+    found = datetime.combine(start.date(), of_day)
+    # 14:30 of a recording that began at 14:30:12 is its beginning, not the next day.
+    if found < start.replace(second=0 if match[2].count(":") == 1 else start.second):
+        found += timedelta(days=1)
+    return found.timestamp()
+
+
+def _speed(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)x?", text)
+    speed = float(match[1]) if match else 0.0
+    if not 0 < speed <= SPEED_MAX:
+        raise argparse.ArgumentTypeError(f"not a speed above 0, up to {SPEED_MAX:.0f}: {clean(text)!r}")
+    return speed

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("startup", "snapshot", "cost", "ring", "recording", "overhead", "storm")
+NAMES = ("startup", "snapshot", "cost", "ring", "recording", "overhead", "storm", "screen")
 
 
 def main() -> int:

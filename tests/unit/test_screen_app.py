@@ -18,6 +18,7 @@ from textual.pilot import Pilot
 from mmwatch.display.detail import Recent
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
+from mmwatch.display.screen.help import key_name
 from mmwatch.display.screen.layout import THEMES, Layout
 from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.widgets import Menu, Pager
@@ -96,6 +97,9 @@ class MadeControls:
 
     def position(self) -> tuple[int, int, float, float, float]:
         return 29, 60, 1_700_000_000.0, 1_700_001_800.0, 1_700_003_600.0
+
+    def before(self) -> None:
+        pass
 
     def step(self, n: int) -> None:
         self.asked.append(("step", n))
@@ -219,10 +223,19 @@ def test_themes(theme: str) -> None:
     pressing("down", shows="oracle", layout=Layout(theme=theme))
 
 
-def test_without_colour_the_signs_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("theme", THEMES)
+def test_without_colour_the_signs_remain(monkeypatch: pytest.MonkeyPatch, theme: str) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    app = pressing("down", shows="!4194303 oracle")
-    assert app.no_color
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("down")
+        await until(pilot, lambda: "!4194303 oracle" in app.screen_text())
+        styles = {segment.style for strip in app.screen._compositor.render_strips() for segment in strip}
+        colours = {colour for style in styles if style for colour in (style.color, style.bgcolor)}
+        assert {colour.name for colour in colours if colour is not None} <= {"default"}
+        assert any(style and style.reverse for style in styles)
+
+    drive(scenario, layout=Layout(theme=theme))
 
 
 def test_ten_thousand_rows() -> None:
@@ -311,6 +324,18 @@ def test_ctrl_c_leaves_while_something_is_typed() -> None:
     drive(scenario)
 
 
+def test_the_manual_has_every_key() -> None:
+    manual = (Path(__file__).parents[2] / "man" / "mmwatch.8").read_text()
+    text = manual.replace("\\-", "-").replace("\\(rs", "\\")
+    keys = text.partition(".SH KEYS")[2].partition(".SH ")[0].split()
+    replay = text.partition(".SS mmwatch replay")[2].partition(".SS")[0].split()
+    for binding in MainScreen.BINDINGS:
+        assert isinstance(binding, Binding)
+        for key in binding.key.split(","):
+            there = keys + (replay if binding.description.startswith("replay") else [])
+            assert key_name(key) in [word.strip('",;') for word in there], key
+
+
 def test_no_key_is_bound_twice() -> None:
     keys = [key for binding in MainScreen.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")]
     assert len(keys) == len(set(keys))
@@ -328,6 +353,11 @@ def test_the_cursor_follows_its_task() -> None:
         app.feed.waiting.append(dataclasses.replace(interval, rows=other))  # type: ignore[attr-defined]
         await until(pilot, lambda: app.main._at == 0)
         assert app.main._cursor == (812, 2)
+        # One that fades is not followed to the end: the cursor stays where it is.
+        left = interval.rows[interval.rows["tgid"] != 812]
+        app.feed.waiting.append(dataclasses.replace(interval, rows=left))  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.main._cursor == (4194303, 4))
+        assert app.main._at == 0
         await pilot.press("escape")
         assert app.main._cursor is None
 
@@ -430,6 +460,8 @@ def test_export_is_what_is_seen() -> None:
     assert "oracle" in svg
     assert "oracle_worke+ node" in text
     assert "\x1b" not in svg + text
+    assert "font-face" not in svg
+    assert "url(" not in svg.replace("url(#", "")  # nothing is fetched
     assert app.failure is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -108,6 +109,7 @@ class MainScreen(Screen[None]):
         self.wanted = ""
         self._sought = ""
         self._cursor: Key | None = None
+        self._on_faded = False
         self._at = 0
         self._top = 0
         self._asking = ""
@@ -136,7 +138,7 @@ class MainScreen(Screen[None]):
     def rebuild(self) -> None:
         """The table of what was taken last, or as it is arranged now; then draw."""
         if self.app.history is not None:
-            self.frame = build(self.app.history, self.app.layout, self.wanted)
+            self.frame = build(self.app.history, self.app.layout, self.wanted, self.app.limit)
         self.draw()
 
     def draw(self) -> None:
@@ -199,7 +201,7 @@ class MainScreen(Screen[None]):
         frame, layout = self.frame, self.app.layout
         assert frame is not None
         found = frame.find(self._cursor)
-        if found is not None:
+        if found is not None and (self._on_faded or not self._is_faded(found)):
             self._at = found
         elif self._cursor is not None and len(frame.order):
             self._at = min(self._at, len(frame.order) - 1)
@@ -246,8 +248,15 @@ class MainScreen(Screen[None]):
         frame = self.frame
         if frame is not None and len(frame.order):
             self._at = max(0, min(len(frame.order) - 1, line))
-            self._cursor = frame.key(self._at)
+            self._cursor, self._on_faded = frame.key(self._at), self._is_faded(self._at)
             self.draw()
+
+    def _is_faded(self, line: int) -> bool:
+        """It goes down to the end, and the cursor with it only where it was faded already."""
+        frame = self.frame
+        assert frame is not None
+        row = int(frame.order[line])
+        return row >= 0 and not frame.active[row]
 
     def action_move(self, lines: int) -> None:
         """The cursor; the first time it comes to where the table begins."""
@@ -464,7 +473,9 @@ class MainScreen(Screen[None]):
         """As it is seen."""
         export = self.app.services.export
         if export:
-            self.app.tell(export(self.app.export_screenshot(title="mmwatch"), self.app.screen_text()))
+            # Whoever looks at the picture shall not have to fetch a font for it.
+            svg = re.sub(r"@font-face\s*{[^}]*}\s*", "", self.app.export_screenshot(title="mmwatch"))
+            self.app.tell(export(svg, self.app.screen_text()))
 
     def action_record(self) -> None:
         """From here, or up to here."""

@@ -70,7 +70,7 @@ def compile_program(plan: Plan, options: Options) -> Any:
     ]
     if options.detail:
         flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
-    text = (directory / "reclaim.bpf.c").read_text()
+    text = (directory / "reclaim.bpf.c").read_text("utf-8")
     try:
         from bcc import BPF
     except ImportError as error:

@@ -219,10 +219,19 @@ def test_themes(theme: str) -> None:
     pressing("down", shows="oracle", layout=Layout(theme=theme))
 
 
-def test_without_colour_the_signs_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("theme", THEMES)
+def test_without_colour_the_signs_remain(monkeypatch: pytest.MonkeyPatch, theme: str) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    app = pressing("down", shows="!4194303 oracle")
-    assert app.no_color
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        await pilot.press("down")
+        await until(pilot, lambda: "!4194303 oracle" in app.screen_text())
+        styles = {segment.style for strip in app.screen._compositor.render_strips() for segment in strip}
+        colours = {colour for style in styles if style for colour in (style.color, style.bgcolor)}
+        assert {colour.name for colour in colours if colour is not None} <= {"default"}
+        assert any(style and style.reverse for style in styles)
+
+    drive(scenario, layout=Layout(theme=theme))
 
 
 def test_ten_thousand_rows() -> None:
@@ -328,6 +337,11 @@ def test_the_cursor_follows_its_task() -> None:
         app.feed.waiting.append(dataclasses.replace(interval, rows=other))  # type: ignore[attr-defined]
         await until(pilot, lambda: app.main._at == 0)
         assert app.main._cursor == (812, 2)
+        # One that fades is not followed to the end: the cursor stays where it is.
+        left = interval.rows[interval.rows["tgid"] != 812]
+        app.feed.waiting.append(dataclasses.replace(interval, rows=left))  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.main._cursor == (4194303, 4))
+        assert app.main._at == 0
         await pilot.press("escape")
         assert app.main._cursor is None
 

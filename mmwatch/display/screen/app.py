@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,7 +61,8 @@ class ScreenApp(App[None]):
         ascii_only: bool = False,
         headline: str = "",
     ) -> None:
-        super().__init__(driver_class=Terminal)
+        # Only with the terminal's own colours does Textual leave out all others, background included.
+        super().__init__(driver_class=Terminal, ansi_color=True if "NO_COLOR" in os.environ else None)
         self.feed, self.layout, self.services, self.controls = feed, layout, services, controls
         self.interval_s, self.ascii_only, self.headline = interval_s, ascii_only, headline
         self.paused = False

@@ -14,13 +14,13 @@ from mmwatch.model.measures import PATHS
 from mmwatch.model.nodes import elsewhere
 from mmwatch.model.snapshot import GROUPINGS, SUMS, Accounting, Snapshot, merge, take
 
-FADE_S = 30.0
+FADE_S = 10.0
 """So long after its last reclaim a task is still shown, faded."""
 FADING_MAX = 1000
-ROWS_MAX = 8192
+ROWS_MAX = 4096
 """Rows kept apart since the start; a row takes 1.5 KB."""
 RATES_MAX = 600
-_PENDING_ROWS = 16384
+_PENDING_ROWS = 8192
 _PENDING_MAX = 32
 _KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
 _NO_ROWS: Rows = np.zeros(0, ROW_DTYPE)

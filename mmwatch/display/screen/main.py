@@ -108,6 +108,7 @@ class MainScreen(Screen[None]):
         self.wanted = ""
         self._sought = ""
         self._cursor: Key | None = None
+        self._on_faded = False
         self._at = 0
         self._top = 0
         self._asking = ""
@@ -199,7 +200,7 @@ class MainScreen(Screen[None]):
         frame, layout = self.frame, self.app.layout
         assert frame is not None
         found = frame.find(self._cursor)
-        if found is not None:
+        if found is not None and (self._on_faded or not self._is_faded(found)):
             self._at = found
         elif self._cursor is not None and len(frame.order):
             self._at = min(self._at, len(frame.order) - 1)
@@ -246,8 +247,15 @@ class MainScreen(Screen[None]):
         frame = self.frame
         if frame is not None and len(frame.order):
             self._at = max(0, min(len(frame.order) - 1, line))
-            self._cursor = frame.key(self._at)
+            self._cursor, self._on_faded = frame.key(self._at), self._is_faded(self._at)
             self.draw()
+
+    def _is_faded(self, line: int) -> bool:
+        """It goes down to the end, and the cursor with it only where it was faded already."""
+        frame = self.frame
+        assert frame is not None
+        row = int(frame.order[line])
+        return row >= 0 and not frame.active[row]
 
     def action_move(self, lines: int) -> None:
         """The cursor; the first time it comes to where the table begins."""

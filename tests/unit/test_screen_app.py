@@ -98,7 +98,7 @@ class MadeControls:
         return 29, 60, 1_700_000_000.0, 1_700_001_800.0, 1_700_003_600.0
 
     def before(self) -> None:
-        """Nothing was jumped over."""
+        pass
 
     def step(self, n: int) -> None:
         self.asked.append(("step", n))

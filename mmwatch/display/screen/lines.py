@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from mmwatch.display import plain
+from mmwatch.display.detail import OVERSHOOT_BAD, PRIORITY_BAD
 from mmwatch.display.screen.history import Rate
 from mmwatch.display.screen.view import Frame
 from mmwatch.display.spans import Line, Span, Tone
@@ -21,8 +22,7 @@ from mmwatch.units import clean, count_text, pages_text
 
 SIGNS = {Tone.BAD: "!", Tone.WARN: "~"}
 """What a tone says where there is no colour, in the first cell of the line."""
-PRIORITY_BAD = 2
-OVERSHOOT_WARN, OVERSHOOT_BAD = 3.0, 10.0
+OVERSHOOT_WARN = 3.0
 SHARE_WARN, SHARE_BAD = 0.1, 0.5
 
 _SOFTLIMIT = PATHS.index("softlimit")
@@ -252,9 +252,9 @@ def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
     for start in range(0, len(paths), beside):
         line: Line = []
         for path in paths[start : start + beside]:
-            bars = width // beside - 19
+            bars = width // beside - 20
             values = [rate.get(path, 0.0) for rate in list(rates)[-bars:]] if bars > 0 else []
-            text = f"{count_text(rates[-1].get(path, 0.0)):>5}/s "
+            text = f"{count_text(rates[-1].get(path, 0.0)):>6}/s "
             line += [Span(f" {path:9}", Tone.DIM), Span(spark(values).rjust(bars), Tone.BAR), Span(text)]
         lines.append(fitted(line, width))
     return lines

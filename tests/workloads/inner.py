@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-TOP = [sys.executable, "-m", "mmwatch", "top", "--json", "--by", "thread", "-i", "0.5"]
+TOP = [sys.executable, "-m", "mmwatch", "top", "--json", "--by", "thread", "-i", "3"]
+"""Few readings: they are dear where all CPUs are one thread of an emulator."""
 SUMMED = ("reclaims", "asked_pages", "reported_pages", "reclaimed_pages", "scanned_pages")
 
 
@@ -34,14 +35,18 @@ class Top:
         return [line for line in self._out if line.endswith("\n")]
 
     def _wait_for(self, lines: int) -> None:
-        while len(self._lines()) < lines:
+        while self.seen() < lines:
             if self._process.poll() is not None:
                 sys.exit(f"top ended with {self._process.returncode}")
-            time.sleep(0.1)
+            time.sleep(0.5)
 
-    def finish(self) -> dict[str, Any]:
-        """What it saw of each process, up to now."""
-        self._wait_for(len(self._lines()) + 2)  # the second began after the call
+    def seen(self) -> int:
+        """Intervals that are over."""
+        return len(self._lines())
+
+    def finish(self, intervals: int) -> dict[str, Any]:
+        """What it saw of each process, in so many intervals at least."""
+        self._wait_for(intervals)
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
         seen = [json.loads(line) for line in self._lines()]
@@ -69,7 +74,8 @@ def main() -> None:
     about = json.loads(load.stdout.readline())
     observers = {"by_pid": Top("-p", str(about["pids"][1])), "by_cgroup": Top("-c", about["cgroup"])}
     load.communicate("\n")
-    seen = {name: observer.finish() for name, observer in observers.items()}
+    enough = {name: observer.seen() + 2 for name, observer in observers.items()}  # the second began after the load
+    seen = {name: observer.finish(enough[name]) for name, observer in observers.items()}
     if load.returncode:
         sys.exit("the load failed")
     print(json.dumps({**about, **seen}))

@@ -155,13 +155,12 @@ def test_inside_a_pid_namespace(mmwatch: Mmwatch, tmp_path: Path) -> None:
 
 
 def test_by_pid_and_by_cgroup_inside_a_pid_namespace() -> None:
-    """Oracle: the PIDs that the load got in there; and two observers that are filtered otherwise."""
+    """Oracle: the PIDs that the load got from fork in there."""
     seen = run_workload("inner")
     assert max(seen["pids"]) < 100
-    assert set(seen["by_cgroup"]["sums"]) == set(map(str, seen["pids"]))
-    chosen = str(seen["pids"][1])
-    assert seen["by_pid"]["sums"] == {chosen: seen["by_cgroup"]["sums"][chosen]}
-    assert seen["by_pid"]["sums"][chosen]["reclaimed_pages"] > 1000
+    ((chosen, sums),) = seen["sums"].items()
+    assert chosen == str(seen["pids"][1])
+    assert sums["reclaimed_pages"] > 1000
 
 
 def test_another_pid_namespace_has_no_number_here(mmwatch: Mmwatch, tmp_path: Path) -> None:

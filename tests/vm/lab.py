@@ -165,7 +165,7 @@ MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))
 LADDER = Scenario("ladder", ("ladder.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
 OVERSHOOT = Scenario("overshoot", ("overshoot.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
-INNER = Scenario("inner", ("inner.py",), lrus=(CLASSIC,), kernels=("5.10", "newest"))
+INNER = Scenario("inner", ("inner.py",), lrus=(CLASSIC,), kernels=("5.10", "newest"), timeout_s=600)
 PROACTIVE = Scenario("proactive", ("proactive.py",), needs=("memory_reclaim",))
 PROACTIVE_NODE = Scenario("proactive-node", ("proactive.py", "--node", "0"), needs=("node_reclaim_file",))
 # Version 1 is about the cgroup, not the LRU; and one more load of the programs is half a minute.

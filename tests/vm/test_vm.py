@@ -330,18 +330,17 @@ def test_room_for_huge_pages_is_made_by_reclaim_of_their_order(case: Case, resul
 
 @cases_of(INNER)
 def test_inside_a_pid_namespace_filters_take_its_own_pids(case: Case, result: Result) -> None:
-    """From inside by PID, from inside by cgroup, and from outside: the same pages of the same processes."""
+    """What was seen from inside of one process is what was seen of it from outside, under another PID."""
     workload = result["workload"]
     assert max(workload["pids"]) < 100
-    by_pid, by_cgroup = workload["by_pid"], workload["by_cgroup"]
-    assert set(by_cgroup["sums"]) == set(map(str, workload["pids"]))
-    chosen = str(workload["pids"][1])
-    assert by_pid["sums"] == {chosen: by_cgroup["sums"][chosen]}
     outside = [row for row in result["report"]["rows"] if row["comm"] == "mmw-stream"]
+    assert len(outside) == 2
     assert not {row["tgid"] for row in outside} & set(workload["pids"])
-    for name in ("reclaims", "asked_pages", "reported_pages", "reclaimed_pages", "scanned_pages"):
-        assert sum(sums[name] for sums in by_cgroup["sums"].values()) == sum(row[name] for row in outside) > 0
-    assert (by_pid["comparable"], by_cgroup["comparable"]) == (False, False)
+    ((chosen, sums),) = workload["sums"].items()
+    assert chosen == str(workload["pids"][1])
+    assert sums in [{name: row[name] for name in sums} for row in outside]
+    assert sums["reclaimed_pages"] > 0
+    assert not workload["comparable"]
 
 
 @cases_of(PROACTIVE)

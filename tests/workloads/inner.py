@@ -1,7 +1,7 @@
 """A PID namespace of its own: a load in it, and mmwatch beside the load, which filters by inner PID and by cgroup.
 
-Oracle: the PIDs the load got from fork in there; and what both observers, and whoever looks from outside, count of the
-same processes.
+Oracle: of the two processes of the load only the one that was asked for is seen, under the PID it got from fork in
+there; and whoever looks from outside counts the same pages.
 """
 
 from __future__ import annotations
@@ -14,43 +14,24 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 HERE = Path(__file__).resolve().parent
-TOP = [sys.executable, "-m", "mmwatch", "top", "--json", "--by", "thread", "-i", "0.5"]
+TOP = [sys.executable, "-m", "mmwatch", "top", "--json", "--by", "thread", "-i", "3"]
+"""Few readings: they are dear where all CPUs are one thread of an emulator."""
 SUMMED = ("reclaims", "asked_pages", "reported_pages", "reclaimed_pages", "scanned_pages")
 
 
-class Top:
-    """An observer that counts; its first interval is over."""
-
-    def __init__(self, *words: str) -> None:
-        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._process = subprocess.Popen([*TOP, *words], stdout=self._out)
-        self._wait_for(1)
-
-    def _lines(self) -> list[str]:
-        self._out.seek(0)
-        return [line for line in self._out if line.endswith("\n")]
-
-    def _wait_for(self, lines: int) -> None:
-        while len(self._lines()) < lines:
-            if self._process.poll() is not None:
-                sys.exit(f"top ended with {self._process.returncode}")
-            time.sleep(0.1)
-
-    def finish(self) -> dict[str, Any]:
-        """What it saw of each process, up to now."""
-        self._wait_for(len(self._lines()) + 2)  # the second began after the call
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait()
-        seen = [json.loads(line) for line in self._lines()]
-        rows = [row for line in seen for row in line["rows"]]
-        sums = {
-            tgid: {name: sum(row[name] for row in rows if row["tgid"] == tgid) for name in SUMMED}
-            for tgid in {row["tgid"] for row in rows}
-        }
-        return {"sums": sums, "comparable": any(line["accounting"]["comparable"] for line in seen)}
+def lines(out: IO[str], process: subprocess.Popen[bytes], at_least: int) -> list[str]:
+    """What it has printed; waits until that is so much."""
+    while True:
+        out.seek(0)
+        found = [line for line in out if line.endswith("\n")]
+        if len(found) >= at_least:
+            return found
+        if process.poll() is not None:
+            sys.exit(f"top ended with {process.returncode}")
+        time.sleep(0.5)
 
 
 def main() -> None:
@@ -67,12 +48,24 @@ def main() -> None:
     )
     assert load.stdout is not None
     about = json.loads(load.stdout.readline())
-    observers = {"by_pid": Top("-p", str(about["pids"][1])), "by_cgroup": Top("-c", about["cgroup"])}
-    load.communicate("\n")
-    seen = {name: observer.finish() for name, observer in observers.items()}
+    with tempfile.TemporaryFile("w+") as out:
+        filters = ["-p", str(about["pids"][1]), "-c", about["cgroup"]]
+        top = subprocess.Popen([*TOP, *filters], stdout=out)
+        lines(out, top, 1)
+        load.communicate("\n")
+        seen = lines(out, top, len(lines(out, top, 1)) + 2)  # the second began after the load
+        top.send_signal(signal.SIGINT)
+        top.wait()
     if load.returncode:
         sys.exit("the load failed")
-    print(json.dumps({**about, **seen}))
+    intervals = [json.loads(line) for line in seen]
+    rows = [row for interval in intervals for row in interval["rows"]]
+    sums = {
+        tgid: {name: sum(row[name] for row in rows if row["tgid"] == tgid) for name in SUMMED}
+        for tgid in {row["tgid"] for row in rows}
+    }
+    comparable = any(interval["accounting"]["comparable"] for interval in intervals)
+    print(json.dumps({**about, "sums": sums, "comparable": comparable}))
 
 
 if __name__ == "__main__":

@@ -234,7 +234,10 @@ def _passes(facts: Facts, wanted: str | None) -> tuple[tuple[PassProbe, ...], st
 def _pass_choice(help_text: str, probes: tuple[PassProbe, ...], why_none: str) -> Choice:
     if not probes:
         return Choice("passes", help_text, "", "off" if why_none == "switched off" else "missing", why_none)
-    return Choice("passes", help_text, f"{probes[0].how} {probes[0].symbol}", "attached")
+    reason = ""
+    if probes[0].how == KPROBE and probes[-1].how == FENTRY:
+        reason = "by kprobe: fentry is cheaper, but misses what others do while its task has lost the CPU"
+    return Choice("passes", help_text, f"{probes[0].how} {probes[0].symbol}", "attached", reason)
 
 
 def _session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[str, ...]]:

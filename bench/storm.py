@@ -2,7 +2,7 @@
 
 Boots the newest kernel of the laboratory (tests/vm) with two nodes under ``-icount``, so that the guest's clock counts
 instructions, and has bench/storm_guest.py touch memory on a full node under one probe after the other. It takes three
-minutes. ``python -m bench.storm 6.12 "no tracer" "mmwatch --no-passes"`` takes another kernel, and only these.
+minutes. ``python -m bench.storm 6.12 "mmwatch --no-passes"`` takes another kernel, and only that.
 """
 
 from __future__ import annotations
@@ -45,29 +45,22 @@ def main() -> None:
             log = folder / "guest.log"
             sys.exit(f"bench: nothing came of it: {problem}\n{log.read_text()[-2000:] if log.exists() else ''}")
         results = json.loads(found.read_text())
-    per_call = {
-        tracer: median(nanoseconds / calls for nanoseconds, calls in result["runs"])
-        for tracer, result in results.items()
-        if result.get("runs")
-    }
-    base = per_call["no tracer"]
-    print("| tracer | instructions per call of node_reclaim | ratio |")
-    print("|---|---|---|")
-    for tracer, result in results.items():
-        if tracer.startswith("empty "):
-            continue
-        if tracer in per_call:
-            print(f"| {tracer} | {per_call[tracer]:.0f} | {per_call[tracer] / base:.2f} |")
-        else:
-            print(f"| {tracer} | {result['problem']} | |")
-    print("\n| an empty program on | instructions per hit |")
-    print("|---|---|")
-    for tracer in results:
-        if tracer.startswith("empty "):
-            kind = tracer.partition(" ")[2]
-            hits = 1 if "tracepoint" in kind else PASSES
-            cost = f"{(per_call[tracer] - base) / hits:.0f}" if tracer in per_call else results[tracer]["problem"]
-            print(f"| {kind} | {cost} |")
+    if problem:
+        print(f"bench: not all of it: {problem}", file=sys.stderr)
+    headings = {False: "| tracer | ratio | instructions more per call |", True: "| an empty program on | per hit |"}
+    for empty, heading in headings.items():
+        print(f"\n{heading}\n|{'---|' * heading.count(' |')}")
+        for tracer, result in results.items():
+            if tracer.startswith("empty ") != empty:
+                continue
+            if "problem" in result:
+                print(f"| {tracer} | {result['problem']} |")
+                continue
+            traced, untraced = (median(ns / calls for ns, calls in result[runs]) for runs in ("traced", "untraced"))
+            if empty:
+                print(f"| {tracer[6:]} | {(traced - untraced) / (1 if 'tracepoint' in tracer else PASSES):.0f} |")
+            else:
+                print(f"| {tracer} | {traced / untraced:.2f} | {traced - untraced:.0f} of {untraced:.0f} |")
 
 
 if __name__ == "__main__":

@@ -80,11 +80,6 @@ def on_node_0(function: Callable[[], Any]) -> Any:
     return result
 
 
-def nothing() -> Callable[[], None]:
-    """No tracer."""
-    return lambda: None
-
-
 def mmwatch_with(**environment: str) -> Callable[[], Callable[[], None]]:
     """mmwatch as it observes, without what it prints."""
 
@@ -141,7 +136,6 @@ def empty(kind: str) -> Callable[[], Callable[[], None]]:
 
 
 TRACERS: dict[str, Callable[[], Callable[[], None]]] = {
-    "no tracer": nothing,
     "mmwatch --no-passes": mmwatch_with(MMWATCH_PASSES="none"),
     "mmwatch (passes by fentry)": mmwatch_with(MMWATCH_PASSES="fentry"),
     "mmwatch (passes by kprobe)": mmwatch_with(MMWATCH_PASSES="kprobe"),
@@ -181,8 +175,9 @@ def main(folder: Path, wanted: list[str]) -> None:
             say(f"{name}: attached")
             on_node_0(lambda: fill(file))
             on_node_0(touch)  # the first still finds some pages free
-            results[name] = {"runs": [on_node_0(touch) for _ in range(ROUNDS)]}
+            results[name] = {"traced": [on_node_0(touch) for _ in range(ROUNDS)]}
             stop()
+            results[name]["untraced"] = [on_node_0(touch) for _ in range(ROUNDS)]
         say(f"{name}: {results[name]}")
         new = folder / "storm.new"
         new.write_text(json.dumps(results))

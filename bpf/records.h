@@ -111,7 +111,7 @@ struct bracket {
 	u32 priority;
 	u32 batches;
 	u32 passes;
-	u64 pass_begin_ns;	  /* of the pass under way, if any */
+	u64 pass_begin_ns;	  /* of the first pass whose time is not added yet, 0 without any */
 	u64 pass_reclaimed_pages; /* by the scan_control, or the batches, when it began */
 	u64 pass_scanned_pages;
 	u32 pass_priority;

@@ -240,6 +240,8 @@ def _pass_choice(help_text: str, probes: tuple[PassProbe, ...], facts: Facts, wa
     no_kprobes = _no_kprobes(facts)
     if probes:
         reason, remedy = no_kprobes if no_kprobes and no_kprobes[1] else ("", "")
+        if not reason and probes[0].how == KPROBE and probes[-1].how == FENTRY:
+            reason = "by kprobe: fentry is cheaper, but misses what others do while its task has lost the CPU"
         return Choice("passes", help_text, f"{probes[0].how} {probes[0].symbol}", "attached", reason, remedy)
     if wanted == "none":
         return Choice("passes", help_text, "", "off", "switched off")

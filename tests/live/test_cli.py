@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import ENDLESS, ENVIRONMENT, Gated, Mmwatch, assert_clean, workload
+from harness import ENDLESS, ENVIRONMENT, START_S, Gated, Mmwatch, assert_clean, workload
 
 EVIL = "\x1b[31mE\x1b]0;x\x07\n\"';\u202e"
 """Colours, a window title, a new line, quotes, and text that runs backwards."""
@@ -256,9 +256,12 @@ def test_demo_leaves_nothing(mmwatch: Mmwatch) -> None:
 def test_a_demo_that_was_killed_is_cleaned_up_by_the_next(mmwatch: Mmwatch) -> None:
     """Oracle: the list of cgroups, and the state of the workers in /proc."""
     demo = mmwatch.start("demo", "--json", "-i", "0.2")
-    demo.wait_for("\n")
-    workers = {row["tgid"] for row in demo.lines()[-1]["rows"] if row["comm"] == "mmwatch-demo"}
-    assert len(workers) == 2
+    deadline = time.monotonic() + START_S
+    workers: set[int] = set()
+    while len(workers) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+        workers |= {row["tgid"] for line in demo.lines() for row in line["rows"] if row["comm"] == "mmwatch-demo"}
     demo.stop(signal.SIGKILL)
     deadline = time.monotonic() + 5
     while any(alive(pid) for pid in workers):

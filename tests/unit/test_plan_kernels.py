@@ -72,8 +72,11 @@ def test_the_arguments_of_every_raw_tracepoint_are_known(kernel: str) -> None:
 
 
 def test_passes_are_seen_by_kprobes_first_where_fentry_can_be_preempted(kernel: str) -> None:
-    hows = [probe.how for probe in plan(facts_of(kernel)).passes]
+    made = plan(facts_of(kernel))
+    hows = [probe.how for probe in made.passes]
     assert hows == ([KPROBE, FENTRY] if kernel == "newest" else [FENTRY, KPROBE])
+    (passes,) = (choice for choice in made.choices if choice.need == "passes")
+    assert bool(passes.reason) == (kernel == "newest")
 
 
 def test_without_btf_everything_goes_through_perf_but_what_has_one_signature(kernel: str) -> None:

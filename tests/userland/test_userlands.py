@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MAKE_S, RUN_S, END_S = 3600, 480, 60
+MAKE_S, RUN_S, END_S = 3600, 600, 60
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def run(userland: Userland, *command: str, timeout_s: float) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.userland
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sudo make test")
 @pytest.mark.timeout(MAKE_S + RUN_S + 2 * END_S)
 @pytest.mark.parametrize("userland", USERLANDS, ids=lambda userland: userland.suite)

@@ -391,7 +391,7 @@ class MainScreen(Screen[None]):
 
     def action_help(self) -> None:
         """The keys, what the signs mean, and what holds for this session."""
-        self.app.push_screen(Pager(lambda width: help_lines(self._notes(), self.app.controls)))
+        self.app.push_screen(Pager(lambda width: help_lines(self._notes(), self.app.controls, width)))
 
     def _notes(self) -> list[str]:
         session = self.app.feed.session

@@ -420,11 +420,21 @@ def _orders(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[
         return []
     flags = int(rows["gfp_flags"][np.argmax(rows["start_ns"])])
     title = _title("ORDER", "reclaims for 2^order pages in one piece")
-    gfp = f"gfp flags of the latest {flags:#x}" if _known(session, "gfp_flags") else "gfp flags ?"
+    gfp = f"gfp flags of the latest {_gfp(flags, session)}" if _known(session, "gfp_flags") else "gfp flags ?"
     if orders == [0]:
-        return [[Span("ORDER", Tone.TITLE), Span(f"  0 in all {counts[0]} reclaims, {gfp}")]]
+        return [[Span("ORDER", Tone.TITLE), Span(f"  0 in all {counts[0]} reclaims")], [Span(gfp)]]
     chart = _chart([f"{order:3}" for order in orders], [counts[order] for order in orders], width, ascii_only)
     return [title, *chart, [Span(gfp)]]
+
+
+def _gfp(flags: int, session: Session) -> str:
+    """By name, as the kernel prints them; what has none, in hex."""
+    names = []
+    for name, bits in session.gfp_flags.items():
+        if bits and flags & bits == bits:
+            names.append(name)
+            flags &= ~bits
+    return "|".join([*names, *([f"{flags:#x}"] if flags or not names else [])])
 
 
 # ---- sums ----

@@ -107,7 +107,7 @@ def test_the_founding_case() -> None:
     assert [line.split()[0] for line in ladder[1:]] == ["4", "3", "2!", "1!", "0!"]
     assert {tuple(line.split()[-2:]) for line in ladder[1:]} == {("10", "20.0%")}
     assert section(lines, "TIME OF A RECLAIM")[0].endswith("p50 45.9ms  p99 109ms  longest 120ms")
-    assert section(lines, "ORDER") == ["ORDER  0 in all 10 reclaims, gfp flags of the latest 0x100cca"]
+    assert section(lines, "ORDER") == ["ORDER  0 in all 10 reclaims", "gfp flags of the latest 0x100cca"]
     assert section(lines, "PAGES")[1].split() == ["file", "12342", "50000", "24.7"]
 
 
@@ -196,6 +196,22 @@ def test_several_orders() -> None:
     lines = section(shown({**FOUNDING, "order_histogram": histogram(11, at0=1, at9=3)}), "ORDER")
     assert [line.split()[0] for line in lines[1:3]] == ["0", "9"]
     assert lines[3] == "gfp flags of the latest 0x100cca"
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (0x100CCA, "GFP_HIGHUSER_MOVABLE"),
+        (0x100DCA, "GFP_HIGHUSER_MOVABLE|__GFP_ZERO"),
+        (0x40, "__GFP_IO"),
+        (0x80000140, "__GFP_IO|__GFP_ZERO|0x80000000"),
+        (0, "0x0"),
+    ],
+)
+def test_gfp_flags_have_the_names_of_this_kernel(flags: int, names: str) -> None:
+    known = {"GFP_HIGHUSER_MOVABLE": 0x100CCA, "__GFP_IO": 0x40, "__GFP_ZERO": 0x100}
+    lines = shown({**FOUNDING, "gfp_flags": flags}, session=make_session(gfp_flags=known))
+    assert f"gfp flags of the latest {names}" in lines
 
 
 def test_nodes() -> None:

@@ -17,7 +17,7 @@ wanted() { cat setup.cfg pyproject.toml tools/setup.sh tools/common.sh; pwd; }
 
 ready() {
     [ -f "$stamp" ] && wanted | cmp -s - "$stamp" &&
-        "$VENV/bin/python" -I -c 'import bcc, numpy, mmwatch; from importlib.util import find_spec; assert find_spec("pyroute2")' 2>/dev/null
+        "$VENV/bin/python" -I -c 'import bcc, numpy, mmwatch; from importlib.util import find_spec; assert find_spec("pyroute2") and find_spec("textual")' 2>/dev/null
 }
 
 [ "$kind" != vm ] || need_laboratory

@@ -50,6 +50,7 @@ class Surroundings:
 
     numpy: bool | None = None
     pyroute2: bool | None = None
+    textual: bool | None = None
     lru_gen: str | None = None
     pressure: str | None = None
     task_delayacct: bool | None = None
@@ -138,13 +139,14 @@ def look_around(facts: Facts, root: Path = Path("/")) -> Surroundings:
     from mmwatch.host.settings import read_settings
 
     settings = read_settings(root)
-    has = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "pyroute2")}
+    has = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "pyroute2", "textual")}
     lru_gen: str | None = "absent" if (root / "sys/kernel/mm").is_dir() else None
     if settings.lru_gen_enabled is not None:
         lru_gen = "on" if settings.lru_gen_enabled & 1 else "off"
     return Surroundings(
         numpy=has["numpy"],
         pyroute2=has["pyroute2"],
+        textual=has["textual"],
         lru_gen=lru_gen,
         pressure=_pressure(root),
         task_delayacct=settings.task_delayacct,
@@ -224,6 +226,7 @@ def host_checks(facts: Facts, host: Surroundings) -> dict[str, Check]:
         "bcc": _bcc(facts),
         "numpy": _module(host.numpy, "every table", "numpy>=1.22"),
         "pyroute2": _module(host.pyroute2, "names of tasks that have ended, and task times", "pyroute2>=0.7.12"),
+        "textual": _module(host.textual, "the full-screen display; without it a plain table", "textual>=8.2.6"),
         "btf": _btf(facts),
         "tracefs": _tracefs(facts),
         "lockdown": _lockdown(facts),

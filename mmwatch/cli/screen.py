@@ -84,7 +84,15 @@ def show(
             said, first[:] = list(first), []
             return said
 
-        app = ScreenApp(feed, layout, services, interval_s=interval_s, ascii_only=ascii_only(), headline=headline)
+        app = ScreenApp(
+            feed,
+            layout,
+            services,
+            interval_s=interval_s,
+            ascii_only=ascii_only(),
+            headline=headline,
+            limit=arguments.limit,
+        )
         with held():
             run(app)
     finally:
@@ -123,6 +131,7 @@ def play(arguments: argparse.Namespace, playback: Playback) -> None:
         controls=playback,
         interval_s=playback.session.interval_s,
         ascii_only=ascii_only(),
+        limit=arguments.limit,
     )
     with held():
         run(app)

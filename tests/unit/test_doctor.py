@@ -19,6 +19,7 @@ from mmwatch.kernel.plan import Plan, plan
 HOST = Surroundings(
     numpy=True,
     pyroute2=True,
+    textual=True,
     lru_gen="off",
     pressure="on",
     task_delayacct=True,
@@ -174,6 +175,7 @@ def test_every_host_fits_80_columns_and_json(name: str) -> None:
 CHECK_OF = {
     "numpy": "numpy",
     "pyroute2": "pyroute2",
+    "textual": "textual",
     "lru_gen": "lru",
     "pressure": "pressure",
     "task_delayacct": "task_delayacct",

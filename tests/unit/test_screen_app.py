@@ -18,6 +18,7 @@ from textual.pilot import Pilot
 from mmwatch.display.detail import Recent
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
+from mmwatch.display.screen.help import key_name
 from mmwatch.display.screen.layout import THEMES, Layout
 from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.widgets import Menu, Pager
@@ -323,6 +324,18 @@ def test_ctrl_c_leaves_while_something_is_typed() -> None:
     drive(scenario)
 
 
+def test_the_manual_has_every_key() -> None:
+    manual = (Path(__file__).parents[2] / "man" / "mmwatch.8").read_text()
+    text = manual.replace("\\-", "-").replace("\\(rs", "\\")
+    keys = text.partition(".SH KEYS")[2].partition(".SH ")[0].split()
+    replay = text.partition(".SS mmwatch replay")[2].partition(".SS")[0].split()
+    for binding in MainScreen.BINDINGS:
+        assert isinstance(binding, Binding)
+        for key in binding.key.split(","):
+            there = keys + (replay if binding.description.startswith("replay") else [])
+            assert key_name(key) in [word.strip('",;') for word in there], key
+
+
 def test_no_key_is_bound_twice() -> None:
     keys = [key for binding in MainScreen.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")]
     assert len(keys) == len(set(keys))
@@ -447,6 +460,8 @@ def test_export_is_what_is_seen() -> None:
     assert "oracle" in svg
     assert "oracle_worke+ node" in text
     assert "\x1b" not in svg + text
+    assert "font-face" not in svg
+    assert "url(" not in svg.replace("url(#", "")  # nothing is fetched
     assert app.failure is None
 
 

@@ -144,6 +144,12 @@ def test_sorting_and_its_reverse() -> None:
     assert tgids(built(history, sort="comm")) == [3, 5, 9]
 
 
+def test_so_many_rows_and_no_more() -> None:
+    frame = build(filled(interval_of(3, 9, 5)), Layout(), limit=2)
+    assert frame is not None
+    assert tgids(frame) == [9, 5]
+
+
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [("TASK9", [9]), ("9", [9]), ("memcg", [9, 3]), ("--quiet", [3]), ("/web", [3]), ("nobody", []), ("\x1b[2J", [])],

@@ -39,6 +39,7 @@ class ScreenApp(App[None]):
     :param controls: of a recording; it stays when it comes to its end.
     :param ascii_only: the terminal has no other characters.
     :param headline: said in the first line.
+    :param limit: rows of the table at most.
     """
 
     ALLOW_SELECT = False
@@ -60,11 +61,13 @@ class ScreenApp(App[None]):
         interval_s: float = 1.0,
         ascii_only: bool = False,
         headline: str = "",
+        limit: int | None = None,
     ) -> None:
         # Only with the terminal's own colours does Textual leave out all others, background included.
         super().__init__(driver_class=Terminal, ansi_color=True if "NO_COLOR" in os.environ else None)
         self.feed, self.layout, self.services, self.controls = feed, layout, services, controls
         self.interval_s, self.ascii_only, self.headline = interval_s, ascii_only, headline
+        self.limit = limit
         self.paused = False
         self.history: History | None = None
         self.failure: BaseException | None = None

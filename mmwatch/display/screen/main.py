@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -137,7 +138,7 @@ class MainScreen(Screen[None]):
     def rebuild(self) -> None:
         """The table of what was taken last, or as it is arranged now; then draw."""
         if self.app.history is not None:
-            self.frame = build(self.app.history, self.app.layout, self.wanted)
+            self.frame = build(self.app.history, self.app.layout, self.wanted, self.app.limit)
         self.draw()
 
     def draw(self) -> None:
@@ -472,7 +473,9 @@ class MainScreen(Screen[None]):
         """As it is seen."""
         export = self.app.services.export
         if export:
-            self.app.tell(export(self.app.export_screenshot(title="mmwatch"), self.app.screen_text()))
+            # Whoever looks at the picture shall not have to fetch a font for it.
+            svg = re.sub(r"@font-face\s*{[^}]*}\s*", "", self.app.export_screenshot(title="mmwatch"))
+            self.app.tell(export(svg, self.app.screen_text()))
 
     def action_record(self) -> None:
         """From here, or up to here."""

@@ -67,10 +67,11 @@ class Frame:
         return list(zip(rows, self.depth[first : first + count].tolist() if len(self.depth) else [0] * len(rows)))
 
 
-def build(history: History, layout: Layout, wanted: str = "") -> Frame | None:
+def build(history: History, layout: Layout, wanted: str = "", limit: int | None = None) -> Frame | None:
     """The table as it is arranged; None before the first interval.
 
     :param wanted: only rows in which this text is (:func:`matches`).
+    :param limit: so many of them at most.
     """
     interval = history.since_start() if layout.cumulative else history.with_fading(layout.by)
     if interval is None or history.latest is None:
@@ -92,6 +93,7 @@ def build(history: History, layout: Layout, wanted: str = "") -> Frame | None:
     everything = len(order)
     if wanted:
         order = order[matches(snapshot, order, wanted)]
+    order = order[:limit]
     frame = Frame(snapshot, order, np.zeros(0, np.intp), active, None, (), (len(order), everything))
     if layout.tree and layout.by in ("task", "thread"):
         return _as_tree(frame, layout)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.display.plain import empty_line, matrix_lines
+from mmwatch.display.plain import matrix_lines
 from mmwatch.display.spans import Line, Span, Tone
 from mmwatch.display.text import cells, cut, field
 from mmwatch.display.trace import RECLAIM
@@ -102,8 +102,7 @@ def detail_lines(
     rows = interval.rows
     lines = _who(session, interval, limits, width)
     if not len(rows):
-        by_path = take(session, interval, "path")
-        return _cut([*lines, [], [Span(empty_line(by_path), Tone.DIM)]], width)
+        return _cut([*lines, [], [Span("no reclaim in this time", Tone.DIM)]], width)
     tasks = np.unique(rows["tgid"])
     sections = [
         _by_path(session, interval),
@@ -309,13 +308,13 @@ def _time(session: Session, interval: Interval, process: Process | None) -> list
     ]
     if process:
         system = process.system_time_us
-        of = "? of its system time: that is not known"
+        of = "? of the process's system time: that is not known"
         if system:
             part = stall_ns / 1000 / system
-            of = f"{ratio_text(part)}% of its system time of {ns_text(system * 1000)}"
-            of += ": it slept, or waited for a CPU" if part > 1 else ""
+            of = f"{ratio_text(part)}% of the process's system time ({ns_text(system * 1000)})"
+            of += ": it slept, or waited" if part > 1 else ""
         elif system == 0:
-            of = "it used no system time that the kernel counted"
+            of = "the process used no system time that the kernel counted"
         delay = process.freepages_delay_ns
         if delay is not None:
             of += f"; delay accounting: {ns_text(delay)}"

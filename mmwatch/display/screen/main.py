@@ -511,7 +511,7 @@ class MainScreen(Screen[None]):
             history = self.app.history
             if history is None or history.latest is None:
                 return []
-            interval = (history.since_start() if whole[0] else None) or history.latest
+            interval = (history.since_start() if whole[0] else history.with_fading(by)) or history.latest
             mine = subject(interval)
             groups = set(mine.rows["cgroup_id"].tolist())
             path = interval.cgroups.get(groups.pop()) if len(groups) == 1 else None

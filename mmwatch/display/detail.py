@@ -14,7 +14,7 @@ from mmwatch.display.plain import matrix_lines
 from mmwatch.display.spans import Line, Span, Tone
 from mmwatch.display.text import cells, cut, field
 from mmwatch.display.trace import RECLAIM
-from mmwatch.model.columns import BY_KEY, Column, active_order
+from mmwatch.model.columns import BY_KEY, Column, active_order, active_rows
 from mmwatch.model.interval import Interval, Process, Rows, Session
 from mmwatch.model.measures import NODE_UNKNOWN, PATHS, PRIORITY_UNKNOWN, THROTTLE_REASONS
 from mmwatch.model.snapshot import Snapshot, bucket_edges_ns, take
@@ -101,24 +101,22 @@ def detail_lines(
     """
     rows = interval.rows
     lines = _who(session, interval, limits, width)
-    if not len(rows):
-        return _cut([*lines, [], [Span("no reclaim in this time", Tone.DIM)]], width)
-    tasks = np.unique(rows["tgid"])
-    sections = [
-        _by_path(session, interval),
-        _by_task(session, interval) if len(tasks) > 1 else [],
-        _beside(
-            lambda room: _ladder(session, rows, room, ascii_only),
-            lambda room: _latency(session, interval, room, ascii_only),
-            width,
-        ),
-        _pages(session, rows),
-        _plain(matrix_lines(take(session, interval, "node"), width)),
-        _orders(session, rows, width, ascii_only),
-        _other_work(session, rows),
-        _recent(recent),
-    ]
-    for section in sections:
+    sections = [[[Span("no reclaim in this time", Tone.DIM)]]]
+    if active_rows(rows).any():
+        lines += _time(session, interval)
+        sections = [
+            _by_path(session, interval),
+            _by_task(session, interval) if len(np.unique(rows["tgid"])) > 1 else [],
+            _beside(
+                lambda room: _ladder(session, rows, room, ascii_only),
+                lambda room: _latency(session, interval, room, ascii_only),
+                width,
+            ),
+            _pages(session, rows),
+            _plain(matrix_lines(take(session, interval, "node"), width)),
+            _orders(session, rows, width, ascii_only),
+        ]
+    for section in [*sections, _other_work(session, rows), _recent(recent)]:
         if section:
             lines += [[], *section]
     return _cut(lines, width)
@@ -227,7 +225,6 @@ def _who(session: Session, interval: Interval, limits: Mapping[str, str], width:
     tgids, paths, cgroups = (np.unique(rows[name]).tolist() for name in ("tgid", "path", "cgroup_id"))
     threads, nodes = np.unique(rows["tid"]).tolist(), [n for n in np.unique(rows["node"]).tolist() if n >= 0]
     lines: list[Line] = []
-    process = None
     if len(tgids) == 1:
         who = take(session, interval, "task").identity(0)
         process = interval.processes.get(tgids[0])
@@ -245,8 +242,6 @@ def _who(session: Session, interval: Interval, limits: Mapping[str, str], width:
         lines += _limits(limits, width)
     elif cgroups:
         lines.append([Span("cgroup   ", Tone.DIM), Span(f"{len(cgroups)} of them")])
-    if len(rows):
-        lines += _time(session, interval, process)
     return lines
 
 
@@ -291,7 +286,9 @@ def _limits(limits: Mapping[str, str], width: int) -> list[Line]:
     return lines
 
 
-def _time(session: Session, interval: Interval, process: Process | None) -> list[Line]:
+def _time(session: Session, interval: Interval) -> list[Line]:
+    tgids = np.unique(interval.rows["tgid"]).tolist()
+    process = interval.processes.get(tgids[0]) if len(tgids) == 1 else None
     stall_ns = _total(session, interval.rows, "stall_ns")
     if stall_ns is None:
         return [[Span("time     ", Tone.DIM), Span("?")]]

@@ -245,8 +245,9 @@ def test_kswapd_asks_for_no_number() -> None:
 def test_nothing_in_this_stretch() -> None:
     lines = shown(vmstat={"pgsteal_anon": 0, "pgsteal_file": 99})  # somebody else's
     assert lines[-1] == "no reclaim in this time"
-    lines = shown({"tgid": 5, "comm": b"idle"})
+    lines = shown({"tgid": 5, "comm": b"idle", "kswapd_wakeups": 3})
     assert lines[0].startswith("idle  PID 5")
+    assert lines[-3:] == ["no reclaim in this time", "", "KSWAPD     woken 3 times"]
 
 
 def test_unattributed() -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mmwatch.display.plain import matrix_lines
 from mmwatch.display.spans import Line, Span, Tone
-from mmwatch.display.text import cells, cut, field
+from mmwatch.display.text import cells, cut, field, join
 from mmwatch.display.trace import RECLAIM
 from mmwatch.model.columns import BY_KEY, Column, active_order, active_rows
 from mmwatch.model.interval import Interval, Process, Rows, Session
@@ -414,23 +414,28 @@ def _orders(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[
     orders = [order for order, count in enumerate(counts) if count]
     if not orders:
         return []
-    flags = int(rows["gfp_flags"][np.argmax(rows["start_ns"])])
-    title = _title("ORDER", "reclaims for 2^order pages in one piece")
-    gfp = f"gfp flags of the latest {_gfp(flags, session)}" if _known(session, "gfp_flags") else "gfp flags ?"
     if orders == [0]:
-        return [[Span("ORDER", Tone.TITLE), Span(f"  0 in all {counts[0]} reclaims")], [Span(gfp)]]
-    chart = _chart([f"{order:3}" for order in orders], [counts[order] for order in orders], width, ascii_only)
-    return [title, *chart, [Span(gfp)]]
+        lines: list[Line] = [[Span("ORDER", Tone.TITLE), Span(f"  0 in all {counts[0]} reclaims")]]
+    else:
+        chart = _chart([f"{order:3}" for order in orders], [counts[order] for order in orders], width, ascii_only)
+        lines = [_title("ORDER", "reclaims for 2^order pages in one piece"), *chart]
+    label = "gfp flags of the latest "
+    names = ["?"]
+    if _known(session, "gfp_flags"):
+        names = _gfp(int(rows["gfp_flags"][np.argmax(rows["start_ns"])]), session)
+    for index, part in enumerate(join(names, max(20, width - len(label)), " ")):
+        lines.append([Span(" " * len(label) if index else label), Span(part)])
+    return lines
 
 
-def _gfp(flags: int, session: Session) -> str:
+def _gfp(flags: int, session: Session) -> list[str]:
     """By name, as the kernel prints them; what has none, in hex."""
     names = []
     for name, bits in session.gfp_flags.items():
         if bits and flags & bits == bits:
             names.append(name)
             flags &= ~bits
-    return "|".join([*names, *([f"{flags:#x}"] if flags or not names else [])])
+    return [*names, *([f"{flags:#x}"] if flags or not names else [])]
 
 
 # ---- sums ----

@@ -202,9 +202,9 @@ def test_several_orders() -> None:
     ("flags", "names"),
     [
         (0x100CCA, "GFP_HIGHUSER_MOVABLE"),
-        (0x100DCA, "GFP_HIGHUSER_MOVABLE|__GFP_ZERO"),
+        (0x100DCA, "GFP_HIGHUSER_MOVABLE __GFP_ZERO"),
         (0x40, "__GFP_IO"),
-        (0x80000140, "__GFP_IO|__GFP_ZERO|0x80000000"),
+        (0x80000140, "__GFP_IO __GFP_ZERO 0x80000000"),
         (0, "0x0"),
     ],
 )
@@ -212,6 +212,8 @@ def test_gfp_flags_have_the_names_of_this_kernel(flags: int, names: str) -> None
     known = {"GFP_HIGHUSER_MOVABLE": 0x100CCA, "__GFP_IO": 0x40, "__GFP_ZERO": 0x100}
     lines = shown({**FOUNDING, "gfp_flags": flags}, session=make_session(gfp_flags=known))
     assert f"gfp flags of the latest {names}" in lines
+    narrow = shown({**FOUNDING, "gfp_flags": 0x100DCA}, session=make_session(gfp_flags=known), width=50)
+    assert [line.strip() for line in section(narrow, "ORDER")[2:]] == ["__GFP_ZERO"]
 
 
 def test_nodes() -> None:

@@ -23,6 +23,7 @@ from mmwatch.display.screen.layout import THEMES, Layout
 from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.widgets import Menu, Pager
 from mmwatch.display.text import cells
+from mmwatch.model.columns import COLUMNS
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.measures import GROUPING_NAMES
 from mmwatch.model.snapshot import merge
@@ -380,6 +381,19 @@ def test_searching() -> None:
     drive(scenario, size=(80, 30))
 
 
+def test_columns_that_do_not_fit() -> None:
+    everything = Layout(columns={"task": [column.key for column in COLUMNS]})
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        assert "COMMAND" not in app.screen_text()
+        await pilot.press(*["right"] * 60)
+        await until(pilot, lambda: "COMMAND" in app.screen_text() and "    PID     TID COMM" in app.screen_text())
+        await pilot.press(*["left"] * 60)
+        await until(pilot, lambda: "PATH" in app.screen_text() and "to the left" not in app.screen_text())
+
+    drive(scenario, layout=everything)
+
+
 def test_a_filter_is_left_again() -> None:
     pressing("f", "p", "y", "enter", "escape", shows="oracle", hides="filter '")
 
@@ -446,6 +460,8 @@ def test_pausing_stops_drawing_not_counting() -> None:
         await until(pilot, lambda: app.feed.taken == 2)  # type: ignore[attr-defined]
         await pilot.pause(0.05)
         assert app.screen_text() == before
+        await pilot.press("R", "R", "tab", "shift+tab")  # arranging goes on with what is seen
+        await until(pilot, lambda: app.screen_text() == before)
         await pilot.press("space", "a")
         await until(pilot, lambda: "totals of 2s" in app.screen_text())
 

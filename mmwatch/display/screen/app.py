@@ -68,7 +68,7 @@ class ScreenApp(App[None]):
         self.feed, self.layout, self.services, self.controls = feed, layout, services, controls
         self.interval_s, self.ascii_only, self.headline = interval_s, ascii_only, headline
         self.limit = limit
-        self.paused = False
+        self._still: History | None = None
         self.history: History | None = None
         self.failure: BaseException | None = None
         self.tones: Mapping[Tone, Style] = styles(layout.theme)
@@ -84,6 +84,7 @@ class ScreenApp(App[None]):
     def on_mount(self) -> None:
         """Look at the feed from now on."""
         self.set_theme(self.layout.theme)
+        self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh(layout=True))  # the shell was there
         self._loop_of_feed = asyncio.get_running_loop()
         self._loop_of_feed.call_soon(self._poll)
 
@@ -146,6 +147,20 @@ class ScreenApp(App[None]):
         self._close_messages_no_wait()
 
     # ---- for the screens ----
+
+    @property
+    def shown(self) -> History | None:
+        """What is drawn: all there is, or what there was when it was paused."""
+        return self._still or self.history
+
+    @property
+    def paused(self) -> bool:
+        """Whether drawing has stopped."""
+        return self._still is not None
+
+    def pause(self) -> None:
+        """Stop drawing what comes, or go on."""
+        self._still = None if self._still or self.history is None else self.history.frozen()
 
     def draw(self) -> None:
         """All that is open."""

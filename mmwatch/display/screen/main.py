@@ -93,8 +93,8 @@ class MainScreen(Screen[None]):
         Binding("pagedown", "page(1)", "page down"),
         Binding("home,g", "end(0)", "to the first row"),
         Binding("end,G", "end(1)", "to the last row"),
-        Binding("left", "step(-1)", "replay: an interval back"),
-        Binding("right", "step(1)", "replay: an interval on"),
+        Binding("left", "step(-1)", "replay: an interval back; else columns to the left"),
+        Binding("right", "step(1)", "replay: an interval on; else columns to the right"),
         Binding("j", "jump(60)", "replay: a minute on; else down"),
         Binding("J", "jump(-60)", "replay: a minute back"),
         Binding("left_square_bracket", "speed(-1)", "replay: slower"),
@@ -110,6 +110,7 @@ class MainScreen(Screen[None]):
         self._sought = ""
         self._cursor: Key | None = None
         self._on_faded = False
+        self._shift = 0
         self._at = 0
         self._top = 0
         self._asking = ""
@@ -137,8 +138,8 @@ class MainScreen(Screen[None]):
 
     def rebuild(self) -> None:
         """The table of what was taken last, or as it is arranged now; then draw."""
-        if self.app.history is not None:
-            self.frame = build(self.app.history, self.app.layout, self.wanted, self.app.limit)
+        if self.app.shown is not None:
+            self.frame = build(self.app.shown, self.app.layout, self.wanted, self.app.limit)
         self.draw()
 
     def draw(self) -> None:
@@ -146,7 +147,7 @@ class MainScreen(Screen[None]):
         width = self.size.width
         if not width:
             return
-        history = self.app.history
+        history = self.app.shown
         if history is None or history.by_path is None or self.frame is None or history.total is None:
             waiting = "waiting for the first interval" if self.app.feed.session else "compiling the probes; q ends it"
             self._head.show([[Span(" mmwatch", Tone.TITLE), Span(f"  {self.app.headline}  {waiting}")]])
@@ -167,7 +168,7 @@ class MainScreen(Screen[None]):
 
     def _host(self, latest: Snapshot, width: int, room: int) -> list[Line]:
         """As many lines as there is room for; the least important go first."""
-        history = self.app.history
+        history = self.app.shown
         assert history is not None
         flags = [self.app.headline] if self.app.headline else []
         flags += ["PAUSED (Space)"] if self.app.paused else []
@@ -182,7 +183,7 @@ class MainScreen(Screen[None]):
         return [*first, *nodes, *elsewhere, *state, *rates]
 
     def _mode(self, room: int, width: int) -> Line:
-        frame, layout, history = self.frame, self.app.layout, self.app.history
+        frame, layout, history = self.frame, self.app.layout, self.app.shown
         assert frame is not None
         assert history is not None
         column = layout.sort_column()
@@ -194,6 +195,7 @@ class MainScreen(Screen[None]):
         found, of = frame.matching
         parts += [f"filter {clean(self.wanted)!r} {found} of {of}"] if self.wanted else []
         last = min(self._top + room, len(frame.order))
+        parts += [f"{self._shift} columns to the left"] if self._shift else []
         parts += [f"{self._top + 1}-{last} of {len(frame.order)}"] if len(frame.order) > room else []
         return text.fitted([Span(f" {'  '.join(parts)}", Tone.DIM)], width)
 
@@ -209,7 +211,7 @@ class MainScreen(Screen[None]):
         if self._cursor is not None:
             self._top = max(min(self._top, self._at), self._at - room + 1)
         self._top = max(0, min(self._top, len(frame.order) - room))
-        columns = layout.shown(width)
+        columns = self._columns(width)
         widths = plain.column_widths(columns, width - 1)
         shown = [text.title_spans(columns, layout.sort_column(), widths)]
         shown += text.row_spans(frame, columns, widths, self._top, room, self.app.services.exited)
@@ -221,14 +223,21 @@ class MainScreen(Screen[None]):
             shown += [[], *([Span(f" {line}")] for line in plain.matrix_lines(frame.snapshot, width - 1))]
         return [text.fitted(line, width) for line in shown]
 
+    def _columns(self, width: int) -> tuple[Column, ...]:
+        """Those that are shown; of more than fit, some are moved out to the left, but not who a row is."""
+        columns = self.app.layout.shown(width)
+        first = sum(1 for column in columns if column.key in ("pid", "tid", "comm"))
+        needed = sum(max(column.width, len(column.title)) + 1 for column in columns)
+        self._shift = max(0, min(self._shift, len(columns) - first - 1)) if needed > width else 0
+        return (*columns[:first], *columns[first + self._shift :])
+
     # ---- the cursor ----
 
     def _clicked(self, x: int, y: int, chain: int) -> None:
         if self.frame is None:
             return
-        layout = self.app.layout
         if y == 0:
-            columns = layout.shown(self.size.width)
+            columns = self._columns(self.size.width)
             column = text.column_at(columns, plain.column_widths(columns, self.size.width - 1), x)
             if column is not None:
                 self._sort_by(column)
@@ -451,7 +460,7 @@ class MainScreen(Screen[None]):
         if self.app.controls is not None:
             self.app.controls.paused = not self.app.controls.paused
         else:
-            self.app.paused = not self.app.paused
+            self.app.pause()
         self.rebuild()
 
     def action_interval(self, step: int) -> None:
@@ -508,7 +517,7 @@ class MainScreen(Screen[None]):
             return replace(interval, rows=interval.rows[same])
 
         def make(width: int) -> list[Line]:
-            history = self.app.history
+            history = self.app.shown
             if history is None or history.latest is None:
                 return []
             interval = (history.since_start() if whole[0] else history.with_fading(by)) or history.latest
@@ -530,10 +539,13 @@ class MainScreen(Screen[None]):
 
     # ---- replay ----
 
-    def action_step(self, intervals: int) -> None:
-        """Of the recording."""
+    def action_step(self, step: int) -> None:
+        """Intervals of the recording; without one, columns that do not fit."""
         if self.app.controls is not None:
-            self.app.controls.step(intervals)
+            self.app.controls.step(step)
+        else:
+            self._shift += step
+            self.draw()
 
     def action_jump(self, seconds: int) -> None:
         """Of the recording; without one, j goes down as k goes up."""

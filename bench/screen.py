@@ -30,7 +30,7 @@ from bench.overhead import BPFTRACE, WITH_TRACEFS
 
 SIZE = (40, 120)  # lines, columns
 TASKS = 60
-START_S = 15.0
+START_S = 10.0
 SETTLE_S = 3.0
 OPEN_S = 12.0
 REFRESHES = {60: 2000, 10_000: 500}
@@ -119,7 +119,7 @@ def on_the_load(command: list[str], figures: bytes) -> str:
             finally:
                 terminal.end()
         finally:
-            loading.terminate()
+            loading.wait()  # it takes its cgroup away itself
 
 
 def rivals() -> dict[str, tuple[list[str], bytes]]:

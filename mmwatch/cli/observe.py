@@ -161,6 +161,7 @@ class Observer:
             filter=dict(target.described),
             unknown=self.tracer.unknown,
             incomparable=_incomparable(self.tracer.unknown),
+            gfp_flags=self.facts.gfp_flags,
             settings=asdict(self._settings),
             probes=tuple(probes),
         )

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.display.plain import empty_line, matrix_lines
+from mmwatch.display.plain import matrix_lines
 from mmwatch.display.spans import Line, Span, Tone
-from mmwatch.display.text import cells, cut, field
+from mmwatch.display.text import cells, cut, field, join
 from mmwatch.display.trace import RECLAIM
-from mmwatch.model.columns import BY_KEY, Column, active_order
+from mmwatch.model.columns import BY_KEY, Column, active_order, active_rows
 from mmwatch.model.interval import Interval, Process, Rows, Session
 from mmwatch.model.measures import NODE_UNKNOWN, PATHS, PRIORITY_UNKNOWN, THROTTLE_REASONS
 from mmwatch.model.snapshot import Snapshot, bucket_edges_ns, take
@@ -101,25 +101,22 @@ def detail_lines(
     """
     rows = interval.rows
     lines = _who(session, interval, limits, width)
-    if not len(rows):
-        by_path = take(session, interval, "path")
-        return _cut([*lines, [], [Span(empty_line(by_path), Tone.DIM)]], width)
-    tasks = np.unique(rows["tgid"])
-    sections = [
-        _by_path(session, interval),
-        _by_task(session, interval) if len(tasks) > 1 else [],
-        _beside(
-            lambda room: _ladder(session, rows, room, ascii_only),
-            lambda room: _latency(session, interval, room, ascii_only),
-            width,
-        ),
-        _pages(session, rows),
-        _plain(matrix_lines(take(session, interval, "node"), width)),
-        _orders(session, rows, width, ascii_only),
-        _other_work(session, rows),
-        _recent(recent),
-    ]
-    for section in sections:
+    sections = [[[Span("no reclaim in this time", Tone.DIM)]]]
+    if active_rows(rows).any():
+        lines += _time(session, interval)
+        sections = [
+            _by_path(session, interval),
+            _by_task(session, interval) if len(np.unique(rows["tgid"])) > 1 else [],
+            _beside(
+                lambda room: _ladder(session, rows, room, ascii_only),
+                lambda room: _latency(session, interval, room, ascii_only),
+                width,
+            ),
+            _pages(session, rows),
+            _plain(matrix_lines(take(session, interval, "node"), width)),
+            _orders(session, rows, width, ascii_only),
+        ]
+    for section in [*sections, _other_work(session, rows), _recent(recent)]:
         if section:
             lines += [[], *section]
     return _cut(lines, width)
@@ -228,7 +225,6 @@ def _who(session: Session, interval: Interval, limits: Mapping[str, str], width:
     tgids, paths, cgroups = (np.unique(rows[name]).tolist() for name in ("tgid", "path", "cgroup_id"))
     threads, nodes = np.unique(rows["tid"]).tolist(), [n for n in np.unique(rows["node"]).tolist() if n >= 0]
     lines: list[Line] = []
-    process = None
     if len(tgids) == 1:
         who = take(session, interval, "task").identity(0)
         process = interval.processes.get(tgids[0])
@@ -246,8 +242,6 @@ def _who(session: Session, interval: Interval, limits: Mapping[str, str], width:
         lines += _limits(limits, width)
     elif cgroups:
         lines.append([Span("cgroup   ", Tone.DIM), Span(f"{len(cgroups)} of them")])
-    if len(rows):
-        lines += _time(session, interval, process)
     return lines
 
 
@@ -292,7 +286,9 @@ def _limits(limits: Mapping[str, str], width: int) -> list[Line]:
     return lines
 
 
-def _time(session: Session, interval: Interval, process: Process | None) -> list[Line]:
+def _time(session: Session, interval: Interval) -> list[Line]:
+    tgids = np.unique(interval.rows["tgid"]).tolist()
+    process = interval.processes.get(tgids[0]) if len(tgids) == 1 else None
     stall_ns = _total(session, interval.rows, "stall_ns")
     if stall_ns is None:
         return [[Span("time     ", Tone.DIM), Span("?")]]
@@ -309,13 +305,13 @@ def _time(session: Session, interval: Interval, process: Process | None) -> list
     ]
     if process:
         system = process.system_time_us
-        of = "? of its system time: that is not known"
+        of = "? of the process's system time: that is not known"
         if system:
             part = stall_ns / 1000 / system
-            of = f"{ratio_text(part)}% of its system time of {ns_text(system * 1000)}"
-            of += ": it slept, or waited for a CPU" if part > 1 else ""
+            of = f"{ratio_text(part)}% of the process's system time ({ns_text(system * 1000)})"
+            of += ": it slept, or waited" if part > 1 else ""
         elif system == 0:
-            of = "it used no system time that the kernel counted"
+            of = "the process used no system time that the kernel counted"
         delay = process.freepages_delay_ns
         if delay is not None:
             of += f"; delay accounting: {ns_text(delay)}"
@@ -418,13 +414,28 @@ def _orders(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[
     orders = [order for order, count in enumerate(counts) if count]
     if not orders:
         return []
-    flags = int(rows["gfp_flags"][np.argmax(rows["start_ns"])])
-    title = _title("ORDER", "reclaims for 2^order pages in one piece")
-    gfp = f"gfp flags of the latest {flags:#x}" if _known(session, "gfp_flags") else "gfp flags ?"
     if orders == [0]:
-        return [[Span("ORDER", Tone.TITLE), Span(f"  0 in all {counts[0]} reclaims, {gfp}")]]
-    chart = _chart([f"{order:3}" for order in orders], [counts[order] for order in orders], width, ascii_only)
-    return [title, *chart, [Span(gfp)]]
+        lines: list[Line] = [[Span("ORDER", Tone.TITLE), Span(f"  0 in all {counts[0]} reclaims")]]
+    else:
+        chart = _chart([f"{order:3}" for order in orders], [counts[order] for order in orders], width, ascii_only)
+        lines = [_title("ORDER", "reclaims for 2^order pages in one piece"), *chart]
+    label = "gfp flags of the latest "
+    names = ["?"]
+    if _known(session, "gfp_flags"):
+        names = _gfp(int(rows["gfp_flags"][np.argmax(rows["start_ns"])]), session)
+    for index, part in enumerate(join(names, max(20, width - len(label)), " ")):
+        lines.append([Span(" " * len(label) if index else label), Span(part)])
+    return lines
+
+
+def _gfp(flags: int, session: Session) -> list[str]:
+    """By name, as the kernel prints them; what has none, in hex."""
+    names = []
+    for name, bits in session.gfp_flags.items():
+        if bits and flags & bits == bits:
+            names.append(name)
+            flags &= ~bits
+    return [*names, *([f"{flags:#x}"] if flags or not names else [])]
 
 
 # ---- sums ----

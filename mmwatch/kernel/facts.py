@@ -17,6 +17,7 @@ from mmwatch.kernel.tracefs import Tracefs
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """include/uapi/linux/capability.h"""
 
+_GFP_EVENT = "vmscan:mm_vmscan_direct_reclaim_begin"
 _TRACEPOINT_GUARD = "class_srcu_fast_notrace_t"
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
@@ -30,6 +31,7 @@ class Facts:
     :param bcc: importable by this Python.
     :param fields: of each tracepoint, by ``category:event``; None where there is no such tracepoint. Empty when nothing
         is known of any, see ``tracefs``.
+    :param gfp_flags: bits by name, in the order the kernel's own events look for them; empty when not known.
     :param raw_arguments: C types of a raw tracepoint's arguments, by ``category:event``, from BTF.
     :param offsets: byte offsets by (struct, member), from BTF.
     :param taskstats: byte offset and size of each member of struct taskstats, from BTF; empty without it.
@@ -60,6 +62,7 @@ class Facts:
     tracefs: str = "missing"
     tracefs_reason: str = ""
     fields: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    gfp_flags: Mapping[str, int] = field(default_factory=dict)
     raw_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     offsets: Mapping[tuple[str, str], int] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -99,6 +102,7 @@ def gather(root: Path = Path("/")) -> Facts:
     )
     try:
         fields = {name: tracefs.fields(name) for name in names} if tracefs.path else {}
+        gfp_flags = tracefs.flags(_GFP_EVENT)
     finally:
         tracefs.close()
     types = _Types()
@@ -119,6 +123,7 @@ def gather(root: Path = Path("/")) -> Facts:
         tracefs=tracefs.state,
         tracefs_reason=tracefs.reason,
         fields=fields,
+        gfp_flags=gfp_flags,
         raw_arguments=types.raw_arguments,
         offsets=types.offsets,
         sizes=types.sizes,

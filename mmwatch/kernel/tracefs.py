@@ -6,6 +6,7 @@ Where tracefs is not mounted, root can still have one that nobody else sees: a m
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import os
 import re
@@ -14,6 +15,9 @@ from pathlib import Path
 MOUNT_POINTS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
 
 _FIELD = re.compile(r"^\tfield:.*?(\w+)(?:\[[^\]]*\])?;\toffset:", re.MULTILINE)
+_FLAG = re.compile(r'\{([^{}"]*), "(\w+)" ?\}')
+_CAST = re.compile(r"\( *(?:__force )?[a-z_]+(?: [a-z_]+)* *\)(?= *[(\d])")
+_SUFFIX = re.compile(r"(?<=[\da-fA-F])[uUlL]+\b")
 # The numbers are the same on every architecture since 5.2 (include/uapi/asm-generic/unistd.h).
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
@@ -48,19 +52,55 @@ class Tracefs:
 
     def fields(self, tracepoint: str) -> frozenset[str] | None:
         """The field names of ``category:event``; None: no such tracepoint (or none can be read, see ``path``)."""
+        text = self._format(tracepoint)
+        return None if text is None else frozenset(_FIELD.findall(text))
+
+    def flags(self, tracepoint: str) -> dict[str, int]:
+        """The names of flags that an event prints, with their bits, in the order this kernel looks for them.
+
+        A name whose bits the format does not tell as numbers is left out.
+        """
+        found = {}
+        for expression, name in _FLAG.findall((self._format(tracepoint) or "").partition("print fmt:")[2]):
+            bits = _number(expression)
+            if bits:
+                found[name] = bits
+        return found
+
+    def _format(self, tracepoint: str) -> str | None:
         if self.path is None:
             return None
         try:
-            text = (self.path / "events" / tracepoint.replace(":", "/") / "format").read_text()
+            return (self.path / "events" / tracepoint.replace(":", "/") / "format").read_text()
         except OSError:
             return None
-        return frozenset(_FIELD.findall(text))
 
     def close(self) -> None:
         """End the private mount."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _number(expression: str) -> int | None:
+    """The value of an integer constant as C has it, of what occurs in formats; None: it is something else."""
+
+    def value(node: ast.AST) -> int:
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return node.value
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitOr, ast.BitAnd)):
+            left, right = value(node.left), value(node.right)
+            return left | right if isinstance(node.op, ast.BitOr) else left & right
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.LShift):
+            return value(node.left) << min(value(node.right), 64)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
+            return ~value(node.operand)
+        raise ValueError
+
+    try:
+        return value(ast.parse(_SUFFIX.sub("", _CAST.sub("", expression)).strip(), mode="eval").body)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _detached_mount() -> int:

@@ -77,6 +77,8 @@ class Session:
     :param filter: what was asked for: ``pid``, ``children``, ``cgroup``, ``comm``; empty when nothing was.
     :param unknown: measures this session has no probe for: shown as unknown, never as 0.
     :param incomparable: why the sums cannot be held against /proc/vmstat; empty when they can.
+    :param gfp_flags: bits by name, as this kernel has them, combinations before what they are made of; empty when not
+        known.
     :param settings: sysctls and switches that explain reclaim, as text or number, by name.
     """
 
@@ -89,6 +91,7 @@ class Session:
     filter: Mapping[str, Any] = field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
     incomparable: str = ""
+    gfp_flags: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
 

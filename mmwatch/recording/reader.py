@@ -339,6 +339,7 @@ class Reader:
             filter=_from_json(found.get("filter")),
             unknown=frozenset(map(text, json.loads(found.get("unknown", "[]")))) | missing,
             settings=_from_json(found.get("settings")),
+            gfp_flags={clean(name): int(bits) for name, bits in _from_json(found.get("gfp_flags")).items()},
             probes=tuple(
                 Probe(*map(text, row)) for row in self._db.execute("SELECT need, probe, state, reason FROM probes")
             ),

@@ -106,6 +106,7 @@ TABLES = (
             Column("incomparable", "TEXT", "why the sums cannot be held against vmstat; empty when they can"),
             Column("filter", "TEXT", "what was asked for, JSON object: pid, children, cgroup, comm; {} for everything"),
             Column("settings", "TEXT", "sysctls and switches at the start, JSON object"),
+            Column("gfp_flags", "TEXT", "bits of gfp flags by name, as the kernel prints them, JSON object"),
             Column("unknown", "TEXT", "measures that had no probe, JSON array; they are NULL in table rows"),
         ),
     ),

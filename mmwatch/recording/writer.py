@@ -198,6 +198,7 @@ class Writer:
             incomparable=session.incomparable,
             filter=to_json(dict(session.filter)),
             settings=to_json(dict(session.settings)),
+            gfp_flags=to_json(dict(session.gfp_flags)),
             unknown=to_json(sorted(session.unknown)),
         )
         _executemany(db, "probes", [tuple(map(clean, astuple(probe))) for probe in session.probes])

@@ -100,14 +100,14 @@ def test_the_founding_case() -> None:
     assert lines[2].startswith("path node  node 0  in 1.00s up to ")
     assert lines[3:5] == ["cgroup   /system.slice/pg.service", "limits   memory.max none  memory.current 1.2G"]
     assert lines[5] == "time     900ms in reclaim, 90.0% of one CPU's time"
-    assert lines[6] == "         90.0% of its system time of 1.00s; delay accounting: 800ms"
+    assert lines[6] == "         90.0% of the process's system time (1.00s); delay accounting: 800ms"
     figures = " ".join(section(lines, "PATH ")[1].split())
     assert figures == "node 10 320 12342 38.6x 24.7 0 900ms 45.9ms 109ms 120ms !"
     ladder = section(lines, "PRIORITY  batches at each")
     assert [line.split()[0] for line in ladder[1:]] == ["4", "3", "2!", "1!", "0!"]
     assert {tuple(line.split()[-2:]) for line in ladder[1:]} == {("10", "20.0%")}
     assert section(lines, "TIME OF A RECLAIM")[0].endswith("p50 45.9ms  p99 109ms  longest 120ms")
-    assert section(lines, "ORDER") == ["ORDER  0 in all 10 reclaims, gfp flags of the latest 0x100cca"]
+    assert section(lines, "ORDER") == ["ORDER  0 in all 10 reclaims", "gfp flags of the latest 0x100cca"]
     assert section(lines, "PAGES")[1].split() == ["file", "12342", "50000", "24.7"]
 
 
@@ -198,6 +198,24 @@ def test_several_orders() -> None:
     assert lines[3] == "gfp flags of the latest 0x100cca"
 
 
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (0x100CCA, "GFP_HIGHUSER_MOVABLE"),
+        (0x100DCA, "GFP_HIGHUSER_MOVABLE __GFP_ZERO"),
+        (0x40, "__GFP_IO"),
+        (0x80000140, "__GFP_IO __GFP_ZERO 0x80000000"),
+        (0, "0x0"),
+    ],
+)
+def test_gfp_flags_have_the_names_of_this_kernel(flags: int, names: str) -> None:
+    known = {"GFP_HIGHUSER_MOVABLE": 0x100CCA, "__GFP_IO": 0x40, "__GFP_ZERO": 0x100}
+    lines = shown({**FOUNDING, "gfp_flags": flags}, session=make_session(gfp_flags=known))
+    assert f"gfp flags of the latest {names}" in lines
+    narrow = shown({**FOUNDING, "gfp_flags": 0x100DCA}, session=make_session(gfp_flags=known), width=50)
+    assert [line.strip() for line in section(narrow, "ORDER")[2:]] == ["__GFP_ZERO"]
+
+
 def test_nodes() -> None:
     rows = ({**FOUNDING, "node": 0, "cpu_node": 1}, {**FOUNDING, "node": 1, "cpu_node": 1})
     lines = section(shown(*rows, nodes=(Node(0), Node(1))), "RAN ON")
@@ -227,10 +245,11 @@ def test_kswapd_asks_for_no_number() -> None:
 
 
 def test_nothing_in_this_stretch() -> None:
-    lines = shown()
-    assert any(line.startswith("no reclaim in this interval") for line in lines)
-    lines = shown({"tgid": 5, "comm": b"idle"})
+    lines = shown(vmstat={"pgsteal_anon": 0, "pgsteal_file": 99})  # somebody else's
+    assert lines[-1] == "no reclaim in this time"
+    lines = shown({"tgid": 5, "comm": b"idle", "kswapd_wakeups": 3})
     assert lines[0].startswith("idle  PID 5")
+    assert lines[-3:] == ["no reclaim in this time", "", "KSWAPD     woken 3 times"]
 
 
 def test_unattributed() -> None:

@@ -68,6 +68,36 @@ def test_a_format_that_is_none(tmp_path: Path, text: str) -> None:
     assert Tracefs(tmp_path).fields(BEGIN) == frozenset()
 
 
+GFP_OF_6_18 = """\
+{( unsigned long)((((((( gfp_t)(((((1UL))) << (10))|((((1UL))) << (11)))) | (( gfp_t)((((1UL))) << \
+(6))) | (( gfp_t)((((1UL))) << (7))) | (( gfp_t)((((1UL))) << (20)))) | (( gfp_t)((((1UL))) << \
+(1)))) | (( gfp_t)((((1UL))) << (3))) | (( gfp_t)0)) | (( gfp_t)((((1UL))) << (18))) | (( \
+gfp_t)((((1UL))) << (19))) | (( gfp_t)((((1UL))) << (13)))) & ~(( gfp_t)(((((1UL))) << \
+(10))|((((1UL))) << (11))))), "GFP_TRANSHUGE_LIGHT"}, {( unsigned long)(( gfp_t)((((1UL))) << (6))), \
+"__GFP_IO"}, { 0, ((void *)0) }"""
+GFP_OF_5_10 = """{(unsigned long)((((( gfp_t)(0x400u|0x800u)) | (( gfp_t)0x40u) | (( gfp_t)0x80u)) \
+| (( gfp_t)0x100000u))), "GFP_USER"}, {(unsigned long)(( gfp_t)0x40u), "__GFP_IO"}"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (GFP_OF_6_18, {"GFP_TRANSHUGE_LIGHT": 0x1C20CA, "__GFP_IO": 0x40}),
+        (GFP_OF_5_10, {"GFP_USER": 0x100CC0, "__GFP_IO": 0x40}),
+        ('{1 << ___GFP_IO_BIT, "UNRESOLVED"}, {2, "KNOWN"}', {"KNOWN": 2}),
+        ('{__import__("os"), "CODE"}, {(1)(2), "CALL"}, {1 << 99999999999, "LARGE"}, {, "NONE"}', {"LARGE": 1 << 64}),
+    ],
+)
+def test_names_of_flags(tmp_path: Path, flags: str, names: dict[str, int]) -> None:
+    line = f'print fmt: "gfp_flags=%s", (REC->gfp_flags) ? __print_flags(REC->gfp_flags, "|", {flags} ) : "none"\n'
+    put(tmp_path, event_file("sys/kernel/tracing"), FORMAT.partition("print fmt")[0] + line)
+    found = Tracefs(tmp_path).flags(BEGIN)
+    assert found == names
+    assert list(found) == list(names)  # combinations come first
+    assert gather(tmp_path).gfp_flags == names
+    assert Tracefs(tmp_path).flags("vmscan:no_such") == {}
+
+
 # ---- facts ----
 
 

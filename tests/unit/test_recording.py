@@ -50,6 +50,7 @@ def full_session(**other: Any) -> Session:
         filter={"pid": [1, 2], "children": True},
         unknown=frozenset({"written_pages", "throttled"}),
         incomparable="a filter is on",
+        gfp_flags={"GFP_KERNEL": 0xCC0, "__GFP_IO": 0x40},
         settings={"zone_reclaim_mode": 1, "thp_enabled": "madvise", "swappiness": None},
         probes=(Probe("direct", "tracepoint:vmscan", "attached"), Probe("pass", "", "missing", "no fentry")),
         **other,

@@ -578,3 +578,34 @@ def test_damage_met_while_playing_ends_the_screen(path: Path, monkeypatch: pytes
         with pytest.raises(Exception, match="is damaged"):
             asyncio.run(drive(app))
         assert "is damaged" in str(app.failure)
+
+
+def test_detail_of_who_has_become_idle(path: Path, clock: Clock) -> None:
+    """It is still told who that was, for as long as the table shows it."""
+    busy = make_rows({"tgid": 77, "comm": b"gone", "reclaims": 5, "stall_ns": 1000, "cgroup_id": 3})
+    record(
+        path,
+        [
+            make_interval(busy, end_s=START_S + 1, processes={77: Process(77, "gone", "gone --now", 1)}),
+            make_interval(end_s=START_S + 2),
+        ],
+    )
+
+    async def drive() -> None:
+        with Reader(path) as reader:
+            played = Playback(reader, clock=clock)
+            app = screen_of(played)
+            async with app.run_test(size=(80, 24)) as pilot:
+                while app.history is None:
+                    await pilot.pause(0.02)
+                played.step(1)
+                while not played.ended:
+                    await pilot.pause(0.02)
+                await pilot.press("enter")
+                for _ in range(500):
+                    if "gone  PID 77  parent 1" in app.screen_text():
+                        break
+                    await pilot.pause(0.02)
+                assert "command  gone --now" in app.screen_text()
+
+    asyncio.run(drive())

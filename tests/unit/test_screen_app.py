@@ -19,10 +19,11 @@ from mmwatch.display.detail import Recent
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
 from mmwatch.display.screen.help import key_name
+from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.screen.layout import THEMES, Layout
-from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.widgets import Menu, Pager
 from mmwatch.display.text import cells
+from mmwatch.model.columns import COLUMNS
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.measures import GROUPING_NAMES
 from mmwatch.model.snapshot import merge
@@ -329,7 +330,7 @@ def test_the_manual_has_every_key() -> None:
     text = manual.replace("\\-", "-").replace("\\(rs", "\\")
     keys = text.partition(".SH KEYS")[2].partition(".SH ")[0].split()
     replay = text.partition(".SS mmwatch replay")[2].partition(".SS")[0].split()
-    for binding in MainScreen.BINDINGS:
+    for binding in KEYS:
         assert isinstance(binding, Binding)
         for key in binding.key.split(","):
             there = keys + (replay if binding.description.startswith("replay") else [])
@@ -337,7 +338,7 @@ def test_the_manual_has_every_key() -> None:
 
 
 def test_no_key_is_bound_twice() -> None:
-    keys = [key for binding in MainScreen.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")]
+    keys = [key for binding in KEYS if isinstance(binding, Binding) for key in binding.key.split(",")]
     assert len(keys) == len(set(keys))
 
 
@@ -378,6 +379,19 @@ def test_searching() -> None:
         await until(pilot, lambda: "no row has 'nonesuch'" in app.screen_text())
 
     drive(scenario, size=(80, 30))
+
+
+def test_columns_that_do_not_fit() -> None:
+    everything = Layout(columns={"task": [column.key for column in COLUMNS]})
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        assert "COMMAND" not in app.screen_text()
+        await pilot.press(*["right"] * 60)
+        await until(pilot, lambda: "COMMAND" in app.screen_text() and "    PID     TID COMM" in app.screen_text())
+        await pilot.press(*["left"] * 60)
+        await until(pilot, lambda: "PATH" in app.screen_text() and "to the left" not in app.screen_text())
+
+    drive(scenario, layout=everything)
 
 
 def test_a_filter_is_left_again() -> None:
@@ -446,6 +460,8 @@ def test_pausing_stops_drawing_not_counting() -> None:
         await until(pilot, lambda: app.feed.taken == 2)  # type: ignore[attr-defined]
         await pilot.pause(0.05)
         assert app.screen_text() == before
+        await pilot.press("R", "R", "tab", "shift+tab")  # arranging goes on with what is seen
+        await until(pilot, lambda: app.screen_text() == before)
         await pilot.press("space", "a")
         await until(pilot, lambda: "totals of 2s" in app.screen_text())
 

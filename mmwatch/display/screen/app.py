@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from mmwatch.display.screen.feed import Controls, Feed, Services
 from mmwatch.display.screen.help import key_name
 from mmwatch.display.screen.history import History
+from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.screen.layout import Layout
 from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.terminal import Terminal
@@ -68,7 +69,7 @@ class ScreenApp(App[None]):
         self.feed, self.layout, self.services, self.controls = feed, layout, services, controls
         self.interval_s, self.ascii_only, self.headline = interval_s, ascii_only, headline
         self.limit = limit
-        self.paused = False
+        self._still: History | None = None
         self.history: History | None = None
         self.failure: BaseException | None = None
         self.tones: Mapping[Tone, Style] = styles(layout.theme)
@@ -84,6 +85,7 @@ class ScreenApp(App[None]):
     def on_mount(self) -> None:
         """Look at the feed from now on."""
         self.set_theme(self.layout.theme)
+        self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh(layout=True))  # the shell was there
         self._loop_of_feed = asyncio.get_running_loop()
         self._loop_of_feed.call_soon(self._poll)
 
@@ -147,6 +149,20 @@ class ScreenApp(App[None]):
 
     # ---- for the screens ----
 
+    @property
+    def shown(self) -> History | None:
+        """What is drawn: all there is, or what there was when it was paused."""
+        return self._still or self.history
+
+    @property
+    def paused(self) -> bool:
+        """Whether drawing has stopped."""
+        return self._still is not None
+
+    def pause(self) -> None:
+        """Stop drawing what comes, or go on."""
+        self._still = None if self._still or self.history is None else self.history.frozen()
+
     def draw(self) -> None:
         """All that is open."""
         self.main.draw()
@@ -189,7 +205,7 @@ class ScreenApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Everything that has a key, by name."""
-        for binding in self.main.BINDINGS:
+        for binding in KEYS:
             if isinstance(binding, Binding) and (self.controls or not binding.description.startswith("replay: ")):
                 key = binding.key.split(",")[0]
                 yield SystemCommand(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -83,6 +84,13 @@ class History:
         self.rates.append(_rates(interval))
         self._remember(interval)
         self.gather(interval)
+
+    def frozen(self) -> History:
+        """As it is now, whatever is added to this one later."""
+        still = copy.copy(self)
+        for name in ("rates", "_pending", "_fading"):
+            setattr(still, name, copy.copy(getattr(self, name)))
+        return still
 
     def gather(self, interval: Interval) -> None:
         """Into :meth:`since_start`, and nothing else of :meth:`add`."""

@@ -26,8 +26,6 @@ OVERSHOOT_WARN = 3.0
 SHARE_WARN, SHARE_BAD = 0.1, 0.5
 
 _SOFTLIMIT = PATHS.index("softlimit")
-WIDE = 110
-"""Cells from which on there is room for more words."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .,:-=+*#"
 
@@ -232,14 +230,11 @@ def elsewhere_spans(snapshot: Snapshot, width: int) -> list[Line]:
 
 def state_spans(snapshot: Snapshot, width: int) -> list[Line]:
     """What decides about reclaim. A mode above 0 is worth a look, and a share of time waited of ten percent."""
-    lines: list[Line] = [[]]
+    parts = []
     for part in plain.state_parts(snapshot):
         tone = Tone.WARN if re.match(r"zone_reclaim_mode [1-9]|PSI some [1-9]\d", part) else Tone.PLAIN
-        text = f"{SIGNS.get(tone, '')}{part}"
-        if lines[-1] and width_of(lines[-1]) + 2 + cells(text) > width - 1:
-            lines.append([])
-        lines[-1] += [Span("  " if lines[-1] else " "), Span(text, tone)]
-    return [fitted(line, width) for line in lines]
+        parts.append(Span(f"{SIGNS.get(tone, '')}{part}", tone))
+    return _beside(parts, width)
 
 
 def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
@@ -270,7 +265,8 @@ def spark(values: Sequence[float]) -> str:
 
 
 def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns: int | None, width: int) -> list[Line]:
-    """How much of the kernel's own count was seen, what is missing, and what mmwatch costs."""
+    """How much of the kernel's own count was seen, what is missing, and what mmwatch costs; less of it where that
+    makes it one line."""
     loss, counts = total.loss, snapshot.accounting
     share = plain.share_text(counts.reclaimed_pages, counts.vmstat_reclaimed_pages)
     so_far = plain.share_text(total.reclaimed_pages, total.vmstat_reclaimed_pages)
@@ -280,17 +276,14 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
         off = abs((total.reclaimed_pages or 0) - (total.vmstat_reclaimed_pages or 0)) > total.edge_pages
         tone = Tone.WARN if off else Tone.GOOD
         accounted = Span(f"{SIGNS.get(tone, '')}accounted {so_far}", tone)
-        if width >= WIDE:
-            accounted = Span(f"{accounted.text} since the start, {share} of this interval", tone)
     kept_out = sum(loss.lost.values()) + sum(loss.suppressed.values()) + loss.table_full
     kept_out += loss.unmatched_begin + loss.unmatched_end
     missed = "?" if loss.missed_runs is None else str(loss.missed_runs)
     probes = [f"{n} {state}" for state in ("degraded", "missing") if (n := _count(session, state))]
     cost = snapshot.interval.cost
     percent = 100 / max(snapshot.interval.duration_ns, 1)
-    own = (
-        "?" if not (cost.cpu_ns or cost.rss_bytes) else f"{cost.cpu_ns * percent:.1f}% {pages_text(cost.rss_bytes, 1)}"
-    )
+    known = cost.cpu_ns or cost.rss_bytes
+    own = f"{cost.cpu_ns * percent:.1f}% {pages_text(cost.rss_bytes, 1)}" if known else "?"
     bpf = "?" if bpf_ns is None else f"{bpf_ns * percent:.2f}%"
     parts = [
         accounted,
@@ -299,6 +292,15 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
         Span(f"probes {', '.join(probes) or 'ok'}", Tone.WARN if _count(session, "missing") else Tone.PLAIN),
         Span(f"self {own}  BPF {bpf}", Tone.DIM),
     ]
+    if total.incomparable:
+        return _beside(parts, width)
+    more = accounted._replace(text=f"{accounted.text} since the start, {share} of this interval")
+    long = _beside([more, *parts[1:]], width)
+    return long if len(long) == 1 else _beside(parts, width)
+
+
+def _beside(parts: Sequence[Span], width: int) -> list[Line]:
+    """On as many lines as they need."""
     lines: list[Line] = [[]]
     for part in parts:
         if lines[-1] and width_of(lines[-1]) + 2 + cells(part.text) > width:

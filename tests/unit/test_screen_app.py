@@ -19,8 +19,8 @@ from mmwatch.display.detail import Recent
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
 from mmwatch.display.screen.help import key_name
+from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.screen.layout import THEMES, Layout
-from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.widgets import Menu, Pager
 from mmwatch.display.text import cells
 from mmwatch.model.columns import COLUMNS
@@ -330,7 +330,7 @@ def test_the_manual_has_every_key() -> None:
     text = manual.replace("\\-", "-").replace("\\(rs", "\\")
     keys = text.partition(".SH KEYS")[2].partition(".SH ")[0].split()
     replay = text.partition(".SS mmwatch replay")[2].partition(".SS")[0].split()
-    for binding in MainScreen.BINDINGS:
+    for binding in KEYS:
         assert isinstance(binding, Binding)
         for key in binding.key.split(","):
             there = keys + (replay if binding.description.startswith("replay") else [])
@@ -338,7 +338,7 @@ def test_the_manual_has_every_key() -> None:
 
 
 def test_no_key_is_bound_twice() -> None:
-    keys = [key for binding in MainScreen.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")]
+    keys = [key for binding in KEYS if isinstance(binding, Binding) for key in binding.key.split(",")]
     assert len(keys) == len(set(keys))
 
 

@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from mmwatch.display.screen.feed import Controls, Feed, Services
 from mmwatch.display.screen.help import key_name
 from mmwatch.display.screen.history import History
+from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.screen.layout import Layout
 from mmwatch.display.screen.main import MainScreen
 from mmwatch.display.screen.terminal import Terminal
@@ -204,7 +205,7 @@ class ScreenApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Everything that has a key, by name."""
-        for binding in self.main.BINDINGS:
+        for binding in KEYS:
             if isinstance(binding, Binding) and (self.controls or not binding.description.startswith("replay: ")):
                 key = binding.key.split(",")[0]
                 yield SystemCommand(

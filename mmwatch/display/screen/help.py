@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 
 from mmwatch.display.screen.feed import Controls
+from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.spans import Line, Span, Tone
 
 _SIGNS = (
@@ -44,23 +46,37 @@ def key_name(key: str) -> str:
     return _NAMES.get(key, key.capitalize() if len(key) > 1 else key)
 
 
-def help_lines(bindings: Sequence[BindingType], notes: Sequence[str], controls: Controls | None) -> list[Line]:
-    """The text of the help; in a live session without the keys of a replay."""
+def help_lines(notes: Sequence[str], controls: Controls | None, width: int) -> list[Line]:
+    """The text of the help, wrapped; in a live session without the keys of a replay."""
     lines: list[Line] = [
         [Span("KEYS", Tone.TITLE)],
         _line("q Ctrl-C", "quit"),
         _line(": Ctrl-P", "all commands by name"),
     ]
-    for binding in bindings:
+    for binding in KEYS:
         assert isinstance(binding, Binding)
-        if controls is not None or not binding.description.startswith("replay: ") or "else" in binding.description:
-            lines.append(_line(" ".join(map(key_name, binding.key.split(","))), binding.description))
+        replay, _, live = binding.description.partition("; else ")
+        if controls is not None:
+            what = replay.replace("replay: ", "")
+        else:
+            what = live or ("" if replay.startswith("replay: ") else replay)
+        if what:
+            lines.append(_line(" ".join(map(key_name, binding.key.split(","))), what))
     lines += [_line("mouse", "a title sorts, a row selects, twice: detail; the wheel scrolls")]
     lines += [[], [Span("SIGNS", Tone.TITLE)], *(_line(sign, meaning) for sign, meaning in _SIGNS)]
     if notes:
-        lines += [[], [Span("THIS SESSION", Tone.TITLE)], *([Span(f"  {note}")] for note in notes)]
-    return lines
+        lines += [[], [Span("THIS SESSION", Tone.TITLE)], *([Span("  "), Span(note)] for note in notes)]
+    return [piece for line in lines for piece in _wrapped(line, width)]
 
 
 def _line(key: str, what: str) -> Line:
-    return [Span(f"  {key:16}", Tone.TITLE), Span(what)]
+    return [Span(f"  {key:14}", Tone.TITLE), Span(what)]
+
+
+def _wrapped(line: Line, width: int) -> list[Line]:
+    """The last piece of text on as many lines as it needs."""
+    if len(line) < 2:
+        return [line]
+    first, text = line
+    pieces = textwrap.wrap(text.text, max(20, width - len(first.text))) or [""]
+    return [[Span(" " * len(first.text)) if number else first, Span(piece)] for number, piece in enumerate(pieces)]

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Input
 
 from mmwatch.display import plain
-from mmwatch.display.detail import detail_lines
 from mmwatch.display.screen import lines as text
 from mmwatch.display.screen.help import help_lines
+from mmwatch.display.screen.keys import FOOTER, KEYS
 from mmwatch.display.screen.layout import THEMES, TREES
 from mmwatch.display.screen.position import position_line, share_of
+from mmwatch.display.screen.subject import Subject
 from mmwatch.display.screen.view import Frame, Key, build, matches
 from mmwatch.display.screen.widgets import Lines, Menu, Pager, Table
 from mmwatch.display.spans import Line, Span, Tone
 from mmwatch.model.columns import BY_KEY, COLUMNS, RECORDED, Column
-from mmwatch.model.interval import Interval
 from mmwatch.model.measures import GROUPING_NAMES
-from mmwatch.model.snapshot import GROUPINGS, Snapshot
+from mmwatch.model.snapshot import Snapshot
 from mmwatch.units import clean
 
 if TYPE_CHECKING:
@@ -36,23 +35,6 @@ ROWS_MIN = 6
 """Rows of the table for which lines about the host give way."""
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 
-FOOTER = (
-    ("q", "quit"),
-    ("?", "help"),
-    ("Enter", "detail"),
-    ("Tab", "view"),
-    ("s", "sort"),
-    ("f", "filter"),
-    ("Space", "pause"),
-    ("a", "total"),
-    ("t", "tree"),
-    ("c", "columns"),
-    ("o", "active"),
-    ("r", "record"),
-    ("x", "export"),
-    ("W", "save"),
-)
-
 
 class MainScreen(Screen[None]):
     """Draws what the application has taken from its feed."""
@@ -62,45 +44,7 @@ class MainScreen(Screen[None]):
     MainScreen > Input.open { display: block; }
     """
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark,h,f1", "help", "help"),
-        Binding("slash", "search", "jump to a row"),
-        Binding("n", "again", "to the next such row"),
-        Binding("f,backslash", "filter", "only rows with this text"),
-        Binding("s,f6", "sort", "sort by"),
-        Binding("less_than_sign", "sort_next(-1)", "sort by the column before"),
-        Binding("greater_than_sign", "sort_next(1)", "sort by the next column"),
-        Binding("I,R", "reverse", "sort the other way"),
-        Binding("space,Z", "pause", "stop drawing, not counting"),
-        Binding("plus", "interval(1)", "longer interval"),
-        Binding("minus", "interval(-1)", "shorter interval"),
-        Binding("tab", "view(1)", "next view: task, thread, node, cgroup, path"),
-        Binding("shift+tab", "view(-1)", "view before"),
-        Binding("H", "threads", "threads, or tasks"),
-        Binding("a", "cumulative", "since the start, or per second"),
-        Binding("o", "active", "only what is active"),
-        Binding("t", "tree", "tree by parent, by cgroup, none"),
-        Binding("c", "columns", "choose columns"),
-        Binding("T", "theme", "next theme"),
-        Binding("W", "save", "save the layout"),
-        Binding("x", "export", "write the screen as SVG and text"),
-        Binding("r", "record", "start or stop recording"),
-        Binding("enter", "detail", "all about a row"),
-        Binding("escape", "back", "leave the filter, or the cursor"),
-        Binding("up,k", "move(-1)", "up"),
-        Binding("down", "move(1)", "down"),
-        Binding("pageup", "page(-1)", "page up"),
-        Binding("pagedown", "page(1)", "page down"),
-        Binding("home,g", "end(0)", "to the first row"),
-        Binding("end,G", "end(1)", "to the last row"),
-        Binding("left", "step(-1)", "replay: an interval back; else columns to the left"),
-        Binding("right", "step(1)", "replay: an interval on; else columns to the right"),
-        Binding("j", "jump(60)", "replay: a minute on; else down"),
-        Binding("J", "jump(-60)", "replay: a minute back"),
-        Binding("left_square_bracket", "speed(-1)", "replay: slower"),
-        Binding("right_square_bracket", "speed(1)", "replay: faster"),
-        Binding("b", "seek", "replay: go to a time"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = KEYS
     app: ScreenApp
 
     def __init__(self) -> None:
@@ -447,7 +391,7 @@ class MainScreen(Screen[None]):
 
     def action_help(self) -> None:
         """The keys, what the signs mean, and what holds for this session."""
-        self.app.push_screen(Pager(lambda width: help_lines(self.BINDINGS, self._notes(), self.app.controls)))
+        self.app.push_screen(Pager(lambda width: help_lines(self._notes(), self.app.controls, width)))
 
     def _notes(self) -> list[str]:
         session = self.app.feed.session
@@ -500,42 +444,10 @@ class MainScreen(Screen[None]):
             return
         if self._cursor is None:
             self._to(self._top)
-        key = self._cursor
-        if key is None or key[0] == "heading":
+        if self._cursor is None or self._cursor[0] == "heading":
             self.app.tell("this line is a sum: go to one of the rows below it")
-            return
-        by, whole = frame.snapshot.by, [False]
-        fields = [name for name in GROUPINGS[by] if name != "path" or by == "path"]
-        values = dict(zip(GROUPINGS[by], key))
-        tgid = values.get("tgid")
-        watched = int(str(tgid)) if tgid else None
-
-        def subject(interval: Interval) -> Interval:
-            same = np.ones(len(interval.rows), bool)
-            for name in fields:
-                same &= interval.rows[name] == values[name]
-            return replace(interval, rows=interval.rows[same])
-
-        def make(width: int) -> list[Line]:
-            history = self.app.shown
-            if history is None or history.latest is None:
-                return []
-            interval = (history.since_start() if whole[0] else history.with_fading(by)) or history.latest
-            mine = subject(interval)
-            groups = set(mine.rows["cgroup_id"].tolist())
-            path = interval.cgroups.get(groups.pop()) if len(groups) == 1 else None
-            limits = self.app.services.limits(path) if path else {}
-            recent = self.app.services.recent() if watched else ()
-            return detail_lines(history.session, mine, recent, limits, width, self.app.ascii_only)
-
-        def switch() -> None:
-            whole[0] = not whole[0]
-            self.app.draw()
-
-        self.app.services.watch(watched)
-        self.app.push_screen(
-            Pager(make, lambda: self.app.services.watch(None), [("a", "since the start / of the interval", switch)])
-        )
+        else:
+            self.app.push_screen(Subject(self.app, frame.snapshot.by, self._cursor).pager())
 
     # ---- replay ----
 

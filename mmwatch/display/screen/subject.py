@@ -1,0 +1,61 @@
+"""All about one row of the table, for as long as somebody looks at it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmwatch.display.detail import detail_lines
+from mmwatch.display.screen.view import Key
+from mmwatch.display.screen.widgets import Pager
+from mmwatch.display.spans import Line
+from mmwatch.model.interval import Interval
+from mmwatch.model.snapshot import GROUPINGS
+
+if TYPE_CHECKING:
+    from mmwatch.display.screen.app import ScreenApp
+
+
+class Subject:
+    """A task with all its paths, a thread, a node, a cgroup, or a path.
+
+    :param by: the grouping of the table it was selected in.
+    :param key: which row it was.
+    """
+
+    def __init__(self, app: ScreenApp, by: str, key: Key) -> None:
+        self._app = app
+        self._by = by
+        self._values = {name: value for name, value in zip(GROUPINGS[by], key) if name != "path" or by == "path"}
+        self._tgid = int(str(self._values.get("tgid", 0)))
+        self._since_start = False
+
+    def pager(self) -> Pager:
+        """A view of it; its single reclaims are streamed until that is closed."""
+        watch = self._app.services.watch
+        watch(self._tgid or None)
+        return Pager(self._lines, lambda: watch(None), [("a", "since the start / of the interval", self._switch)])
+
+    def _lines(self, width: int) -> list[Line]:
+        history = self._app.shown
+        if history is None or history.latest is None:
+            return []
+        interval = history.since_start() if self._since_start else history.with_fading(self._by)
+        interval = self._mine(interval or history.latest)
+        groups = set(interval.rows["cgroup_id"].tolist())
+        path = interval.cgroups.get(groups.pop()) if len(groups) == 1 else None
+        limits = self._app.services.limits(path) if path else {}
+        recent = self._app.services.recent() if self._tgid else ()
+        return detail_lines(history.session, interval, recent, limits, width, self._app.ascii_only)
+
+    def _mine(self, interval: Interval) -> Interval:
+        same = np.ones(len(interval.rows), bool)
+        for name, value in self._values.items():
+            same &= interval.rows[name] == value
+        return replace(interval, rows=interval.rows[same])
+
+    def _switch(self) -> None:
+        self._since_start = not self._since_start
+        self._app.draw()

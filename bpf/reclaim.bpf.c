@@ -365,13 +365,22 @@ static __always_inline void flush_pending(struct thread *t, struct row *row, boo
 }
 
 #ifdef DETAIL_PAGES
+/* Whether somebody looks at single records now: asked before anything is spent on one. */
+static __always_inline bool streams(u32 kind)
+{
+	u32 zero = 0;
+	struct control *c = control.lookup(&zero);
+
+	return c && c->detail & (1 << kind);
+}
+
 static __always_inline void emit(struct record *from, struct row *row, u64 task)
 {
 	u32 zero = 0;
 	struct control *c = control.lookup(&zero);
 	struct record *to;
 
-	if (!c || !(c->detail & (1 << from->kind)))
+	if (!c)
 		return;
 	if ((s64)c->quota <= 0) {
 		count(STAT_SUPPRESSED + from->kind);
@@ -421,20 +430,22 @@ static __always_inline void pass_over(struct bracket *b, struct row *row, bool s
 		ADD(row, passes_futile, 1);
 	ADD(row, pass_histogram[masked(b->pass_priority, PRIORITIES)], 1);
 #ifdef DETAIL_PAGES
-	struct record record = {
-		.time_ns = now,
-		.duration_ns = ns,
-		.asked_pages = b->asked_pages,
-		.scanned_pages = b->scanned_pages - b->pass_scanned_pages,
-		.reclaimed_pages = pages,
-		.kind = RECORD_PASS,
-		.path = b->path,
-		.node = b->pass_node,
-		.priority = b->pass_priority,
-		.order = b->order,
-		.gfp_flags = b->gfp_flags,
-	};
-	emit(&record, row, task);
+	if (now && streams(RECORD_PASS)) {
+		struct record record = {
+			.time_ns = now,
+			.duration_ns = ns,
+			.asked_pages = b->asked_pages,
+			.scanned_pages = b->scanned_pages - b->pass_scanned_pages,
+			.reclaimed_pages = pages,
+			.kind = RECORD_PASS,
+			.path = b->path,
+			.node = b->pass_node,
+			.priority = b->pass_priority,
+			.order = b->order,
+			.gfp_flags = b->gfp_flags,
+		};
+		emit(&record, row, task);
+	}
 #endif
 }
 #endif
@@ -476,20 +487,22 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 		row->reclaimed_max_pages[slot] = own_pages;
 	ADD(row, events, 1);
 #ifdef DETAIL_PAGES
-	struct record record = {
-		.time_ns = now ? now : bpf_ktime_get_ns(),
-		.duration_ns = ns,
-		.asked_pages = b->asked_pages,
-		.scanned_pages = b->scanned_pages,
-		.reclaimed_pages = own_pages,
-		.kind = RECORD_RECLAIM,
-		.path = b->path,
-		.node = row->node,
-		.priority = b->priority,
-		.order = order,
-		.gfp_flags = b->gfp_flags,
-	};
-	emit(&record, row, task);
+	if (streams(RECORD_RECLAIM)) {
+		struct record record = {
+			.time_ns = now ? now : bpf_ktime_get_ns(),
+			.duration_ns = ns,
+			.asked_pages = b->asked_pages,
+			.scanned_pages = b->scanned_pages,
+			.reclaimed_pages = own_pages,
+			.kind = RECORD_RECLAIM,
+			.path = b->path,
+			.node = row->node,
+			.priority = b->priority,
+			.order = order,
+			.gfp_flags = b->gfp_flags,
+		};
+		emit(&record, row, task);
+	}
 #endif
 }
 
@@ -884,17 +897,19 @@ int on_lru_shrink_inactive(struct CTX_lru_shrink_inactive *ctx)
 	ADD(row, priority_histogram[masked(priority, PRIORITIES)], 1);
 	ADD(row, events, 1);
 #ifdef DETAIL_PAGES
-	struct record record = {
-		.time_ns = bpf_ktime_get_ns(),
-		.scanned_pages = scanned,
-		.reclaimed_pages = reclaimed,
-		.kind = RECORD_BATCH,
-		.path = b ? b->path : PATH_OTHER,
-		.node = node,
-		.priority = priority,
-		.file = file != 0,
-	};
-	emit(&record, row, task);
+	if (streams(RECORD_BATCH)) {
+		struct record record = {
+			.time_ns = bpf_ktime_get_ns(),
+			.scanned_pages = scanned,
+			.reclaimed_pages = reclaimed,
+			.kind = RECORD_BATCH,
+			.path = b ? b->path : PATH_OTHER,
+			.node = node,
+			.priority = priority,
+			.file = file != 0,
+		};
+		emit(&record, row, task);
+	}
 #endif
 	return 0;
 }
@@ -1057,11 +1072,11 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 	shared = index < PATHS;
 	reclaimed_pages = READ(u64, sc, scan_control_nr_reclaimed);
 #ifdef DETAIL_PAGES
-	now = bpf_ktime_get_ns();
-#else
-	if (!b->passes || b->path == PATH_KSWAPD)
+	if (streams(RECORD_PASS))
 		now = bpf_ktime_get_ns();
 #endif
+	if (!now && (!b->passes || b->path == PATH_KSWAPD))
+		now = bpf_ktime_get_ns();
 	if (b->passes) {
 		pass_over(b, row, shared, task, now, reclaimed_pages);
 	} else {

@@ -127,7 +127,7 @@ class LiveFeed(threading.Thread):
             try:
                 from mmwatch.host.protection import protect
 
-                # Not before: pages that are locked cannot be given back, and the compiler had many.
+                # Not before: the compiler, a process of ours, would be spared by the OOM killer, too.
                 self.notes = protect() or ["its memory is locked, and the OOM killer leaves it alone"]
                 observer.tracer.control["detail"] = 0
                 self._monotonic_s = time.time() - time.monotonic()

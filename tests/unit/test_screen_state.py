@@ -116,9 +116,13 @@ def test_who_only_woke_kswapd_is_not_shown() -> None:
     assert tgids(built(filled(make_interval(rows)))) == [6]
 
 
-def test_a_storm_that_frees_nothing_has_a_rate() -> None:
-    rows = make_rows({"path": "node", "reclaims": 500, "reclaims_futile": 500})
-    assert filled(make_interval(rows)).rates[-1] == {"node": 500.0}
+def test_a_storm_that_frees_nothing_shows_over_time() -> None:
+    rows = make_rows(
+        {"path": "node", "reclaims": 500, "reclaims_futile": 500, "stall_ns": 300_000_000},
+        {"path": "node", "tid": 7, "stall_ns": 200_000_000},
+        {"path": "direct", "stall_ns": 0},
+    )
+    assert filled(make_interval(rows)).rates[-1] == {"node": 0.5}
 
 
 # ---- the table ----

@@ -13,7 +13,7 @@ from mmwatch.model.columns import ACTIVE, active_rows
 from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Interval, Process, Rows, Session, fold_rows, limit_rows
 from mmwatch.model.measures import PATHS
 from mmwatch.model.nodes import elsewhere
-from mmwatch.model.snapshot import GROUPINGS, SUMS, Accounting, Snapshot, merge, take
+from mmwatch.model.snapshot import GROUPINGS, Accounting, Snapshot, merge, take
 
 FADE_S = 10.0
 """So long after its last reclaim a task is still shown, faded."""
@@ -30,7 +30,7 @@ Rate = dict[str, float]
 """By path; only those that did anything."""
 
 
-RATES_NEED = ("path", "reclaims_futile", *SUMS["reclaimed_pages"])
+RATES_NEED = ("path", "stall_ns")
 FADING_NEEDS = (*IDENTITY, *ACTIVE)
 """Fields of rows that rates are made of, and that tell who was active."""
 
@@ -55,8 +55,8 @@ class History:
 
     :param latest: the newest one; ``by_path`` is a snapshot of it.
     :param total: the account since the start.
-    :param rates: pages reclaimed per second by path, oldest first; a reclaim that freed nothing counts as one page, so
-        that a storm of them shows.
+    :param rates: time in reclaim by path, as a share of the interval (several threads add up), oldest first. Not
+        pages: a storm that frees nothing has to show.
     """
 
     def __init__(self, session: Session, before: Before | None = None) -> None:
@@ -169,8 +169,5 @@ class History:
 
 def _rates(interval: Interval) -> Rate:
     rows = interval.rows
-    pages = sum((rows[name].astype(float) for name in SUMS["reclaimed_pages"]), np.zeros(len(rows)))
-    sums = np.bincount(rows["path"], np.maximum(pages, rows["reclaims_futile"]), len(PATHS))
-    return {
-        path: float(value) / max(interval.duration_ns / 1e9, 1e-9) for path, value in zip(PATHS, sums.tolist()) if value
-    }
+    sums = np.bincount(rows["path"], rows["stall_ns"], len(PATHS))
+    return {path: value / max(interval.duration_ns, 1) for path, value in zip(PATHS, sums.tolist()) if value > 0}

@@ -238,7 +238,7 @@ def state_spans(snapshot: Snapshot, width: int) -> list[Line]:
 
 
 def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
-    """How much each path reclaimed over time: the newest at the right, each against its own highest."""
+    """How much time each path took over time: the newest at the right, each against its own highest."""
     paths = [path for path in PATHS if any(path in rate for rate in rates)]
     if not paths:
         return []
@@ -247,9 +247,9 @@ def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
     for start in range(0, len(paths), beside):
         line: Line = []
         for path in paths[start : start + beside]:
-            bars = width // beside - 20
+            bars = width // beside - 25
             values = [rate.get(path, 0.0) for rate in list(rates)[-bars:]] if bars > 0 else []
-            text = f"{count_text(rates[-1].get(path, 0.0)):>6}/s "
+            text = f"{100 * rates[-1].get(path, 0.0):6.1f}% stall "
             line += [Span(f" {path:9}", Tone.DIM), Span(spark(values).rjust(bars), Tone.BAR), Span(text)]
         lines.append(fitted(line, width))
     return lines
@@ -275,6 +275,8 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
     else:
         off = abs((total.reclaimed_pages or 0) - (total.vmstat_reclaimed_pages or 0)) > total.edge_pages
         tone = Tone.WARN if off else Tone.GOOD
+        if not off and so_far != "100.00%" and total.edge_pages:  # read at two instants: no page is known to be missing
+            so_far += f" ±{count_text(total.edge_pages)} pages"
         accounted = Span(f"{SIGNS.get(tone, '')}accounted {so_far}", tone)
     kept_out = sum(loss.lost.values()) + sum(loss.suppressed.values()) + loss.table_full
     kept_out += loss.unmatched_begin + loss.unmatched_end

@@ -26,7 +26,8 @@ class Subject:
     """
 
     def __init__(self, app: ScreenApp, by: str, key: Key) -> None:
-        self._app, self._by = app, by
+        self._app = app
+        self._by = by
         self._values = {name: value for name, value in zip(GROUPINGS[by], key) if name != "path" or by == "path"}
         self._tgid = int(str(self._values.get("tgid", 0)))
         self._since_start = False
@@ -41,8 +42,8 @@ class Subject:
         history = self._app.shown
         if history is None or history.latest is None:
             return []
-        whole = history.since_start() if self._since_start else history.with_fading(self._by)
-        interval = self._mine(whole or history.latest)
+        interval = history.since_start() if self._since_start else history.with_fading(self._by)
+        interval = self._mine(interval or history.latest)
         groups = set(interval.rows["cgroup_id"].tolist())
         path = interval.cgroups.get(groups.pop()) if len(groups) == 1 else None
         limits = self._app.services.limits(path) if path else {}

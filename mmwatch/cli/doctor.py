@@ -410,7 +410,7 @@ def _service(found: tuple[bool | None, str], gives: str) -> Check:
         return Check("unknown", None, f"could not find out; gives: {gives}")
     if available:
         return Check("ok", True, gives)
-    remedy = "see pyroute2 above" if "pyroute2" in reason else "run as root" if "CAP_NET_ADMIN" in reason else ""
+    remedy = "see pyroute2 above" if "pyroute2" in reason else "run as root, with CAP_NET_ADMIN" if "CAP_NET_ADMIN" in reason else ""
     return Check("limited", False, f"{clean(reason)}; would give: {gives}", remedy)
 
 

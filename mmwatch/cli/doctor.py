@@ -410,7 +410,8 @@ def _service(found: tuple[bool | None, str], gives: str) -> Check:
         return Check("unknown", None, f"could not find out; gives: {gives}")
     if available:
         return Check("ok", True, gives)
-    remedy = "see pyroute2 above" if "pyroute2" in reason else "run as root, with CAP_NET_ADMIN" if "CAP_NET_ADMIN" in reason else ""
+    remedies = {"pyroute2": "see pyroute2 above", "CAP_NET_ADMIN": "run as root, with CAP_NET_ADMIN"}
+    remedy = next((remedy for word, remedy in remedies.items() if word in reason), "")
     return Check("limited", False, f"{clean(reason)}; would give: {gives}", remedy)
 
 

@@ -16,8 +16,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import mmwatch
 from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
 from mmwatch.kernel.passing import receive, send
 from mmwatch.kernel.plan import PassProbe, Plan
@@ -26,6 +28,8 @@ from mmwatch.kernel.program import Options, bpf_directory
 FILES = 256
 """Open files: two for each probe, one for each table, and what recordings and services take."""
 
+_PACKAGES = str(Path(mmwatch.__file__).resolve().parents[1])
+"""Where mmwatch is: what an editable install makes known by other means than the path, site would have to read."""
 _RUN = "import sys; sys.path[:] = sys.argv[2:]; from mmwatch.kernel.program import serve; serve(int(sys.argv[1]))"
 
 
@@ -80,7 +84,7 @@ class Builder:
         environment = {**os.environ, "BCC_KERNEL_SOURCE": str(bpf_directory() / "include")}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _RUN, str(theirs.fileno()), *sys.path],
+                [sys.executable, "-I", "-S", "-c", _RUN, str(theirs.fileno()), *sys.path, _PACKAGES],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,9 +108,11 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
     _send_tables(asked, bpf, options)
     failures: dict[str, str] = {}
     loaded: list[Attachment] = []
-    for attachment in sorted(plan.attachments, key=_turn):
+    with ThreadPoolExecutor(2) as verifying:  # the kernel's work: it waits for no Python
+        turns = [(a, verifying.submit(_load, bpf, a)) for a in sorted(plan.attachments, key=_turn)]
+    for attachment, loading in turns:
         try:
-            programs.append(_load(bpf, attachment))
+            programs.append(loading.result())
             loaded.append(attachment)
         except Exception as error:  # bcc raises bare Exceptions
             failures[attachment.event.need] = str(error)

@@ -180,7 +180,8 @@ def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:
     """Name, entries and layout of each table that the front end needs."""
     names = ["rows", "control", "stats", "free_rows"] + ["watched_tgids"] * bool(options.wanted.tgids)
     tables = {name: bpf[name.encode()] for name in names}
-    described = [(name, int(table.max_entries), _layout(table.Leaf)) for name, table in tables.items()]
+    # Of a queue bcc 0.18 does not tell how long it is, and nobody asks.
+    described = [(name, int(getattr(table, "max_entries", 0)), _layout(table.Leaf)) for name, table in tables.items()]
     descriptors = [table.map_fd for table in tables.values()]
     if options.detail:  # a ring buffer's values are what is laid out like another table's
         described.append(("records", options.ring_bytes, _layout(bpf[b"record_layout"].Leaf)))

@@ -154,8 +154,8 @@ class LiveFeed(threading.Thread):
                 interval_s = self._interval_s
                 self._lock.wait(max(0.0, min(beat - time.monotonic(), DRAIN_S if self._watched else beat)))
                 stopping, switch, self._switch_recording = self._stopping, self._switch_recording, False
-                if self._interval_s != interval_s:
-                    beat = min(last + self._interval_s, until_s)
+                if self._interval_s != interval_s:  # no slice shorter than that
+                    beat = min(max(last, time.monotonic()) + self._interval_s, until_s)
                 watched = self._watched
             observer.tracer.control["detail"] = int(watched is not None)
             if watched is not None:

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("-V", "--version", action="version", version=f"mmwatch {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:
         importlib.import_module(f"mmwatch.cli.{name}").add(subparsers)
     return parser
@@ -59,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :returns: the exit status.
     """
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
     interrupts.install()
     try:
         status = int(arguments.run(arguments) or EXIT_OK)

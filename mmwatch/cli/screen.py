@@ -9,6 +9,7 @@ import json
 import locale
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,8 @@ def show(
     finally:
         feed.end()
         feed.join()
+        for notice in feed.notices():  # what became of a recording, where nobody sees the screen any more
+            print(f"mmwatch: {notice}", file=sys.stderr)
     _raise(app.failure or feed.problem, "mmwatch top --plain")
 
 

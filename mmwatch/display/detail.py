@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from mmwatch.display.text import cells, cut, field, join
 from mmwatch.display.trace import RECLAIM
 from mmwatch.model.columns import BY_KEY, Column, active_order, active_rows
 from mmwatch.model.interval import Interval, Process, Rows, Session
-from mmwatch.model.measures import NODE_UNKNOWN, PATHS, PRIORITY_UNKNOWN, THROTTLE_REASONS
+from mmwatch.model.measures import NODE_UNKNOWN, PATH_HELP, PATHS, PRIORITY_UNKNOWN, THROTTLE_REASONS
 from mmwatch.model.snapshot import Snapshot, bucket_edges_ns, take
 from mmwatch.units import NS_PER_S, clean, count_text, ns_text, ratio_text
 
@@ -236,6 +237,8 @@ def _who(session: Session, interval: Interval, limits: Mapping[str, str], width:
     where.append(f"node {', '.join(map(str, nodes)) or '?'}" if paths else "")
     where.append(f"in {interval.duration_ns / 1e9:.2f}s up to {_clock(interval.end_s)[:8]}")
     lines.append([Span("  ".join(filter(None, where)))])
+    if len(paths) == 1:
+        lines += [[Span(part, Tone.DIM)] for part in textwrap.wrap(PATH_HELP[PATHS[paths[0]]], max(width, 20))]
     if len(cgroups) == 1:
         name = interval.cgroups.get(cgroups[0])
         lines.append([Span("cgroup   ", Tone.DIM), Span(clean(name) if name else "?")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -148,14 +149,16 @@ def node_rates(snapshot: Snapshot) -> dict[int, float | None]:
 def elsewhere_lines(snapshot: Snapshot, width: int | None) -> list[str]:
     """What one node gave up while another had plenty: the sentence an incident report needs."""
     size = snapshot.session.page_size
-    lines = []
+    lines: list[str] = []
     for node, found in sorted(elsewhere(snapshot.interval).items()):
         had = f"node {found.free_node} had {pages_text(found.free_pages, size)} free while node {node}"
         if found.reclaimed_pages:
-            lines.append(f"! {had} gave up {found.reclaimed_pages} pages in {ns_text(found.stall_ns)}")
+            line = f"! {had} gave up {found.reclaimed_pages} pages in {ns_text(found.stall_ns)}"
         else:
-            lines.append(f"! {had} was searched {found.futile} times in {ns_text(found.stall_ns)}, for nothing")
-    return [fit(line, width) for line in lines]
+            line = f"! {had} was searched {found.futile} times in {ns_text(found.stall_ns)}, for nothing"
+        # Whole, on as many lines as it takes: it ends in what matters most.
+        lines += [line] if width is None else textwrap.wrap(line, max(width, 20), subsequent_indent="  ")
+    return lines if width is None else [fit(line, width) for line in lines]
 
 
 def matrix_lines(snapshot: Snapshot, width: int | None) -> list[str]:

@@ -89,6 +89,15 @@ BY_NAME = {measure.name: measure for measure in MEASURES}
 
 PATHS = ("other", "direct", "memcg", "softlimit", "node", "kswapd", "proactive")
 """``enum reclaim_path`` of ``bpf/records.h``, in its order."""
+PATH_HELP = {
+    "direct": "an allocation found a node short of free memory and reclaims itself: kswapd was too slow",
+    "memcg": "a memory cgroup is full, or above memory.high, and its task has to free pages itself",
+    "softlimit": "inside another reclaim: a cgroup (version 1) above its soft limit is reclaimed first",
+    "node": "zone_reclaim_mode: the task reclaims its own node before it takes memory of another",
+    "kswapd": "in the background, until a node is back at its high watermark",
+    "proactive": "asked for by hand or by an agent: memory.reclaim, or reclaim of a node",
+    "other": "outside of any of these, or begun before mmwatch came",
+}
 
 GROUPING_NAMES = ("task", "thread", "node", "cgroup", "path")
 """What a row of a table may stand for; :data:`mmwatch.model.snapshot.GROUPINGS` says how. Here, so that the command

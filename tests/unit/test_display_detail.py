@@ -98,6 +98,8 @@ def test_the_founding_case() -> None:
     assert lines[0] == "postgres  PID 4242  parent 1 (systemd)"
     assert lines[1] == "command  postgres: checkpointer"
     assert lines[2].startswith("path node  node 0  in 1.00s up to ")
+    assert lines[3].startswith("zone_reclaim_mode: the task reclaims its own node")
+    del lines[3:5]
     assert lines[3:5] == ["cgroup   /system.slice/pg.service", "limits   memory.max none  memory.current 1.2G"]
     assert lines[5] == "time     900ms in reclaim, 90.0% of one CPU's time"
     assert lines[6] == "         90.0% of the process's system time (1.00s); delay accounting: 800ms"

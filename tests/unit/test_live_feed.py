@@ -210,6 +210,7 @@ def test_a_recording_is_finished_when_the_screen_is_left(feeds: Callable[..., Li
     feed.end()
     until(lambda: feed.ended)
     (path,) = tmp_path.glob("*.mmw")
+    assert path.name in feed.notices()[-1]
     with Reader(path) as reader:
         assert list(reader.intervals())
         assert not reader.cut_off

@@ -37,6 +37,12 @@ def test_a_search_for_nothing_is_said_so() -> None:
     ]
 
 
+def test_what_matters_most_is_not_cut_off() -> None:
+    futile = {"path": "node", "node": 0, "reclaims": 5, "reclaims_futile": 5, "stall_ns": 2_000}
+    narrow = elsewhere_lines(take(make_session(), interval(futile), "node"), 60)
+    assert narrow == ["! node 1 had 860M free while node 0 was searched 5 times in", "  2.00us, for nothing"]
+
+
 def test_nothing_is_said_without_a_node_that_has_plenty() -> None:
     assert elsewhere(interval(THRASH, nodes=(FULL, TIGHT))) == {}
     assert elsewhere(interval(THRASH, nodes=(FULL,))) == {}

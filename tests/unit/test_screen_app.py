@@ -159,6 +159,38 @@ def pressing(*keys: str, shows: str = "", hides: str = "", **more: Any) -> Scree
 # ---- what is seen ----
 
 
+def test_what_may_change_is_told_before_a_headline_that_stays() -> None:
+    long = "demo: 2 tasks read 512M in a cgroup of 32M for 60 s; Ctrl-C ends it"
+    pressing("space", shows="PAUSED (Space)  demo: 2", headline=long)
+    pressing("space", "space", hides="PAUSED", headline=long)
+
+
+def test_the_setting_to_blame_is_told_where_it_is_to_blame() -> None:
+    said = "!zone_reclaim_mode 1 (0 lets tasks use the other node)"
+    pressing(shows=said)
+    _, interval = host()
+    full = [dataclasses.replace(node, free_pages=1) for node in interval.nodes]
+    pressing(shows="~zone_reclaim_mode 1 ", hides=said, feed=MadeFeed(dataclasses.replace(interval, nodes=full)))
+
+
+def test_what_opened_the_help_closes_it() -> None:
+    for key in ("question_mark", "h"):
+        pressing(key, shows="PATHS", size=(80, 120))
+        pressing(key, key, hides="PATHS", size=(80, 120))
+
+
+def test_the_detail_begins_as_its_table_is() -> None:
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        app.feed.waiting.append(host()[1])  # type: ignore[attr-defined]
+        await until(pilot, lambda: not app.feed.waiting)  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        await until(pilot, lambda: "in 1.00s up to" in app.screen_text())
+        await pilot.press("escape", "a", "enter")
+        await until(pilot, lambda: "in 2.00s up to" in app.screen_text())
+
+    drive(scenario)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_the_whole_screen(size: tuple[int, int]) -> None:
     """Oracle: what was looked at and found right, in fixtures/."""

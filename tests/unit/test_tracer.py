@@ -38,3 +38,10 @@ def test_output_that_cannot_be_written_is_said_so(
     monkeypatch.setattr("mmwatch.cli.main._say_no_more", lambda: None)
     assert command_line.main(["report", "a.mmw"]) == 1
     assert "cannot write the output: No room" in capsys.readouterr().err
+
+
+def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main([]) == 64
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert all(f"\n    {name} " in said.err for name in command_line.COMMANDS)

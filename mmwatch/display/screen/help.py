@@ -10,6 +10,7 @@ from textual.binding import Binding
 from mmwatch.display.screen.feed import Controls
 from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.spans import Line, Span, Tone
+from mmwatch.model.measures import PATH_HELP
 
 _SIGNS = (
     (
@@ -19,8 +20,14 @@ _SIGNS = (
     ("~", "worth a look: a milder form of these; zone_reclaim_mode is on"),
     ("x", "this process has ended; it fades, and stays in the totals (a)"),
     ("[##m..l..h..]", "what is free, up to twice the high watermark; min, low and high are marked"),
-    ("accounted", "pages seen, of those /proc/vmstat counted; then what is known to be missing"),
+    (
+        "accounted",
+        "pages seen, of those /proc/vmstat counted; by so many pages (±) the two may differ because they cannot be read"
+        " at the same instant",
+    ),
+    ("lost", "events that are in no row of their own; single records are an extra, no figure lacks them"),
     ("missed", "program runs the kernel skipped; ? where it does not count them"),
+    ("self", "CPU time and memory of mmwatch itself"),
     ("BPF", "CPU time of the programs in the kernel; ? unless sysctl kernel.bpf_stats_enabled is 1"),
 )
 _NAMES = {
@@ -63,6 +70,7 @@ def help_lines(notes: Sequence[str], controls: Controls | None, width: int) -> l
         if what:
             lines.append(_line(" ".join(map(key_name, binding.key.split(","))), what))
     lines += [_line("mouse", "a title sorts, a row selects, twice: detail; the wheel scrolls")]
+    lines += [[], [Span("PATHS", Tone.TITLE)], *(_line(path, meaning) for path, meaning in PATH_HELP.items())]
     lines += [[], [Span("SIGNS", Tone.TITLE)], *(_line(sign, meaning) for sign, meaning in _SIGNS)]
     if notes:
         lines += [[], [Span("THIS SESSION", Tone.TITLE)], *([Span("  "), Span(note)] for note in notes)]

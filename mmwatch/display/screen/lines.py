@@ -17,6 +17,7 @@ from mmwatch.display.text import cells, cut, field
 from mmwatch.model.columns import Column
 from mmwatch.model.interval import Session
 from mmwatch.model.measures import PATHS
+from mmwatch.model.nodes import elsewhere
 from mmwatch.model.snapshot import Accounting, Snapshot
 from mmwatch.units import clean, count_text, pages_text
 
@@ -25,7 +26,7 @@ SIGNS = {Tone.BAD: "!", Tone.WARN: "~"}
 OVERSHOOT_WARN = 3.0
 SHARE_WARN, SHARE_BAD = 0.1, 0.5
 
-_SOFTLIMIT = PATHS.index("softlimit")
+_SOFTLIMIT, _NODE = PATHS.index("softlimit"), PATHS.index("node")
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .,:-=+*#"
 
@@ -229,10 +230,16 @@ def elsewhere_spans(snapshot: Snapshot, width: int) -> list[Line]:
 
 
 def state_spans(snapshot: Snapshot, width: int) -> list[Line]:
-    """What decides about reclaim. A mode above 0 is worth a look, and a share of time waited of ten percent."""
+    """What decides about reclaim. Worth a look are a mode above 0 and a tenth of the time waited; bad is a mode because
+    of which tasks searched their node while another had plenty."""
+    rows = snapshot.interval.rows
+    own = set(rows["node"][(rows["path"] == _NODE) & (rows["reclaims"] > 0)].tolist())
+    cause = not own.isdisjoint(elsewhere(snapshot.interval))
     parts = []
     for part in plain.state_parts(snapshot):
         tone = Tone.WARN if re.match(r"zone_reclaim_mode [1-9]|PSI some [1-9]\d", part) else Tone.PLAIN
+        if cause and re.match("zone_reclaim_mode [1-9]", part):
+            tone, part = Tone.BAD, f"{part} (0 lets tasks use the other node)"
         parts.append(Span(f"{SIGNS.get(tone, '')}{part}", tone))
     return _beside(parts, width)
 
@@ -275,13 +282,11 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
     else:
         off = abs((total.reclaimed_pages or 0) - (total.vmstat_reclaimed_pages or 0)) > total.edge_pages
         tone = Tone.WARN if off else Tone.GOOD
-        if not off and so_far != "100.00%" and total.edge_pages:  # read at two instants: no page is known to be missing
-            so_far += f" ±{count_text(total.edge_pages)} pages"
         accounted = Span(f"{SIGNS.get(tone, '')}accounted {so_far}", tone)
-    kept_out = sum(loss.lost.values()) + sum(loss.suppressed.values()) + loss.table_full
-    kept_out += loss.unmatched_begin + loss.unmatched_end
+    kept_out = loss.table_full + loss.unmatched_begin + loss.unmatched_end
+    single = sum(loss.lost.values()) + sum(loss.suppressed.values())
     missed = "?" if loss.missed_runs is None else str(loss.missed_runs)
-    probes = [f"{n} {state}" for state in ("degraded", "missing") if (n := _count(session, state))]
+    probes = [f"{probe.need} {probe.state}" for probe in session.probes if probe.state in ("degraded", "missing")]
     cost = snapshot.interval.cost
     percent = 100 / max(snapshot.interval.duration_ns, 1)
     known = cost.cpu_ns or cost.rss_bytes
@@ -290,13 +295,17 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
     parts = [
         accounted,
         _bad_if(f"lost {kept_out}", kept_out > 0),
+        *([Span(f"~single records lost {single}", Tone.WARN)] if single else []),
         _bad_if(f"missed {missed}", bool(loss.missed_runs)),
-        Span(f"probes {', '.join(probes) or 'ok'}", Tone.WARN if _count(session, "missing") else Tone.PLAIN),
+        Span(", ".join(probes) or "probes ok", Tone.WARN if probes else Tone.PLAIN),
         Span(f"self {own}  BPF {bpf}", Tone.DIM),
     ]
     if total.incomparable:
         return _beside(parts, width)
-    more = accounted._replace(text=f"{accounted.text} since the start, {share} of this interval")
+    edge = ""
+    if so_far != "100.00%" and total.edge_pages and not off:  # read at two instants: no page is known to be missing
+        edge = f" (±{count_text(total.edge_pages)} pages)"
+    more = accounted._replace(text=f"{accounted.text}{edge} since the start, {share} of this interval")
     long = _beside([more, *parts[1:]], width)
     return long if len(long) == 1 else _beside(parts, width)
 
@@ -311,10 +320,6 @@ def _beside(parts: Sequence[Span], width: int) -> list[Line]:
     return [fitted(line, width) for line in lines]
 
 
-def _count(session: Session, state: str) -> int:
-    return sum(1 for probe in session.probes if probe.state == state)
-
-
 def _bad_if(text: str, bad: bool) -> Span:
     return Span(f"!{text}" if bad else text, Tone.BAD if bad else Tone.PLAIN)
 
@@ -322,14 +327,14 @@ def _bad_if(text: str, bad: bool) -> Span:
 # ---- above and below ----
 
 
-def top_line(session: Session, snapshot: Snapshot, flags: Iterable[str], width: int) -> Line:
-    """Where and when, and anything that is not as usual (paused, recording)."""
+def top_line(session: Session, snapshot: Snapshot, flags: Iterable[str], headline: str, width: int) -> Line:
+    """Where and when, and anything that is not as usual: first what may change (paused, recording)."""
     when = datetime.fromtimestamp(snapshot.interval.end_s).strftime("%Y-%m-%d %H:%M:%S")
     line: Line = [Span(" mmwatch", Tone.TITLE), Span(f"  {when}  {clean(session.hostname) or '?'}")]
     if session.filter:
         line.append(Span(f"  only {plain.filter_text(session.filter)}", Tone.WARN))
-    for flag in flags:
-        line.append(Span(f"  {flag}", Tone.WARN))
+    for flag in (*flags, headline):
+        line += [Span(f"  {flag}", Tone.WARN)] if flag else []
     line.append(Span(f"  {clean(session.kernel) or '?'}", Tone.DIM))
     return fitted(line, width)
 

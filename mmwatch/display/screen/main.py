@@ -114,10 +114,9 @@ class MainScreen(Screen[None]):
         """As many lines as there is room for; the least important go first."""
         history = self.app.shown
         assert history is not None
-        flags = [self.app.headline] if self.app.headline else []
-        flags += ["PAUSED (Space)"] if self.app.paused else []
+        flags = ["PAUSED (Space)"] if self.app.paused else []
         flags += [f"REC {self.app.services.recording()}"] if self.app.services.recording() else []
-        first = [text.top_line(history.session, latest, flags, width)]
+        first = [text.top_line(history.session, latest, flags, self.app.headline, width)]
         elsewhere = text.elsewhere_spans(latest, width)
         state, rates = text.state_spans(latest, width), text.rate_spans(history.rates, width)
         nodes_room = room - 1 - len(first) - len(elsewhere) - len(state) - len(rates)
@@ -391,7 +390,7 @@ class MainScreen(Screen[None]):
 
     def action_help(self) -> None:
         """The keys, what the signs mean, and what holds for this session."""
-        self.app.push_screen(Pager(lambda width: help_lines(self._notes(), self.app.controls, width)))
+        self.app.push_screen(Pager(lambda width: help_lines(self._notes(), self.app.controls, width), leave="?h"))
 
     def _notes(self) -> list[str]:
         session = self.app.feed.session

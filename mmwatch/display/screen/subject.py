@@ -29,7 +29,7 @@ class Subject:
         self._app, self._by = app, by
         self._values = {name: value for name, value in zip(GROUPINGS[by], key) if name != "path" or by == "path"}
         self._tgid = int(str(self._values.get("tgid", 0)))
-        self._since_start = False
+        self._since_start = app.layout.cumulative  # as the table it was selected in
 
     def pager(self) -> Pager:
         """A view of it; its single reclaims are streamed until that is closed."""

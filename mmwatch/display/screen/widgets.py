@@ -100,6 +100,7 @@ class Pager(Screen[None]):
     :param make: the lines for a width, asked again with each interval.
     :param closed: called when it is left.
     :param keys: more than those to scroll, with what they do.
+    :param leave: characters that leave it, too: what opened it closes it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -118,9 +119,10 @@ class Pager(Screen[None]):
         make: Callable[[int], list[Line]],
         closed: Callable[[], None] = lambda: None,
         keys: Sequence[tuple[str, str, Callable[[], None]]] = (),
+        leave: str = "",
     ) -> None:
         super().__init__()
-        self._make, self._left, self._more_keys = make, closed, keys
+        self._make, self._left, self._more_keys, self._leaving = make, closed, keys, leave
         self._top = 0
         self._body, self._foot = Table(lambda x, y, chain: None, self._turn), Lines(own_height=True)
 
@@ -139,6 +141,9 @@ class Pager(Screen[None]):
 
     def on_key(self, event: events.Key) -> None:
         """The keys of whoever opened it."""
+        if event.character and event.character in self._leaving:
+            event.stop()
+            self.action_leave()
         for key, _, do in self._more_keys:
             if event.key == key:
                 event.stop()

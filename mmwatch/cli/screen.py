@@ -8,6 +8,7 @@ import importlib.util
 import json
 import locale
 import os
+import select
 import signal
 import sys
 import time
@@ -99,8 +100,10 @@ def show(
     finally:
         feed.end()
         feed.join()
-        for notice in feed.notices():  # what became of a recording, where nobody sees the screen any more
-            print(f"mmwatch: {notice}", file=sys.stderr)
+        # What became of a recording, where nobody sees the screen any more; a terminal that takes nothing holds up nobody.
+        for notice in feed.notices():
+            if select.select([], [sys.stderr], [], 0)[1]:
+                print(f"mmwatch: {notice}", file=sys.stderr)
     _raise(app.failure or feed.problem, "mmwatch top --plain")
 
 

@@ -13,6 +13,7 @@ import ctypes
 import json
 import mmap
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def memory_cgroup(limit_mib: int, suffix: str = "") -> Iterator[OwnCgroup]:
     :param suffix: of its name, where there are several.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with OwnCgroup.create(memory_mount(), f"mmwatch-test-{os.getpid()}{suffix}", limit_mib * MIB) as cgroup:
+    # In a PID namespace others have the same PID.
+    name = f"mmwatch-test-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    with OwnCgroup.create(memory_mount(), name, limit_mib * MIB) as cgroup:
         yield cgroup
 
 

@@ -100,7 +100,7 @@ def show(
     finally:
         feed.end()
         feed.join()
-        # What became of a recording, where nobody sees the screen any more. A terminal that takes nothing is not waited for.
+        # What became of a recording, now that the screen is gone. A terminal that takes nothing is not waited for.
         for notice in feed.notices():
             if select.select([], [sys.stderr], [], 0)[1]:
                 print(f"mmwatch: {notice}", file=sys.stderr)

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 from bcc import BPF
 from bcc.libbcc import lib
 
-from mmwatch.kernel.program import environment
+from mmwatch.kernel.program import bpf_directory
 
 MAX = 1000
 
 if __name__ == "__main__":
-    with environment():
-        program = BPF(text="KFUNC_PROBE(shrink_node) { return 0; }")
+    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_directory() / "include")
+    program = BPF(text="KFUNC_PROBE(shrink_node) { return 0; }")
     (name,) = program.funcs  # loaded and attached by bcc itself; releases of it name it differently
     attached = 1
     while attached < MAX:

@@ -19,7 +19,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MIB = 1 << 20
@@ -68,32 +68,44 @@ def anonymous(mib: int) -> mmap.mmap:
     return memory
 
 
-def touch(mib: int) -> int:
-    """Touch so much anonymous memory, a small page at a time."""
+def touch(mib: int, then: Callable[[], object] = lambda: None) -> int:
+    """Touch so much anonymous memory, a small page at a time.
+
+    :param then: called while it is still there.
+    """
     if not mib:
         return 0
     memory = anonymous(mib)
     for offset in range(0, len(memory), mmap.PAGESIZE):
         memory[offset] = 1
+    then()
     return len(memory) // mmap.PAGESIZE
 
 
 def touch_together(mib: int, processes: int) -> list[int]:
-    """The same by several processes at once, each a share of it.
+    """The same by several processes at once, each a share of it, which each keeps until all have theirs.
 
     :returns: their PIDs.
     """
+    had, has = os.pipe()
+    held, hold = os.pipe()
     pids = []
     for _ in range(processes):
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                touch(mib // processes)
+                os.close(hold)
+                # One pipe ends when all have theirs, or were killed; then the other one does.
+                touch(mib // processes, lambda: (os.close(has), os.read(held, 1)))
                 status = 0
             finally:
                 os._exit(status)
         pids.append(pid)
+    os.close(has)
+    os.read(had, 1)
+    for descriptor in (hold, held, had):
+        os.close(descriptor)
     if any(os.waitpid(pid, 0)[1] for pid in pids):
         sys.exit("a process that touched memory failed")
     return pids

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
 
 HERE = Path(__file__).resolve().parent
 TOP = [sys.executable, "-m", "mmwatch", "top", "--json", "--by", "thread", "-i", "3"]
@@ -22,11 +21,11 @@ TOP = [sys.executable, "-m", "mmwatch", "top", "--json", "--by", "thread", "-i",
 SUMMED = ("reclaims", "asked_pages", "reported_pages", "reclaimed_pages", "scanned_pages")
 
 
-def lines(out: IO[str], process: subprocess.Popen[bytes], at_least: int) -> list[str]:
+def lines(out: Path, process: subprocess.Popen[bytes], at_least: int) -> list[str]:
     """What it has printed; waits until that is so much."""
     while True:
-        out.seek(0)
-        found = [line for line in out if line.endswith("\n")]
+        # Opened anew: an offset shared with who writes would be moved below it.
+        found = [line for line in out.read_text().splitlines(keepends=True) if line.endswith("\n")]
         if len(found) >= at_least:
             return found
         if process.poll() is not None:
@@ -48,9 +47,10 @@ def main() -> None:
     )
     assert load.stdout is not None
     about = json.loads(load.stdout.readline())
-    with tempfile.TemporaryFile("w+") as out:
+    with tempfile.NamedTemporaryFile("w") as file:
+        out = Path(file.name)
         filters = ["-p", str(about["pids"][1]), "-c", about["cgroup"]]
-        top = subprocess.Popen([*TOP, *filters], stdout=out)
+        top = subprocess.Popen([*TOP, *filters], stdout=file)
         lines(out, top, 1)
         load.communicate("\n")
         seen = lines(out, top, len(lines(out, top, 1)) + 2)  # the second began after the load

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch.display.plain import matrix_lines
-from mmwatch.display.spans import Line, Span, Tone
+from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.text import cells, cut, field, join
 from mmwatch.display.trace import RECLAIM
 from mmwatch.model.columns import BY_KEY, Column, active_order, active_rows
@@ -120,35 +120,10 @@ def detail_lines(
     for section in [*sections, _other_work(session, rows), _recent(recent)]:
         if section:
             lines += [[], *section]
-    return _cut(lines, width)
+    return [fitted(line, width) for line in lines]
 
 
 # ---- lines ----
-
-
-def _line_cells(line: Line) -> int:
-    return sum(cells(span.text) for span in line)
-
-
-def _cut(lines: Iterable[Line], width: int) -> list[Line]:
-    return [_fit(line, width) for line in lines]
-
-
-def _fit(line: Line, width: int) -> Line:
-    """A line in at most ``width`` cells; the cut shows."""
-    if _line_cells(line) <= width:
-        return line
-    kept: Line = []
-    for span in line:
-        left = width - _line_cells(kept)
-        short = cut(span.text, left)
-        kept.append(span._replace(text=short))
-        if short != span.text:
-            break
-        if cells(short) == left:  # it ends at the edge, and something is left out
-            kept[-1] = span._replace(text=cut(f"{short} ", left))
-            break
-    return kept
 
 
 def _title(text: str, explained: str = "") -> Line:
@@ -165,11 +140,11 @@ def _beside(left: Callable[[int], list[Line]], right: Callable[[int], list[Line]
         below = right(width)
         return [*left(width), *([[]] if below else []), *below]
     half = (width - 3) // 2
-    first, second = _cut(left(half), half), right(half)
+    first, second = [fitted(line, half) for line in left(half)], right(half)
     height = max(len(first), len(second))
     padded = [*first, *([[]] * (height - len(first)))]
     return [
-        [*line, Span(" " * (half + 3 - _line_cells(line))), *other]
+        [*line, Span(" " * (half + 3 - width_of(line))), *other]
         for line, other in zip(padded, [*second, *([[]] * (height - len(second)))])
     ]
 
@@ -282,7 +257,7 @@ def _limits(limits: Mapping[str, str], width: int) -> list[Line]:
     lines: list[Line] = []
     for name, value in limits.items() or {"": "?"}.items():
         part = f"{clean(name)} {clean(value)}".strip()
-        if lines and _line_cells(lines[-1]) + 2 + cells(part) <= width:
+        if lines and width_of(lines[-1]) + 2 + cells(part) <= width:
             lines[-1].append(Span(f"  {part}"))
         else:
             lines.append([Span("         " if lines else "limits   ", Tone.DIM), Span(part)])

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from mmwatch.display.text import cells, cut
+
 
 class Tone(Enum):
     """What a piece of text means."""
@@ -30,3 +32,23 @@ class Span(NamedTuple):
 
 Line = list[Span]
 """A line of a screen."""
+
+
+def width_of(line: Line) -> int:
+    """In cells."""
+    return sum(cells(span.text) for span in line)
+
+
+def fitted(line: Line, width: int) -> Line:
+    """At most so many cells of it."""
+    if width_of(line) <= width:
+        return line
+    kept: Line = []
+    for span in line:
+        room = width - width_of(kept)
+        # The sign that something is cut off takes a cell; where the rest would fit but for what follows, too.
+        text = span.text if cells(span.text) < room else cut(span.text + " ", room)
+        kept.append(Span(text, span.tone))
+        if text != span.text:
+            break
+    return kept

@@ -12,8 +12,8 @@ from mmwatch.display import plain
 from mmwatch.display.detail import OVERSHOOT_BAD, PRIORITY_BAD
 from mmwatch.display.screen.history import Rate
 from mmwatch.display.screen.view import Frame
-from mmwatch.display.spans import Line, Span, Tone
-from mmwatch.display.text import cells, cut, field
+from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
+from mmwatch.display.text import cells, field
 from mmwatch.model.columns import Column
 from mmwatch.model.interval import Session
 from mmwatch.model.measures import PATHS
@@ -29,26 +29,6 @@ SHARE_WARN, SHARE_BAD = 0.1, 0.5
 _SOFTLIMIT, _NODE = PATHS.index("softlimit"), PATHS.index("node")
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .,:-=+*#"
-
-
-def width_of(line: Line) -> int:
-    """In cells."""
-    return sum(cells(span.text) for span in line)
-
-
-def fitted(line: Line, width: int) -> Line:
-    """At most so many cells of it."""
-    if width_of(line) <= width:
-        return line
-    kept: Line = []
-    for span in line:
-        room = width - width_of(kept)
-        # The sign that something is cut off takes a cell; where the rest would fit but for what follows, too.
-        text = span.text if cells(span.text) < room else cut(span.text + " ", room)
-        kept.append(Span(text, span.tone))
-        if text != span.text:
-            break
-    return kept
 
 
 def to_ascii(text: str) -> str:

@@ -19,7 +19,7 @@ from mmwatch.display.screen.position import position_line, share_of
 from mmwatch.display.screen.subject import Subject
 from mmwatch.display.screen.view import Frame, Key, build, matches
 from mmwatch.display.screen.widgets import Lines, Menu, Pager, Table
-from mmwatch.display.spans import Line, Span, Tone
+from mmwatch.display.spans import Line, Span, Tone, fitted
 from mmwatch.model.columns import BY_KEY, COLUMNS, RECORDED, Column
 from mmwatch.model.measures import GROUPING_NAMES
 from mmwatch.model.snapshot import Snapshot
@@ -100,7 +100,7 @@ class MainScreen(Screen[None]):
         latest = history.by_path
         foot = text.health_spans(latest, history.total, history.session, self.app.services.bpf_ns(), width)
         foot += [position_line(self.app.controls, width)] if self.app.controls else []
-        notice = text.fitted(self.app.notice_line(), width)
+        notice = fitted(self.app.notice_line(), width)
         foot += [notice] if notice else [] if self._asking else [text.key_line(FOOTER, width)]
         self._foot.show(foot)
         head = self._host(latest, width, self.size.height - len(foot) - bool(self._asking) - 1 - ROWS_MIN)
@@ -140,7 +140,7 @@ class MainScreen(Screen[None]):
         last = min(self._top + room, len(frame.order))
         parts += [f"{self._shift} columns to the left"] if self._shift else []
         parts += [f"{self._top + 1}-{last} of {len(frame.order)}"] if len(frame.order) > room else []
-        return text.fitted([Span(f" {'  '.join(parts)}", Tone.DIM)], width)
+        return fitted([Span(f" {'  '.join(parts)}", Tone.DIM)], width)
 
     def _rows(self, width: int, room: int) -> list[Line]:
         frame, layout = self.frame, self.app.layout
@@ -164,7 +164,7 @@ class MainScreen(Screen[None]):
             shown.append([Span(f" {empty}", Tone.DIM)])
         if layout.by == "node" and len(shown) + 2 < room:
             shown += [[], *([Span(f" {line}")] for line in plain.matrix_lines(frame.snapshot, width - 1))]
-        return [text.fitted(line, width) for line in shown]
+        return [fitted(line, width) for line in shown]
 
     def _columns(self, width: int) -> tuple[Column, ...]:
         """Those that are shown; of more than fit, some are moved out to the left, but not who a row is."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from mmwatch.display.screen.feed import Controls
-from mmwatch.display.screen.lines import fitted
-from mmwatch.display.spans import Line, Span, Tone
+from mmwatch.display.spans import Line, Span, Tone, fitted
 from mmwatch.display.text import cells
 
 

@@ -14,8 +14,8 @@ from textual.screen import ModalScreen, Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from mmwatch.display.screen.lines import fitted, key_line, to_ascii
-from mmwatch.display.spans import Line, Span, Tone
+from mmwatch.display.screen.lines import key_line, to_ascii
+from mmwatch.display.spans import Line, Span, Tone, fitted
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult

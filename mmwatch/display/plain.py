@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.display.text import cells, field, fit, join
+from mmwatch.display.text import ASCII_BLOCKS, cells, field, fit, join, spark
 from mmwatch.model.columns import BY_KEY, Column, active_order
 from mmwatch.model.interval import Node, Stretch
 from mmwatch.model.nodes import elsewhere, matrix
@@ -382,9 +381,6 @@ def report_lines(
     return [*lines, "", *table_lines(snapshot, columns, order, width, limit, "recording")]
 
 
-_MARKS = " .,:-=+*#"  # from nothing to the most
-
-
 def course_lines(course: Sequence[Stretch]) -> list[str]:
     """When it happened, a mark for each stretch; nothing to tell of fewer than two."""
     if len(course) < 2:
@@ -395,8 +391,8 @@ def course_lines(course: Sequence[Stretch]) -> list[str]:
     lines = ["", f"{begin} to {end}, {seconds:.3g}s each mark; most time in reclaim: {_clock(_most(course, shares))}"]
     if all(stretch.reclaimed_pages is not None for stretch in course):
         rates = [(stretch.reclaimed_pages or 0) / max(stretch.duration_s, 1e-9) for stretch in course]
-        lines.append(f"RECL/s |{_marks(rates)}| up to {count_text(max(rates))}")
-    return [*lines, f"STALL% |{_marks(shares)}| up to {max(shares):.1f}"]
+        lines.append(f"RECL/s |{spark(rates, ASCII_BLOCKS)}| up to {count_text(max(rates))}")
+    return [*lines, f"STALL% |{spark(shares, ASCII_BLOCKS)}| up to {max(shares):.1f}"]
 
 
 def _clock(time_s: float) -> str:
@@ -405,12 +401,6 @@ def _clock(time_s: float) -> str:
 
 def _most(course: Sequence[Stretch], values: Sequence[float]) -> float:
     return max(zip(values, course), key=lambda pair: pair[0])[1].begin_s
-
-
-def _marks(values: Sequence[float]) -> str:
-    """Anything above nothing shows."""
-    scale = (len(_MARKS) - 1) / (max(values) or 1)
-    return "".join(_MARKS[math.ceil(max(value, 0) * scale)] for value in values)
 
 
 def _duration(seconds: float) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
+from collections.abc import Sequence
 
 from mmwatch.units import clean
 
 MORE = "+"
 """The end of text that was cut; in every character set there is."""
+BLOCKS = " ▁▂▃▄▅▆▇█"
+"""From nothing to the most."""
+ASCII_BLOCKS = " .,:-=+*#"
 
 
 def cells(text: str) -> int:
@@ -59,3 +64,11 @@ def join(parts: list[str], width: int | None, gap: str = "  ") -> list[str]:
         else:
             lines.append(part)
     return [fit(line, width) for line in lines]
+
+
+def spark(values: Sequence[float], blocks: str = BLOCKS) -> str:
+    """A bar of one cell for each value, against the highest; anything above nothing shows."""
+    highest = max(values, default=0.0)
+    return "".join(
+        blocks[math.ceil(value / highest * (len(blocks) - 1))] if value > 0 else blocks[0] for value in values
+    )

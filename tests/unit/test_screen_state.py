@@ -12,10 +12,11 @@ from test_display_plain import host
 from mmwatch.display.screen import history as history_module
 from mmwatch.display.screen.history import FADE_S, FADING_MAX, RATES_MAX, History
 from mmwatch.display.screen.layout import Layout
-from mmwatch.display.screen.lines import column_at, row_spans, spark, title_spans, to_ascii
+from mmwatch.display.screen.lines import column_at, row_spans, title_spans, to_ascii
 from mmwatch.display.screen.position import share_of
 from mmwatch.display.screen.view import Frame, build
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
+from mmwatch.display.text import spark
 from mmwatch.model.columns import BY_KEY
 from mmwatch.model.interval import Interval, Process
 from mmwatch.model.measures import GROUPING_NAMES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -13,7 +12,7 @@ from mmwatch.display.detail import OVERSHOOT_BAD, PRIORITY_BAD
 from mmwatch.display.screen.history import Rate
 from mmwatch.display.screen.view import Frame
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
-from mmwatch.display.text import cells, field
+from mmwatch.display.text import ASCII_BLOCKS, BLOCKS, cells, field, spark
 from mmwatch.model.columns import Column
 from mmwatch.model.interval import Session
 from mmwatch.model.measures import PATHS
@@ -27,8 +26,6 @@ OVERSHOOT_WARN = 3.0
 SHARE_WARN, SHARE_BAD = 0.1, 0.5
 
 _SOFTLIMIT, _NODE = PATHS.index("softlimit"), PATHS.index("node")
-BLOCKS = " ▁▂▃▄▅▆▇█"
-ASCII_BLOCKS = " .,:-=+*#"
 
 
 def to_ascii(text: str) -> str:
@@ -240,12 +237,6 @@ def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
             line += [Span(f" {path:9}", Tone.DIM), Span(spark(values).rjust(bars), Tone.BAR), Span(text)]
         lines.append(fitted(line, width))
     return lines
-
-
-def spark(values: Sequence[float]) -> str:
-    """A bar for each value; anything above nothing shows."""
-    highest = max(values, default=0.0)
-    return "".join(BLOCKS[math.ceil(value / highest * (len(BLOCKS) - 1))] if value > 0 else " " for value in values)
 
 
 # ---- the line that is always there ----

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any, Callable
 
 from mmwatch.cli.observe import Target, resolve_target
@@ -69,6 +71,11 @@ def target(arguments: argparse.Namespace) -> Target:
     if arguments.children and not pids:
         raise UsageError("--children needs a process to begin with", "add -p PID")
     return resolve_target(pids, arguments.children, arguments.cgroup, arguments.comm)
+
+
+def is_batch(arguments: argparse.Namespace) -> bool:
+    """Whether blocks or lines are to come, one after the other: they were asked for, or no screen can be drawn."""
+    return arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")
 
 
 def add_interval(parser: argparse.ArgumentParser) -> None:

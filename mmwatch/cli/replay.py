@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from datetime import datetime, timedelta
@@ -61,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not reader.ended_cleanly:
             print(f"mmwatch: {reader.cut_off}", file=sys.stderr)
         begin_s, end_s = _span(reader, arguments)
-        batch = arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")
-        if not batch:
+        if not options.is_batch(arguments):
             from mmwatch.cli import screen
 
             if screen.available():

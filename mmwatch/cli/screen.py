@@ -62,7 +62,7 @@ def show(
         from mmwatch.display.screen.feed import Services
         from mmwatch.host.cgroups import limits, memory_mount
 
-        layout, problem = arranged(arguments)
+        layout, told = arranged(arguments)
         if layout.interval_s is not None:
             interval_s = layout.interval_s
             feed.set_interval_s(interval_s)
@@ -75,17 +75,11 @@ def show(
             bpf_ns=lambda: feed.bpf_ns,
             record=feed.record,
             recording=lambda: feed.recording,
-            notices=lambda: [*told(), *feed.notices()],
+            notices=lambda: [*once(told), *feed.notices()],
             save=save_layout,
             export=export,
             notes=lambda: feed.notes,
         )
-        first = [problem] if problem else []
-
-        def told() -> list[str]:
-            said, first[:] = list(first), []
-            return said
-
         app = ScreenApp(
             feed,
             layout,
@@ -115,17 +109,11 @@ def play(arguments: argparse.Namespace, playback: Playback) -> None:
     from mmwatch.display.screen.app import ScreenApp
     from mmwatch.display.screen.feed import Services
 
-    layout, problem = arranged(arguments)
-    notices = [problem] if problem else []
-
-    def told() -> list[str]:
-        said, notices[:] = list(notices), []
-        return said
-
+    layout, told = arranged(arguments)
     services = Services(
         watch=playback.watch,
         recent=playback.recent,
-        notices=told,
+        notices=lambda: once(told),
         save=save_layout,
         export=export,
         notes=lambda: ["a recording is played: limits of cgroups, and who has exited, were not recorded"],
@@ -182,6 +170,12 @@ def ascii_only() -> bool:
 # ---- what the screen asks for ----
 
 
+def once(notices: list[str]) -> list[str]:
+    """What there is to tell; from now on it is told."""
+    said, notices[:] = list(notices), []
+    return said
+
+
 def exited(tgid: int) -> bool | None:
     """Whether a process is gone."""
     return not os.path.exists(f"/proc/{tgid}") if tgid else None
@@ -227,19 +221,19 @@ def save_layout(layout: Layout) -> str:
     return f"saved to {units.clean(str(path))}"
 
 
-def arranged(arguments: argparse.Namespace) -> tuple[Layout, str]:
-    """The layout that was saved, as the command line changes it; and what is wrong with the file."""
+def arranged(arguments: argparse.Namespace) -> tuple[Layout, list[str]]:
+    """The layout that was saved, as the command line changes it; and what is wrong with the file, if anything is."""
     from mmwatch.cli.tables import check_columns, find_column
     from mmwatch.display.screen.layout import Layout
 
-    problem = ""
+    problems = []
     path = layout_file()
     try:
         layout = Layout.from_json(json.loads(path.read_text()))
     except FileNotFoundError:
         layout = Layout()
     except (OSError, ValueError) as error:
-        problem = f"{units.clean(str(path))} is ignored: {units.clean(str(error))}; W writes it anew"
+        problems.append(f"{units.clean(str(path))} is ignored: {units.clean(str(error))}; W writes it anew")
         layout = Layout()
     given: frozenset[str] = getattr(arguments, "given", frozenset())
     if "by" in given:
@@ -252,4 +246,4 @@ def arranged(arguments: argparse.Namespace) -> tuple[Layout, str]:
     if arguments.columns is not None:
         arguments.by = layout.by
         layout.columns[layout.by] = [column.key for column in check_columns(arguments)]
-    return layout, problem
+    return layout, problems

@@ -71,7 +71,7 @@ def show(
     :param attached: called when everything from now on is counted.
     :param seen: called with each interval, and what was accounted up to then.
     """
-    batch = arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")
+    batch = options.is_batch(arguments)
     table = None
     if not arguments.json:
         from mmwatch.cli.tables import Table

@@ -284,12 +284,12 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_a_layout_is_read_at_the_next_start_and_the_command_line_wins(config: Path) -> None:
-    assert screen.arranged(arguments()) == (Layout(), "")
+    assert screen.arranged(arguments()) == (Layout(), [])
     saved = Layout(by="node", sort="pid", reverse=True, interval_s=5.0, theme="light", cumulative=True)
     assert str(config) in screen.save_layout(saved)
-    assert screen.arranged(arguments()) == (saved, "")
-    layout, problem = screen.arranged(arguments(by="task", sort="WORST", interval="1", columns="pid,comm"))
-    assert problem == ""
+    assert screen.arranged(arguments()) == (saved, [])
+    layout, problems = screen.arranged(arguments(by="task", sort="WORST", interval="1", columns="pid,comm"))
+    assert problems == []
     assert (layout.by, layout.sort, layout.reverse, layout.interval_s) == ("task", "longest", False, None)
     assert layout.columns == {"task": ["pid", "comm"]}
     assert (layout.theme, layout.cumulative) == ("light", True)
@@ -301,7 +301,7 @@ def test_a_layout_is_read_at_the_next_start_and_the_command_line_wins(config: Pa
 def test_a_broken_layout_is_told_and_ignored(config: Path, broken: str) -> None:
     config.parent.mkdir(parents=True)
     config.write_text(broken)
-    layout, problem = screen.arranged(arguments())
+    layout, (problem,) = screen.arranged(arguments())
     assert layout == Layout()
     assert "is ignored" in problem
     assert problem.isprintable()

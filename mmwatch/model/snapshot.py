@@ -356,11 +356,13 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
     for tgid, process in second.processes.items():
         before = processes.get(tgid)
         if before is not None:
-            process = replace(
-                process,
-                cmdline=process.cmdline or before.cmdline,
-                system_time_us=_sum_known(before.system_time_us, process.system_time_us),
-                freepages_delay_ns=_sum_known(before.freepages_delay_ns, process.freepages_delay_ns),
+            process = Process(  # thousands of them an interval: replace() takes four times as long
+                tgid,
+                process.comm,
+                process.cmdline or before.cmdline,
+                process.ppid,
+                _sum_known(before.system_time_us, process.system_time_us),
+                _sum_known(before.freepages_delay_ns, process.freepages_delay_ns),
             )
         processes[tgid] = process
     return replace(

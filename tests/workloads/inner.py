@@ -37,7 +37,7 @@ def main() -> None:
     if "--inside" not in sys.argv:
         inside = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         os.execvp(inside[0], [*inside, sys.executable, __file__, "--inside"])
-    # The unshare of Debian 11 has what it starts ignore SIGINT, by which top is to end; so has a shell in the background.
+    # The unshare of Debian 11 has what it starts ignore SIGINT, by which top is to end; so do shells, with jobs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PYTHONPATH"] = str(HERE.parents[1])
     load = subprocess.Popen(

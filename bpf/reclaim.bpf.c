@@ -27,6 +27,8 @@
 #ifndef CPU_NODE	    /* defined where there is only one */
 #define CPU_NODE bpf_get_numa_node_id()
 #endif
+#define FIRST_PROGRAM 1 /* of two that see passes */
+#define OTHER_PROGRAM(by) (3 - (by))
 #define LEVELS_MAX 32 /* MAX_PID_NS_LEVEL; cgroups deeper than this are not found by a filter */
 
 BPF_F_TABLE("array", u32, struct row, rows, ROWS, BPF_F_MMAPABLE);
@@ -34,7 +36,11 @@ BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct stats, stats, 1, BPF_F_MMAPABLE);
 BPF_QUEUE(free_rows, u32, ROWS);
 /* By task_struct address: unlike a TID it cannot be taken over before sched_process_free. */
-BPF_HASH(threads, u64, struct thread, ROWS);
+BPF_HASH(slots, u64, u32, ROWS);
+BPF_ARRAY(threads, struct thread, ROWS);
+BPF_QUEUE(free_slots, u32, ROWS);
+/* The slot of the thread that was looked up last on a CPU: a reclaim looks for its own again and again. */
+BPF_PERCPU_ARRAY(latest_slot, u32, 1);
 #ifdef DETAIL_PAGES
 BPF_RINGBUF_OUTPUT(records, DETAIL_PAGES);
 /* Never called: BCC tells the front end the layout of what is used as a table's value. */
@@ -217,24 +223,64 @@ static __always_inline void retire_rows(struct thread *t)
 	}
 }
 
+static __always_inline struct thread *known_thread(u64 task)
+{
+	u32 zero = 0, slot;
+	u32 *latest = latest_slot.lookup(&zero), *found;
+	struct thread *t;
+
+	if (!latest)
+		return 0;
+	/* Another task may have written it meanwhile, where a program can be preempted: the slot itself says whose it is. */
+	slot = *latest;
+	t = threads.lookup(&slot);
+	if (t && t->task == task)
+		return t;
+	found = slots.lookup(&task);
+	if (!found)
+		return 0;
+	slot = *found;
+	*latest = slot;
+	return threads.lookup(&slot);
+}
+
+static __always_inline void forget_thread(u64 task, struct thread *t)
+{
+	u32 *found = slots.lookup(&task), slot;
+
+	retire_rows(t);
+	if (!found)
+		return;
+	slot = *found;
+	t->task = 0;
+	slots.delete(&task);
+	free_slots.push(&slot, 0);
+}
+
 static __always_inline struct thread *thread_of(u64 task)
 {
-	struct thread *t = threads.lookup(&task);
+	struct thread *t = known_thread(task);
 	u64 pid_tgid = bpf_get_current_pid_tgid();
+	u32 slot;
 
 	if (t && t->pid_tgid == pid_tgid)
 		return t;
 	/* An end can be missed: some kernels run no BPF program while certain processes are current. */
-	if (t)
+	if (t) {
 		retire_rows(t);
-
-	struct thread fresh = {
+	} else {
+		if (free_slots.pop(&slot) || slots.update(&task, &slot))
+			return 0;
+		t = threads.lookup(&slot);
+		if (!t)
+			return 0;
+	}
+	*t = (struct thread){
 		.cached_node = NODE_UNKNOWN,
 		.pid_tgid = pid_tgid,
+		.task = task,
 	};
-
-	threads.update(&task, &fresh);
-	return threads.lookup(&task);
+	return t;
 }
 
 static __always_inline void row_refresh(struct row *row, u64 task)
@@ -402,35 +448,49 @@ static __always_inline void emit(struct record *from, struct row *row, u64 task)
 }
 #endif
 
+static __always_inline void add_passes(struct bracket *b, struct row *row, bool shared)
+{
+	u32 passes = b->passes - b->passes_added;
+
+	ADD(row, passes, passes);
+	ADD(row, passes_futile, passes - b->passes_fruitful);
+	b->passes_added = b->passes;
+	b->passes_fruitful = 0;
+}
+
 #ifdef PASSES
 /*
- * The pass that ran up to now is over. What it took is what the scan_control's count grew by; kswapd's is set to 0 before
- * each (balance_pgdat), so there it is what its batches took. What it scanned is what its batches did: the scan_control
- * cannot be read any more when the reclaim ends. One pass follows another, so their time can be added for several at
- * once: now is 0 until then.
+ * What the pass that is over took: what the scan_control's count grew by; kswapd's is set to 0 before each
+ * (balance_pgdat), so there it is what its batches took.
+ */
+static __always_inline u64 pass_took(struct bracket *b, struct row *row, bool shared, u64 reclaimed_pages)
+{
+	u64 pages = reclaimed_pages - b->pass_reclaimed_pages;
+
+	if (reclaimed_pages <= b->pass_reclaimed_pages)
+		return 0;
+	b->passes_fruitful++;
+	ADD(row, pass_reclaimed_pages, pages);
+	return pages;
+}
+
+/*
+ * The pass that ran up to now is over; those before it have their time from here, too. What it scanned is what its
+ * batches did: the scan_control cannot be read any more when the reclaim ends.
  */
 static __always_inline void pass_over(struct bracket *b, struct row *row, bool shared, u64 task, u64 now,
 				      u64 reclaimed_pages)
 {
-	u64 pages, ns = 0;
+	u64 pages, ns = now - b->pass_begin_ns;
 
-	if (!b->pass_begin_ns || !row)
+	if (!b->passes)
 		return;
-	if (b->path == PATH_KSWAPD)
-		reclaimed_pages = b->reclaimed_pages;
-	pages = reclaimed_pages > b->pass_reclaimed_pages ? reclaimed_pages - b->pass_reclaimed_pages : 0;
-	if (now) {
-		ns = now - b->pass_begin_ns;
-		b->pass_begin_ns = now;
-		ADD(row, pass_ns, ns);
-	}
-	ADD(row, passes, 1);
-	ADD(row, pass_reclaimed_pages, pages);
-	if (!pages)
-		ADD(row, passes_futile, 1);
-	ADD(row, pass_histogram[masked(b->pass_priority, PRIORITIES)], 1);
+	pages = pass_took(b, row, shared, b->path == PATH_KSWAPD ? b->reclaimed_pages : reclaimed_pages);
+	b->pass_begin_ns = now;
+	ADD(row, pass_ns, ns);
+	add_passes(b, row, shared);
 #ifdef DETAIL_PAGES
-	if (now && streams(RECORD_PASS)) {
+	if (streams(RECORD_PASS)) {
 		struct record record = {
 			.time_ns = now,
 			.duration_ns = ns,
@@ -463,6 +523,11 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 		return;
 #ifdef PASSES
 	pass_over(b, row, shared, task, now ? now : b->resume_ns, reported_pages);
+#endif
+#ifdef PASSES_TWICE
+	if (t->pass_by)
+		count(STAT_PASS_BY_ONE);
+	t->pass_by = 0;
 #endif
 	if (now)
 		settle_in(b, row, shared, now, false);
@@ -533,7 +598,10 @@ static __always_inline void abandon(struct bracket *b)
 	struct row *row = rows.lookup(&index);
 
 	count(STAT_UNMATCHED_BEGIN);
-	if (row && index >= PATHS)
+	if (!row)
+		return;
+	add_passes(b, row, index < PATHS);
+	if (index >= PATHS)
 		row->open_since_ns = 0;
 }
 
@@ -602,7 +670,7 @@ static __always_inline struct bracket *bracket_of(struct thread *t)
  */
 static __always_inline bool inside(u64 task, struct thread **thread)
 {
-	*thread = threads.lookup(&task);
+	*thread = known_thread(task);
 	if (*thread && ((*thread)->depth || (*thread)->pid_tgid == bpf_get_current_pid_tgid()))
 		return true;
 	if (!watched(task))
@@ -669,7 +737,7 @@ int on_node_reclaim_begin(struct CTX_node_reclaim_begin *ctx)
 int on_reclaim_end(struct CTX_reclaim_end *ctx)
 {
 	u64 task = bpf_get_current_task(), now = bpf_ktime_get_ns(), reported_pages = ARG_reclaim_end_nr_reclaimed;
-	struct thread *t = threads.lookup(&task);
+	struct thread *t = known_thread(task);
 	u32 index = PATH_OTHER;
 	struct row *row;
 
@@ -702,7 +770,7 @@ int on_reclaim_end(struct CTX_reclaim_end *ctx)
 
 static __always_inline void kswapd_stop(u64 task, u64 now, u64 reported_pages)
 {
-	struct thread *t = threads.lookup(&task);
+	struct thread *t = known_thread(task);
 
 	if (!t || !t->depth || t->outer.path != PATH_KSWAPD)
 		return;
@@ -959,7 +1027,7 @@ int on_shrink_slab_start(struct CTX_shrink_slab_start *ctx)
 int on_shrink_slab_end(struct CTX_shrink_slab_end *ctx)
 {
 	u64 task = bpf_get_current_task(), ns;
-	struct thread *t = threads.lookup(&task);
+	struct thread *t = known_thread(task);
 	s32 freed = ARG_shrink_slab_end_retval;
 	struct row *row;
 	bool shared;
@@ -1053,33 +1121,50 @@ int on_write_folio(struct CTX_write_folio *ctx)
  * Only the entry is probed: a pass is over when the next one begins, or the reclaim ends. The return would cost as much
  * again, five times in every futile node reclaim. Nor is the clock read where the reclaim's end will do.
  */
-static __always_inline void pass(u64 pgdat, u64 sc)
+static __always_inline void pass(u64 pgdat, u64 sc, u32 by)
 {
 	u64 task = bpf_get_current_task(), now = 0, reclaimed_pages, asked_pages;
-	struct thread *t = threads.lookup(&task);
+	struct thread *t = known_thread(task);
+	u32 index, priority;
+	bool shared, clocked;
 	struct bracket *b;
 	struct row *row;
-	bool shared;
-	u32 index;
 
-	if (!t || !t->depth)
+	if (!t)
 		return;
+#ifdef PASSES_TWICE
+	if (t->pass_by == OTHER_PROGRAM(by)) {
+		t->pass_by = 0;
+		return;
+	}
+#endif
+	if (!t->depth)
+		return;
+#ifdef PASSES_TWICE
+	if (t->pass_by)
+		count(STAT_PASS_BY_ONE);
+	t->pass_by = by;
+#endif
 	b = bracket_of(t);
 	index = b->row;
 	row = rows.lookup(&index);
 	if (!row)
 		return;
 	shared = index < PATHS;
+	clocked = b->path == PATH_KSWAPD;
 	reclaimed_pages = READ(u64, sc, scan_control_nr_reclaimed);
 #ifdef DETAIL_PAGES
-	if (streams(RECORD_PASS))
-		now = bpf_ktime_get_ns();
+	clocked |= streams(RECORD_PASS);
 #endif
-	if (!now && (!b->passes || b->path == PATH_KSWAPD))
+	if (b->passes && !clocked) {
+		pass_took(b, row, shared, reclaimed_pages);
+	} else if (b->passes) {
 		now = bpf_ktime_get_ns();
-	if (b->passes) {
 		pass_over(b, row, shared, task, now, reclaimed_pages);
 	} else {
+		/* node_reclaim calls shrink_node at once; what begins otherwise may have something else to do before. */
+		now = b->path == PATH_NODE ? b->resume_ns : bpf_ktime_get_ns();
+		b->pass_begin_ns = now;
 #ifdef BIT_scan_control_proactive
 		/* memory.reclaim and nodeN/reclaim come the same way as limits and zone_reclaim. */
 		if (READ(u8, sc, scan_control_proactive) & (1 << BIT_scan_control_proactive))
@@ -1089,37 +1174,52 @@ static __always_inline void pass(u64 pgdat, u64 sc)
 		asked_pages = READ(u64, sc, scan_control_nr_to_reclaim);
 		if (b->path != PATH_KSWAPD && asked_pages > b->asked_pages)
 			b->asked_pages = asked_pages;
-		index = row_of(t, task, b->path, READ(u32, pgdat, pglist_data_node_id));
-		row = rows.lookup(&index);
-		if (!row)
-			return;
-		shared = index < PATHS;
-		if (!b->batches)
+		/* node_reclaim has told its node when it began. */
+		if (!b->batches && b->path != PATH_NODE) {
+			index = row_of(t, task, b->path, READ(u32, pgdat, pglist_data_node_id));
+			row = rows.lookup(&index);
+			if (!row)
+				return;
+			shared = index < PATHS;
 			move_bracket(b, row, index, task);
-		b->pass_begin_ns = now;
+		}
 	}
 	b->passes++;
-	b->pass_priority = READ(u8, sc, scan_control_priority);
-	if (b->pass_priority < b->priority)
-		b->priority = b->pass_priority;
+	priority = READ(u8, sc, scan_control_priority);
+	ADD(row, pass_histogram[masked(priority, PRIORITIES)], 1);
+	b->pass_reclaimed_pages = reclaimed_pages;
 	if (b->path == PATH_KSWAPD) {
 		b->pass_reclaimed_pages = b->reclaimed_pages;
 		settle(b, now, true);
-	} else {
-		b->pass_reclaimed_pages = reclaimed_pages;
+		ADD(row, events, 1); /* of the others, the reclaim under way has the row read */
 	}
-	b->pass_scanned_pages = b->scanned_pages;
 #ifdef DETAIL_PAGES
+	b->pass_scanned_pages = b->scanned_pages;
+	b->pass_priority = priority;
+	if (priority < b->priority)
+		b->priority = priority;
 	b->pass_node = READ(u32, pgdat, pglist_data_node_id);
 #endif
-	ADD(row, events, 1);
 }
 #endif
 
 #ifdef PASSES_FENTRY
 KFUNC_PROBE(shrink_node, u64 pgdat, u64 sc)
 {
-	pass(pgdat, sc);
+	pass(pgdat, sc, FIRST_PROGRAM);
+	return 0;
+}
+#endif
+
+#ifdef PASSES_TWICE
+/*
+ * The same again, for kernels where a program can lose the CPU in its middle: until it goes on, it does not run for other
+ * tasks on that CPU (its recursion guard, kernel/bpf/trampoline.c). This one then does, and where both run, the one that
+ * comes second only notes it. In whichever order the kernel calls them, and whichever is missed, a pass counts once.
+ */
+int on_pass_again(u64 *ctx)
+{
+	pass(ctx[0], ctx[1], OTHER_PROGRAM(FIRST_PROGRAM));
 	return 0;
 }
 #endif
@@ -1127,7 +1227,7 @@ KFUNC_PROBE(shrink_node, u64 pgdat, u64 sc)
 #ifdef PASSES_KPROBE
 int on_pass(struct pt_regs *ctx)
 {
-	pass(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+	pass(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), FIRST_PROGRAM);
 	return 0;
 }
 #endif
@@ -1157,15 +1257,13 @@ static __always_inline void forget(u64 task)
 int on_sched_process_free(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
-	struct thread *t = threads.lookup(&task);
+	struct thread *t = known_thread(task);
 
 #ifdef FOLLOW_CHILDREN
 	forget(task);
 #endif
-	if (!t)
-		return 0;
-	retire_rows(t);
-	threads.delete(&task);
+	if (t)
+		forget_thread(task, t);
 	return 0;
 }
 

@@ -73,7 +73,7 @@ struct row {
 	u64 shrinker_ns;
 	u64 shrinker_objects;
 	u64 kswapd_wakeups;
-	u64 passes; /* calls of shrink_node that are over */
+	u64 passes; /* calls of shrink_node that are over; like their time, often added when the reclaim is */
 	u64 passes_futile;
 	u64 pass_ns; /* from one call to the next, or to the end of the reclaim */
 	u64 pass_reclaimed_pages;
@@ -82,7 +82,7 @@ struct row {
 	u64 stall_max_ns[2];	    /* by control.epoch & 1 */
 	u64 reclaimed_max_pages[2]; /* the most one reclaim took */
 	u32 priority_histogram[PRIORITIES];
-	u32 pass_histogram[PRIORITIES];
+	u32 pass_histogram[PRIORITIES]; /* of all that began */
 	u32 order_histogram[ORDERS];
 	u32 stall_histogram[STALL_BUCKETS];
 	u32 gfp_flags; /* of the latest reclaim */
@@ -111,7 +111,9 @@ struct bracket {
 	u32 priority;
 	u32 batches;
 	u32 passes;
-	u64 pass_begin_ns;	  /* of the first pass whose time is not added yet, 0 without any */
+	u32 passes_added;	  /* of them, to the row */
+	u32 passes_fruitful;	  /* that freed something, not added yet */
+	u64 pass_begin_ns;	  /* of the first pass that is not added yet, 0 without any */
 	u64 pass_reclaimed_pages; /* by the scan_control, or the batches, when it began */
 	u64 pass_scanned_pages;
 	u32 pass_priority;
@@ -126,9 +128,11 @@ struct thread {
 	u64 pending_file_pages; /* isolated; the batch that follows says from which node */
 	u64 pending_anon_pages;
 	u64 shrinker_begin_ns;
+	u64 task;     /* whose slot this is */
 	u64 pid_tgid; /* tells it from an earlier thread at the same address whose end was not seen */
 	u64 named_ns; /* when comm and cgroup of the cached row were last looked at by a reclaim that began */
 	u32 depth;    /* brackets open: 0, 1, 2 */
+	u32 pass_by;  /* the program that has seen a pass whose other program is not through yet */
 	u32 first_row;
 	u32 cached_row;
 	u32 cached_path;
@@ -180,6 +184,7 @@ enum stat {
 	STAT_UNMATCHED_END,
 	STAT_TABLE_FULL_ROWS,	 /* no row left for a thread: counted in an overflow row */
 	STAT_TABLE_FULL_THREADS, /* no room to remember a thread: its reclaim has no time */
+	STAT_PASS_BY_ONE,	 /* one of the two programs that see passes missed one, the other did not */
 	STATS = 16,
 };
 

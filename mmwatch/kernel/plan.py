@@ -46,15 +46,21 @@ class Attachment:
 
 @dataclass(frozen=True)
 class PassProbe:
-    """One way to see passes; the tracer tries them in order."""
+    """One way to see passes; the tracer tries them in order.
+
+    :param twice: by two programs, one of which sees what the other misses.
+    """
 
     how: str
     symbol: str
+    twice: bool = False
 
     @property
-    def flag(self) -> str:
-        """What has its wrapper compiled."""
-        return "-DPASSES_FENTRY" if self.how == FENTRY else "-DPASSES_KPROBE"
+    def flags(self) -> tuple[str, ...]:
+        """What has its programs compiled."""
+        if self.how == KPROBE:
+            return ("-DPASSES_KPROBE",)
+        return ("-DPASSES_FENTRY", "-DPASSES_TWICE") if self.twice else ("-DPASSES_FENTRY",)
 
 
 @dataclass(frozen=True)
@@ -215,11 +221,11 @@ def _pass_probes(facts: Facts, wanted: str | None) -> tuple[PassProbe, ...]:
     """The ways to see passes, best first (costs: bench/)."""
     if wanted == "none" or facts.ftrace_enabled is False or not _pass_members_known(facts):
         return ()
-    probes = [PassProbe(FENTRY, PASS_FUNCTION)] if facts.pass_in_btf else []
+    # A kernel whose tracepoints can be preempted is preemptible, and so is an fentry program.
+    twice = bool(facts.preemptible_tracepoints)
+    probes = [PassProbe(FENTRY, PASS_FUNCTION, twice)] if facts.pass_in_btf else []
     if not _no_kprobes(facts):
         probes += [PassProbe(KPROBE, symbol) for symbol in facts.pass_symbols]
-    if facts.preemptible_tracepoints:  # such a kernel is preemptible, and so is an fentry program, for all but kprobes
-        probes.sort(key=lambda probe: probe.how == FENTRY)
     return tuple(probe for probe in probes if wanted in (None, probe.how))
 
 
@@ -240,8 +246,8 @@ def _pass_choice(help_text: str, probes: tuple[PassProbe, ...], facts: Facts, wa
     no_kprobes = _no_kprobes(facts)
     if probes:
         reason, remedy = no_kprobes if no_kprobes and no_kprobes[1] else ("", "")
-        if not reason and probes[0].how == KPROBE and probes[-1].how == FENTRY:
-            reason = "by kprobe: fentry is cheaper, but misses what others do while its task has lost the CPU"
+        if not reason and probes[0].twice:
+            reason = "by two programs: one alone misses what others do while its task has lost the CPU"
         return Choice("passes", help_text, f"{probes[0].how} {probes[0].symbol}", "attached", reason, remedy)
     if wanted == "none":
         return Choice("passes", help_text, "", "off", "switched off")

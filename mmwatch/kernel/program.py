@@ -18,6 +18,7 @@ import mmwatch
 from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
 from mmwatch.kernel.passing import receive, send
 from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, Filter, PassProbe, Plan
+from mmwatch.kernel.syscall import attach_alike
 
 RECORD_KINDS = ("reclaims", "batches", "passes")
 """``enum record_kind`` of ``bpf/records.h``, in its order."""
@@ -93,16 +94,14 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
     while plan.passes:  # first of all: when it fails, there is nothing to be undone
         probe = plan.passes[0]
         try:
-            program, link = _attach_passes(bpf, probe)
-            programs.append(program)
-            links.append(link)
+            programs, links = map(list, zip(*_attach_passes(bpf, probe)))
             break
         except Exception as error:  # bcc raises bare Exceptions
             refusals.append(f"{probe.how} {probe.symbol}: {error}")
         finally:
             _hold_stdin()
         plan = replace(plan, passes=plan.passes[1:])
-        if plan.passes and plan.passes[0].flag != probe.flag:
+        if plan.passes and plan.passes[0].flags != probe.flags:
             bpf.cleanup()
             bpf = _compile(plan, options, with_bcc)
     _send_tables(asked, bpf, options)
@@ -139,26 +138,27 @@ def _compile(plan: Plan, options: Options, with_bcc: Any) -> Any:
         "-g0",  # of what bcc asks the compiler for, nobody reads the debug information: a tenth of the time
         *plan.flags,
         *(flag for attachment in plan.attachments for flag in attachment.flags),
-        *(probe.flag for probe in plan.passes[:1]),
+        *(flag for probe in plan.passes[:1] for flag in probe.flags),
     ]
     if options.detail:
         flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
     return with_bcc(text=(directory / "reclaim.bpf.c").read_bytes(), cflags=flags)
 
 
-def _attach_passes(bpf: Any, probe: PassProbe) -> tuple[int, int]:
-    """Descriptors of the program and of what keeps it attached."""
+def _attach_passes(bpf: Any, probe: PassProbe) -> list[tuple[int, int]]:
+    """Descriptors of each program and of what keeps it attached."""
     with explained():
         if probe.how == KPROBE:
             program = bpf.load_func(b"on_pass", bpf.KPROBE)
             bpf.attach_kprobe(event=probe.symbol.encode(), fn_name=b"on_pass")
             (of_event,) = bpf.kprobe_fds.values()
-            return program.fd, of_event[b"on_pass"]
+            return [(program.fd, of_event[b"on_pass"])]
         # Newer releases of bcc put the module into the name of the program.
         for name in (f"kfunc__vmlinux__{probe.symbol}".encode(), f"kfunc__{probe.symbol}".encode()):
             try:
                 bpf.attach_kfunc(fn_name=name)
-                return bpf.funcs[name].fd, bpf.kfunc_entry_fds[name]
+                first = (bpf.funcs[name].fd, bpf.kfunc_entry_fds[name])
+                return [first, attach_alike(first[1], bpf.dump_func(b"on_pass_again"))] if probe.twice else [first]
             except Exception as error:  # bcc raises bare Exceptions
                 if "Unknown program" not in str(error):
                     raise
@@ -178,7 +178,7 @@ def _hold_stdin() -> None:
 
 def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:
     """Name, entries and layout of each table that the front end needs."""
-    names = ["rows", "control", "stats", "free_rows"] + ["watched_tgids"] * bool(options.wanted.tgids)
+    names = ["rows", "control", "stats", "free_rows", "free_slots"] + ["watched_tgids"] * bool(options.wanted.tgids)
     tables = {name: bpf[name.encode()] for name in names}
     # Of a queue bcc 0.18 does not tell how long it is, and nobody asks.
     described = [(name, int(getattr(table, "max_entries", 0)), _layout(table.Leaf)) for name, table in tables.items()]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.kernel import maps
+from mmwatch.kernel import syscall
 from mmwatch.kernel.builder import Attached, Builder, Table
 from mmwatch.kernel.events import NEEDS
 from mmwatch.kernel.plan import Choice, Plan
@@ -30,6 +30,7 @@ _STATS = (
     "table_full_rows",
     "table_full_threads",
 )
+_PASS_BY_ONE = len(_STATS)
 _NO_COUNTERS = ("start_ns", "cgroup_id", "open_since_ns")  # the others that are none lie behind the counters
 _MAXIMA = ("stall_max_ns", "reclaimed_max_pages")
 
@@ -108,9 +109,10 @@ class Tracer:
         self._rows["node"][:_PATHS] = self._rows["cpu_node"][:_PATHS] = -1
         self._free_rows = tables["free_rows"].descriptor
         # Indices are taken in this order, so the table is only looked at as far as it has been used.
-        maps.push(self._free_rows, range(_PATHS, len(self._rows)))
+        syscall.push(self._free_rows, range(_PATHS, len(self._rows)))
+        syscall.push(tables["free_slots"].descriptor, range(len(self._rows)))
         for tgid in self.options.wanted.tgids:
-            maps.update(tables["watched_tgids"].descriptor, ctypes.c_uint32(tgid), ctypes.c_uint8(1))
+            syscall.update(tables["watched_tgids"].descriptor, ctypes.c_uint32(tgid), ctypes.c_uint8(1))
 
     # ---- reading ----
 
@@ -177,7 +179,7 @@ class Tracer:
         self._stall_before[index] = 0
         self._rows[index] = np.zeros(1, self._rows.dtype)
         self._touched = np.setdiff1d(self._touched, index)
-        maps.push(self._free_rows, index.tolist())
+        syscall.push(self._free_rows, index.tolist())
 
     def _read_stats(self) -> dict[str, int]:
         now = self._stats.copy()
@@ -190,16 +192,20 @@ class Tracer:
 
     def _missed_runs(self) -> int | None:
         """``recursion_misses`` of all programs since the last call (kernel: bpf_prog_show_fdinfo, 5.12)."""
-        total = run_ns = 0
+        misses, run_ns = [], 0
         for program in self._attached.programs:
             text = Path(f"/proc/self/fdinfo/{program}").read_text()
             run_ns += int(text.partition("run_time_ns:")[2].split("\n", 1)[0] or 0)
             _, found, rest = text.partition("recursion_misses:")
             if not found:
                 return None
-            total += int(rest.split("\n", 1)[0])
+            misses.append(int(rest.split("\n", 1)[0]))
         self._run_before_ns, self._run_ns = self._run_ns, run_ns
-        missed, self._missed_before = total - self._missed_before, total
+        if self._attached.passes and self._attached.passes.twice:
+            # What was missed once was seen by the other program, and what was missed twice is one pass.
+            misses[:2] = [(sum(misses[:2]) - int(self._stats[_PASS_BY_ONE])) // 2]
+        missed = max(sum(misses) - self._missed_before, 0)  # less, when the other program was not through yet before
+        self._missed_before += missed
         return missed
 
     def bpf_ns(self) -> int | None:

@@ -70,7 +70,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("shrinker_ns", "time in slab shrinkers"),
     Measure("shrinker_objects", "objects the shrinkers freed"),
     Measure("kswapd_wakeups", "kswapd woken by this task"),
-    Measure("passes", "calls of shrink_node, each a rung of the priority ladder"),
+    Measure("passes", "calls of shrink_node, each a rung of the priority ladder; told when their reclaim is over"),
     Measure("passes_futile", "of them, those that freed nothing"),
     Measure("pass_ns", "time of the passes: from one to the next, or to the end of the reclaim"),
     Measure("pass_reclaimed_pages", "pages the passes freed"),

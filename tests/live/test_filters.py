@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness import ENDLESS, Gated, Json, Mmwatch, Running, rows_of, run_workload, workload
 
-from mmwatch.kernel import maps
+from mmwatch.kernel import syscall
 
 SUMMED = ("reclaims", "reclaimed_pages", "scanned_pages", "asked_pages")
 
@@ -87,8 +87,8 @@ def keys_of(descriptor: int) -> list[int]:
     """The keys of a BPF map, numbers of 32 bits."""
     get_next_key, found = 4, []  # include/uapi/linux/bpf.h
     key, after = ctypes.c_uint32(), ctypes.c_uint32()
-    element = maps._Element(descriptor, 0, ctypes.addressof(after), 0)
-    while maps._syscall(maps._NUMBER, get_next_key, ctypes.byref(element), ctypes.sizeof(element)) == 0:
+    element = syscall._Element(descriptor, 0, ctypes.addressof(after), 0)
+    while syscall._syscall(syscall._NUMBER, get_next_key, ctypes.byref(element), ctypes.sizeof(element)) == 0:
         found.append(after.value)
         key.value, element.key = after.value, ctypes.addressof(key)
     return found

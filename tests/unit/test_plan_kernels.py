@@ -71,10 +71,9 @@ def test_the_arguments_of_every_raw_tracepoint_are_known(kernel: str) -> None:
         assert set(raw.arguments) <= {*attachment.event.fields, "folio", "stat", "file"}
 
 
-def test_passes_are_seen_by_kprobes_first_where_fentry_can_be_preempted(kernel: str) -> None:
+def test_passes_are_seen_by_two_programs_where_fentry_can_be_preempted(kernel: str) -> None:
     made = plan(facts_of(kernel))
-    hows = [probe.how for probe in made.passes]
-    assert hows == ([KPROBE, FENTRY] if kernel == "newest" else [FENTRY, KPROBE])
+    assert [(probe.how, probe.twice) for probe in made.passes] == [(FENTRY, kernel == "newest"), (KPROBE, False)]
     (passes,) = (choice for choice in made.choices if choice.need == "passes")
     assert bool(passes.reason) == (kernel == "newest")
 

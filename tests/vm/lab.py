@@ -68,6 +68,7 @@ KERNELS = (
         steal_has_memcg=True,
         cgroup_v1=False,
         node_reclaim_file=True,
+        modes=True,
         preemptible_tracepoints=True,
     ),
 )
@@ -198,7 +199,7 @@ RECORDED = FOUNDING
 class Mode:
     """A way to observe, whatever the plan would choose.
 
-    :param probes: MMWATCH_PROBES.
+    :param probes: MMWATCH_PROBES; empty: as the plan chooses.
     :param passes: MMWATCH_PASSES.
     """
 
@@ -207,8 +208,8 @@ class Mode:
     passes: str = ""
 
 
-FENTRY = Mode("fentry", "raw tracepoint", "fentry")
-KPROBE = Mode("kprobe", "raw tracepoint", "kprobe")
+FENTRY = Mode("fentry", "", "fentry")
+KPROBE = Mode("kprobe", "", "kprobe")
 TRACEPOINT = Mode("tracepoint", "tracepoint", "none")
 MODES = (FENTRY, KPROBE, TRACEPOINT)
 """Observers of all of these look at one and the same workload."""
@@ -247,8 +248,10 @@ NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/ena
 NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",), trial=False)
 NO_SYMBOL = Provocation("no-symbol", ("{python}", "{tests}/vm/elsewhere.py"), ("5.10",))
 """What was found of the kernel's functions has another name by now."""
-FULL = Provocation("full", ("{python}", "{tests}/vm/full.py"), ("6.12",))
+FULL = Provocation("full", ("{python}", "{tests}/vm/full.py", "0"), ("6.12",))
 """As many programs on shrink_node as a function may have."""
+FULL_BUT_ONE = Provocation("full-but-one", ("{python}", "{tests}/vm/full.py", "1"), ("newest",))
+"""Where it takes two."""
 FEW_FILES = Provocation("few-files", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--nofile=40"), ("5.10",))
 FEW_LOCKED_PAGES = Provocation(
     "few-locked-pages", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--memlock=65536"), ("5.10",)
@@ -274,6 +277,7 @@ PROVOCATIONS = (
     NO_FTRACE,
     NO_SYMBOL,
     FULL,
+    FULL_BUT_ONE,
     FEW_FILES,
     FEW_LOCKED_PAGES,
     TWO_CAPABILITIES,

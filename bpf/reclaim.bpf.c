@@ -8,6 +8,8 @@
  *   ARG_event_field      how to read a field from that context
  *   RAW_event            defined when it is a raw tracepoint
  *   OFF_struct_member    offsets from BTF, defined when known
+ *   TWICE_event          defined when two programs see it
+ *   PASSES_*             how passes are seen
  *   FILTER_*             only tasks that match are counted
  *   DETAIL_PAGES         size of the ring buffer, defined when single records may be asked for
  *
@@ -27,7 +29,7 @@
 #ifndef CPU_NODE	    /* defined where there is only one */
 #define CPU_NODE bpf_get_numa_node_id()
 #endif
-#define FIRST_PROGRAM 1 /* of two that see passes */
+#define FIRST_PROGRAM 1 /* of two that see the same */
 #define OTHER_PROGRAM(by) (3 - (by))
 #define LEVELS_MAX 32 /* MAX_PID_NS_LEVEL; cgroups deeper than this are not found by a filter */
 
@@ -101,6 +103,32 @@ static __always_inline void count(u32 what)
 	if (s)
 		__sync_fetch_and_add(&s->count[masked(what, STATS)], 1);
 }
+
+#if defined(PASSES_TWICE) || defined(TWICE_write_folio)
+/*
+ * Where a program can lose the CPU in its middle, it does not run for other tasks on that CPU until it goes on (its
+ * recursion guard: bpf_prog.active). Another program then does, and where both run, the one that comes second only notes
+ * it here. In whichever order the kernel calls them, and whichever is missed, something counts once.
+ */
+static __always_inline bool noted(u32 *by_one, u32 by)
+{
+	if (*by_one == OTHER_PROGRAM(by)) {
+		*by_one = 0;
+		return true;
+	}
+	if (*by_one)
+		count(STAT_BY_ONE);
+	*by_one = by;
+	return false;
+}
+
+static __always_inline void settle_by_one(u32 *by_one)
+{
+	if (*by_one)
+		count(STAT_BY_ONE);
+	*by_one = 0;
+}
+#endif
 
 /* ---- who: PIDs as the front end's namespace sees them, cgroups, filters ---- */
 
@@ -525,9 +553,10 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 	pass_over(b, row, shared, task, now ? now : b->resume_ns, reported_pages);
 #endif
 #ifdef PASSES_TWICE
-	if (t->pass_by)
-		count(STAT_PASS_BY_ONE);
-	t->pass_by = 0;
+	settle_by_one(&t->pass_by);
+#endif
+#ifdef TWICE_write_folio
+	settle_by_one(&t->write_by);
 #endif
 	if (now)
 		settle_in(b, row, shared, now, false);
@@ -1080,7 +1109,7 @@ int on_throttled(struct CTX_throttled *ctx)
 #endif
 
 #ifdef CTX_write_folio
-int on_write_folio(struct CTX_write_folio *ctx)
+static __always_inline int wrote(struct CTX_write_folio *ctx, u32 by)
 {
 	u64 task = bpf_get_current_task(), pages = 1;
 	struct thread *t;
@@ -1096,6 +1125,10 @@ int on_write_folio(struct CTX_write_folio *ctx)
 #endif
 	if (!inside(task, &t))
 		return 0;
+#ifdef TWICE_write_folio
+	if (t ? noted(&t->write_by, by) : by != FIRST_PROGRAM)
+		return 0;
+#endif
 	index = t && t->depth ? bracket_of(t)->row : row_inside(t, task, node_here());
 	row = rows.lookup(&index);
 	if (!row)
@@ -1105,6 +1138,18 @@ int on_write_folio(struct CTX_write_folio *ctx)
 	ADD(row, events, 1);
 	return 0;
 }
+
+int on_write_folio(struct CTX_write_folio *ctx)
+{
+	return wrote(ctx, FIRST_PROGRAM);
+}
+
+#ifdef TWICE_write_folio
+int on_write_folio_again(struct CTX_write_folio *ctx)
+{
+	return wrote(ctx, OTHER_PROGRAM(FIRST_PROGRAM));
+}
+#endif
 #endif
 
 /* ---- passes: one call of shrink_node, a rung of the priority ladder ---- */
@@ -1130,20 +1175,11 @@ static __always_inline void pass(u64 pgdat, u64 sc, u32 by)
 	struct bracket *b;
 	struct row *row;
 
-	if (!t)
+	if (!t || !t->depth)
 		return;
 #ifdef PASSES_TWICE
-	if (t->pass_by == OTHER_PROGRAM(by)) {
-		t->pass_by = 0;
+	if (noted(&t->pass_by, by))
 		return;
-	}
-#endif
-	if (!t->depth)
-		return;
-#ifdef PASSES_TWICE
-	if (t->pass_by)
-		count(STAT_PASS_BY_ONE);
-	t->pass_by = by;
 #endif
 	b = bracket_of(t);
 	index = b->row;
@@ -1212,11 +1248,7 @@ KFUNC_PROBE(shrink_node, u64 pgdat, u64 sc)
 #endif
 
 #ifdef PASSES_TWICE
-/*
- * The same again, for kernels where a program can lose the CPU in its middle: until it goes on, it does not run for other
- * tasks on that CPU (its recursion guard, kernel/bpf/trampoline.c). This one then does, and where both run, the one that
- * comes second only notes it. In whichever order the kernel calls them, and whichever is missed, a pass counts once.
- */
+/* BCC attaches one program to a function: mmwatch/kernel/syscall.py attaches this one. */
 int on_pass_again(u64 *ctx)
 {
 	pass(ctx[0], ctx[1], OTHER_PROGRAM(FIRST_PROGRAM));

@@ -132,7 +132,8 @@ struct thread {
 	u64 pid_tgid; /* tells it from an earlier thread at the same address whose end was not seen */
 	u64 named_ns; /* when comm and cgroup of the cached row were last looked at by a reclaim that began */
 	u32 depth;    /* brackets open: 0, 1, 2 */
-	u32 pass_by;  /* the program that has seen a pass whose other program is not through yet */
+	u32 pass_by;  /* of two programs the one that has seen a pass, until the other one has, too */
+	u32 write_by; /* the same of a page written */
 	u32 first_row;
 	u32 cached_row;
 	u32 cached_path;
@@ -184,7 +185,7 @@ enum stat {
 	STAT_UNMATCHED_END,
 	STAT_TABLE_FULL_ROWS,	 /* no row left for a thread: counted in an overflow row */
 	STAT_TABLE_FULL_THREADS, /* no room to remember a thread: its reclaim has no time */
-	STAT_PASS_BY_ONE,	 /* one of the two programs that see passes missed one, the other did not */
+	STAT_BY_ONE,		 /* of two programs one missed something, the other did not */
 	STATS = 16,
 };
 

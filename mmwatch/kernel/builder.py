@@ -56,6 +56,7 @@ class Attached:
 
     :param programs: descriptors of the programs that run.
     :param links: descriptors that keep them attached.
+    :param paired: so many of the programs, the first ones, are two each that see the same.
     :param failures: why programs could not be loaded or attached, by need.
     :param passes: the way passes are seen.
     :param refusals: ways that were tried before, each with what the kernel said.
@@ -63,6 +64,7 @@ class Attached:
 
     programs: tuple[int, ...]
     links: tuple[int, ...]
+    paired: int
     failures: Mapping[str, str]
     passes: PassProbe | None
     refusals: tuple[str, ...]
@@ -143,8 +145,8 @@ class Builder:
             send(self._socket, "attach")
         except OSError:
             raise self._ended() from None
-        (programs, failures, passes, refusals), descriptors = self._receive()
-        return Attached(tuple(descriptors[:programs]), tuple(descriptors[programs:]), failures, passes, refusals)
+        (programs, *others), descriptors = self._receive()
+        return Attached(tuple(descriptors[:programs]), tuple(descriptors[programs:]), *others)
 
     def _receive(self) -> tuple[Any, list[int]]:
         try:

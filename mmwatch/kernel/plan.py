@@ -36,19 +36,23 @@ class Filter:
 
 @dataclass(frozen=True)
 class Attachment:
-    """One program: its event, how it is attached, where, and the flags that make it so."""
+    """One program: its event, how it is attached, where, and the flags that make it so.
+
+    :param twice: two programs, one of which sees what the other misses.
+    """
 
     event: Event
     how: str
     tracepoints: tuple[str, ...]
     flags: tuple[str, ...]
+    twice: bool = False
 
 
 @dataclass(frozen=True)
 class PassProbe:
     """One way to see passes; the tracer tries them in order.
 
-    :param twice: by two programs, one of which sees what the other misses.
+    :param twice: as of :class:`Attachment`.
     """
 
     how: str
@@ -174,9 +178,12 @@ def _attach(event: Event, facts: Facts, force: str | None) -> tuple[Attachment |
         fields = facts.fields.get(present[0])
         by_name = event.fields_by_name and fields is not None and fields.issuperset(event.fields)
         perf = force == PERF and event.fields_by_name
-        if facts.preemptible_tracepoints and force != RAW and not event.raw_knows_more:
+        missing_some = facts.preemptible_tracepoints and force != RAW
+        if missing_some and not event.raw_knows_more:
             perf = perf or (by_name and facts.tracefs == "mounted")
         raw = None if perf else _raw_flags(event, present[0], facts)
+        if raw is not None and missing_some and event.raw_knows_more:
+            return Attachment(event, RAW, present, (*raw, f"-DTWICE_{event.name}"), twice=True), ""
         if raw is not None:
             return Attachment(event, RAW, present, raw), ""
         if fields is None:

@@ -90,11 +90,13 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
     programs: list[int] = []
     links: list[int] = []
     refusals: list[str] = []
+    paired = 0
     bpf = _compile(plan, options, with_bcc)
     while plan.passes:  # first of all: when it fails, there is nothing to be undone
         probe = plan.passes[0]
         try:
             programs, links = map(list, zip(*_attach_passes(bpf, probe)))
+            paired = len(programs) if probe.twice else 0
             break
         except Exception as error:  # bcc raises bare Exceptions
             refusals.append(f"{probe.how} {probe.symbol}: {error}")
@@ -111,7 +113,11 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
         turns = [(a, verifying.submit(_load, bpf, a)) for a in sorted(plan.attachments, key=_turn)]
     for attachment, loading in turns:
         try:
-            programs.append(loading.result())
+            found = loading.result()
+            if attachment.twice:
+                programs, paired = [*found, *programs], paired + len(found)
+            else:
+                programs += found
             loaded.append(attachment)
         except Exception as error:  # bcc raises bare Exceptions
             failures[attachment.event.need] = str(error)
@@ -124,7 +130,7 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
     if failures and not any(a.event.need not in failures for a in plan.attachments):
         raise UnavailableError(f"no program could be attached: {next(iter(failures.values()))}", "see: mmwatch doctor")
     passes = plan.passes[0] if plan.passes else None
-    send(asked, (len(programs), failures, passes, tuple(refusals)), [*programs, *links])
+    send(asked, (len(programs), paired, failures, passes, tuple(refusals)), [*programs, *links])
 
 
 def _compile(plan: Plan, options: Options, with_bcc: Any) -> Any:
@@ -189,28 +195,29 @@ def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:
     send(asked, described, descriptors)
 
 
-def _load(bpf: Any, attachment: Attachment) -> int:
+def _load(bpf: Any, attachment: Attachment) -> list[int]:
     kind = {RAW: bpf.RAW_TRACEPOINT, PERF: bpf.TRACEPOINT}[attachment.how]
-    return int(bpf.load_func(_name(attachment), kind).fd)
+    return [int(bpf.load_func(name, kind).fd) for name in _names(attachment)]
 
 
 def _attach(bpf: Any, attachment: Attachment) -> list[int]:
     """Descriptors that keep it attached, one a tracepoint."""
     links = []
     for tracepoint in attachment.tracepoints:
-        if attachment.how == RAW:
-            name = tracepoint.split(":")[1].encode()
-            bpf.attach_raw_tracepoint(tp=name, fn_name=_name(attachment))
-            links.append(bpf.raw_tracepoint_fds[name])
-        else:
-            bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=_name(attachment))
-            links.append(bpf.tracepoint_fds[tracepoint.encode()])
+        for name in _names(attachment):
+            if attachment.how == RAW:
+                bpf.attach_raw_tracepoint(tp=tracepoint.split(":")[1].encode(), fn_name=name)
+                links.append(bpf.raw_tracepoint_fds.popitem()[1])  # or bcc attaches no other there
+            else:
+                bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=name)
+                links.append(bpf.tracepoint_fds[tracepoint.encode()])
     return links
 
 
-def _name(attachment: Attachment) -> bytes:
-    """Of its function in the C file."""
-    return f"on_{attachment.event.name}".encode()
+def _names(attachment: Attachment) -> list[bytes]:
+    """Of its functions in the C file."""
+    name = f"on_{attachment.event.name}".encode()
+    return [name, name + b"_again"] if attachment.twice else [name]
 
 
 def _turn(attachment: Attachment) -> int:

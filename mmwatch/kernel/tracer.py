@@ -30,7 +30,7 @@ _STATS = (
     "table_full_rows",
     "table_full_threads",
 )
-_PASS_BY_ONE = len(_STATS)
+_BY_ONE = len(_STATS)
 _NO_COUNTERS = ("start_ns", "cgroup_id", "open_since_ns")  # the others that are none lie behind the counters
 _MAXIMA = ("stall_max_ns", "reclaimed_max_pages")
 
@@ -201,9 +201,9 @@ class Tracer:
                 return None
             misses.append(int(rest.split("\n", 1)[0]))
         self._run_before_ns, self._run_ns = self._run_ns, run_ns
-        if self._attached.passes and self._attached.passes.twice:
-            # What was missed once was seen by the other program, and what was missed twice is one pass.
-            misses[:2] = [(sum(misses[:2]) - int(self._stats[_PASS_BY_ONE])) // 2]
+        # Of two programs, what one missed the other has seen, and what both missed was one event.
+        paired = self._attached.paired
+        misses[:paired] = [(sum(misses[:paired]) - int(self._stats[_BY_ONE])) // 2]
         missed = max(sum(misses) - self._missed_before, 0)  # less, when the other program was not through yet before
         self._missed_before += missed
         return missed

@@ -28,7 +28,7 @@ from pathlib import Path
 from bench.cost import cpu_ticks
 from bench.overhead import BPFTRACE, WITH_TRACEFS
 
-SIZE = (40, 120)  # lines, columns
+SIZE = (80, 120)  # lines, columns: all 60 tasks are seen
 TASKS = 60
 START_S = 20.0
 SETTLE_S = 3.0
@@ -153,7 +153,10 @@ def made_up(tasks: int) -> str:
 
 def main() -> None:
     """Print the tables."""
-    print("| in 40 x 120 | first byte, s | first figures, s | of one CPU | resident | bytes/s to the terminal |")
+    print(
+        f"| in {SIZE[0]} x {SIZE[1]} | first byte, s | first figures, s "
+        "| of one CPU | resident | bytes/s to the terminal |"
+    )
     print("|---|---|---|---|---|---|")
     for name, (command, figures) in rivals().items():
         program = "bpftrace" if "bpftrace" in command else command[0]

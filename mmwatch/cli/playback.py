@@ -56,6 +56,8 @@ class Playback:
         self._stride = max(STRIDE_MIN, -(-len(self._numbers) // STRIDES_MAX))
         self._totals: dict[int, Accounting] = {}
         self._wholes: dict[int, Interval] = {}
+        self._worst: list[int] | None = None
+        self._worst_at = -1
         self._watched: int | None = None
         self._recent: tuple[tuple[int, int | None], Sequence[Recent]] = ((-1, None), ())
 
@@ -123,6 +125,19 @@ class Playback:
         """To a place between 0, the beginning, and 1, the end."""
         _, _, begin_s, _, end_s = self.position()
         self._go_to(begin_s + fraction * (end_s - begin_s))
+
+    def worst(self) -> bool:
+        """Pause at the interval with the greatest share of time in reclaim; asked there, at the next one after it."""
+        if self._worst is None:
+            shares = self._reader.stall_ns(int(self._numbers[0]), int(self._numbers[-1])) / self._durations_ns
+            order = np.argsort(-shares, kind="stable")
+            self._worst = [int(index) for index in order if shares[index] > 0]
+        if not self._worst:
+            return False
+        self._worst_at = (self._worst_at + 1) % len(self._worst) if self._worst[self._worst_at] == self._at else 0
+        self._paused = True
+        self._go(self._worst[self._worst_at])
+        return True
 
     def _go_to(self, time_s: float) -> None:
         """To the interval in which this time lies."""

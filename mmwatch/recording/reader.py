@@ -140,6 +140,15 @@ class Reader:
             numbers, ends_s, durations_ns = zip(*found) if found else ((), (), ())
             return np.array(numbers, np.int64), np.array(ends_s, np.float64), np.array(durations_ns, np.int64)
 
+    def stall_ns(self, first: int, last: int) -> npt.NDArray[np.float64]:
+        """Time in reclaim of all tasks in each interval from one number to another. ``(intervals,)``."""
+        query = (
+            "SELECT total(stall_ns) FROM intervals LEFT JOIN rows USING (interval) WHERE interval BETWEEN ? AND ? "
+            "GROUP BY interval ORDER BY interval"
+        )
+        with self._damage():
+            return np.array([ns for (ns,) in self._db.execute(query, (first, last))], np.float64)
+
     def between(
         self, first: int, last: int, *, names: bool = True, only: Collection[str] | None = None
     ) -> Iterator[Interval]:

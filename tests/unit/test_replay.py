@@ -8,6 +8,7 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,30 @@ def test_jumps_go_on_playing(ten: Playback, clock: Clock) -> None:
     assert numbers(ten) == [0]
     ten.jump_s(60)
     assert numbers(ten) == [9]
+
+
+def test_to_the_worst_and_from_there_to_the_next(path: Path, clock: Clock) -> None:
+    made = [interval(number) for number in range(6)]
+    for number, (stall_ns, duration_ns) in enumerate([(5, 10), (9, 10), (0, 10), (0, 10), (9, 100), (8, 10)]):
+        rows = made[number].rows[:2].copy()  # the fourth has none
+        rows["stall_ns"] = 0
+        rows["stall_ns"][:1] = stall_ns
+        made[number] = replace(made[number], rows=rows, duration_ns=duration_ns)
+    record(path, made)
+    with Reader(path) as reader:
+        played = Playback(reader, clock=clock)
+        seen = []
+        for _ in range(5):
+            assert played.worst()
+            seen += numbers(played)
+        assert seen == [1, 5, 0, 4, 1]
+        assert played.paused
+        played.step(1)
+        assert numbers(played) == [2]
+        assert played.worst()
+        assert numbers(played) == [1]
+        quiet = Playback(reader, START_S + 2.5, START_S + 3.5, clock=clock)
+        assert not quiet.worst()
 
 
 def test_a_part(path: Path) -> None:

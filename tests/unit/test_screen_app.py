@@ -103,6 +103,10 @@ class MadeControls:
     def seek(self, fraction: float) -> None:
         self.asked.append(("seek", round(fraction, 3)))
 
+    def worst(self) -> bool:
+        self.asked.append("worst")
+        return True
+
 
 Scenario = Callable[[ScreenApp, "Pilot[None]"], Awaitable[None]]
 
@@ -587,6 +591,7 @@ def test_an_error_while_drawing_ends_it() -> None:
         (["b", *"25%", "enter"], [("seek", 0.25)]),
         (["b", *"22:43:20", "enter"], [("seek", 0.5)]),
         (["b", *"noon", "enter"], []),
+        (["w"], ["worst"]),
     ],
     ids=str,
 )

@@ -61,6 +61,12 @@ class Controls(Protocol):
     def seek(self, fraction: float) -> None:
         """To a place between 0, the beginning, and 1, the end."""
 
+    def worst(self) -> bool:
+        """Pause at the interval with the greatest share of time in reclaim; asked there, at the next one after it.
+
+        :returns: whether there is one.
+        """
+
 
 @dataclass
 class Services:

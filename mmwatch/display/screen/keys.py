@@ -42,6 +42,7 @@ KEYS: list[BindingType] = [
     Binding("left_square_bracket", "speed(-1)", "replay: slower"),
     Binding("right_square_bracket", "speed(1)", "replay: faster"),
     Binding("b", "seek", "replay: go to a time"),
+    Binding("w", "worst", "replay: to the interval with most time in reclaim; again: to the next after it"),
 ]
 """What begins with ``replay:`` is for a recording that is played; what follows ``else`` there, for a live session."""
 

@@ -465,6 +465,11 @@ class MainScreen(Screen[None]):
         elif seconds > 0:
             self.action_move(1)
 
+    def action_worst(self) -> None:
+        """To where the trouble is."""
+        if self.app.controls is not None and not self.app.controls.worst():
+            self.app.tell("nobody spent time in reclaim in this recording")
+
     def action_speed(self, step: int) -> None:
         """Of the recording."""
         controls = self.app.controls

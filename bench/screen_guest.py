@@ -1,11 +1,10 @@
-"""The full-screen display with made-up tasks, for ``bench.screen``: draws as fast as it can, then says what that took.
+"""The full-screen display with made-up tasks, for ``bench.screen``: draws often, then says what that took.
 
 ``python -m bench.screen_guest TASKS REFRESHES FILE``
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmwatch.cli.screen import run
 from mmwatch.display.screen import app as app_module
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
@@ -23,6 +23,8 @@ from mmwatch.model.interval import ROW_DTYPE, Interval, Node, Process, Session
 
 DIFFERENT = 4
 """Intervals that take turns; each task has other figures in each."""
+SEEN = 60
+"""Tasks on the screen: the same ones, whatever the number of all."""
 SETTLED = 200
 """Refreshes after which memory is looked at for the first time: what is kept is as full as it gets, but for rates."""
 
@@ -42,6 +44,7 @@ def intervals(tasks: int) -> list[Interval]:
             rows[name] = random.integers(1, most, tasks)
         rows["asked_pages"] = rows["reported_pages"] = rows["reclaims"] * 32
         rows["stall_ns"], rows["stall_max_ns"] = random.integers(1, 10**9, (2, tasks))
+        rows["stall_ns"][SEEN:] //= 1000  # how many there are further down is no work for the terminal
         rows["priority_histogram"][:, 12] = rows["stall_histogram"][:, 40] = rows["reclaims"]
         vmstat = {
             "pgsteal_anon": 0,
@@ -91,7 +94,7 @@ def resident_mib() -> float:
 def main() -> None:
     """Draw, and write the result."""
     tasks, refreshes, result = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    app_module.POLL_S = 0.001
+    app_module.POLL_S = 0.02  # Textual paints 60 times a second at most, and each refresh is to be painted
     feed = Feed(tasks, refreshes)
     app = ScreenApp(feed, Layout(), Services())
     parts: dict[str, list[float]] = {"take_s": [], "rebuild_s": []}
@@ -115,7 +118,7 @@ def main() -> None:
         parts["rebuild_s"].append(time.process_time() - now_s)
 
     app._take, app.main.rebuild = timed_take, timed_rebuild  # type: ignore[method-assign]
-    asyncio.run(app.run_async())
+    run(app)
     if app.failure is not None:
         raise app.failure
     cpu_s = (time.process_time() - began[0]) / (refreshes - SETTLED)

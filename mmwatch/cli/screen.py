@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import json
 import locale
@@ -155,9 +156,11 @@ def run(app: ScreenApp) -> None:
             loop.add_signal_handler(number, app.exit)
         await app.run_async()
 
+    gc.freeze()  # modules and classes stay: going through them again and again was a tenth of the CPU time
     try:
         asyncio.run(main())
     finally:
+        gc.unfreeze()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import signal
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+# A shell has what it runs in the background ignore SIGINT, and what we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 LIVE = HERE / "live"

@@ -45,6 +45,8 @@ class Facts:
         not run for others on that CPU meanwhile (kernel: __bpf_trace_run, ``prog->active``), unless it is attached
         through perf, which keeps the CPU. Tracepoints were not preemptible before they were guarded by SRCU
         (kernel: include/linux/tracepoint.h, __DECLARE_TRACE), and the type of that guard came for them.
+    :param preemptible: a task may lose the CPU while it runs in the kernel, so also in the middle of an fentry program
+        (kernel: CONFIG_PREEMPT and its variants); None: not known.
     :param lockdown: ``none``, ``integrity``, ``confidentiality``; None: not built in, or cannot be read.
     :param nodes: NUMA nodes that have memory.
     :param pid_namespace: inode of the PID namespace; 0 in the initial one.
@@ -75,6 +77,7 @@ class Facts:
     kprobes_fire: bool | None = None
     ftrace_enabled: bool | None = None
     preemptible_tracepoints: bool | None = None
+    preemptible: bool | None = None
     lockdown: str | None = None
     nodes: tuple[int, ...] = ()
     lru_gen: int | None = None
@@ -136,6 +139,7 @@ def gather(root: Path = Path("/")) -> Facts:
         kprobes_fire=_switch(root / "sys/kernel/debug/kprobes/enabled"),
         ftrace_enabled=_switch(root / "proc/sys/kernel/ftrace_enabled"),
         preemptible_tracepoints=types.preemptible_tracepoints,
+        preemptible=_preemptible(root),
         lockdown=_lockdown(root),
         nodes=_nodes(root),
         lru_gen=_lru_gen(root),
@@ -221,6 +225,17 @@ def _kprobes(root: Path) -> bool | None:
 def _switch(path: Path) -> bool | None:
     text = _read(path)
     return None if text is None else text.strip() != "0"
+
+
+def _preemptible(root: Path) -> bool | None:
+    """What the kernel was built for (init/Makefile), or, with PREEMPT_DYNAMIC, what is chosen now (5.12)."""
+    version = _read(root / "proc/sys/kernel/version")
+    if version is None:
+        return None
+    if "PREEMPT_DYNAMIC" not in version:
+        return "PREEMPT" in version
+    chosen = re.search(r"\((\w+)\)", _read(root / "sys/kernel/debug/sched/preempt") or "")
+    return chosen[1] not in ("none", "voluntary") if chosen else None
 
 
 def _lockdown(root: Path) -> str | None:

@@ -228,8 +228,8 @@ def _pass_probes(facts: Facts, wanted: str | None) -> tuple[PassProbe, ...]:
     """The ways to see passes, best first (costs: bench/)."""
     if wanted == "none" or facts.ftrace_enabled is False or not _pass_members_known(facts):
         return ()
-    # A kernel whose tracepoints can be preempted is preemptible, and so is an fentry program.
-    twice = bool(facts.preemptible_tracepoints)
+    # A kernel whose tracepoints can be preempted is preemptible. Not to know costs less than to miss.
+    twice = bool(facts.preemptible_tracepoints or facts.preemptible is not False)
     probes = [PassProbe(FENTRY, PASS_FUNCTION, twice)] if facts.pass_in_btf else []
     if not _no_kprobes(facts):
         probes += [PassProbe(KPROBE, symbol) for symbol in facts.pass_symbols]

@@ -38,7 +38,7 @@ def update(descriptor: int, key: Any, value: Any) -> None:
 
     :raises OSError: the map is full, or it may not be written.
     """
-    _update(_Element(descriptor, ctypes.addressof(key), ctypes.addressof(value), 0))
+    _bpf(_BPF_MAP_UPDATE_ELEM, _Element(descriptor, ctypes.addressof(key), ctypes.addressof(value), 0))
 
 
 def push(descriptor: int, values: Iterable[int]) -> None:
@@ -50,11 +50,7 @@ def push(descriptor: int, values: Iterable[int]) -> None:
     element = _Element(descriptor, 0, ctypes.addressof(value), 0)
     for number in values:
         value.value = number
-        _update(element)
-
-
-def _update(element: _Element) -> None:
-    _bpf(_BPF_MAP_UPDATE_ELEM, element)
+        _bpf(_BPF_MAP_UPDATE_ELEM, element)
 
 
 def _bpf(command: int, attributes: ctypes.Structure) -> int:

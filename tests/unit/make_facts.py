@@ -39,6 +39,7 @@ FACTS = Facts(
     kprobes=True,
     kprobes_fire=True,
     ftrace_enabled=True,
+    preemptible=False,
     lockdown="none",
     nodes=(0, 1),
     lru_gen=0,

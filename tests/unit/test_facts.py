@@ -151,6 +151,27 @@ def test_capabilities(tmp_path: Path, mask: str, expected: frozenset[str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("version", "chosen", "expected"),
+    [
+        ("#1 SMP Debian 5.10.251-1 (2026-10-01)\n", None, False),
+        ("#1 SMP PREEMPT Tue\n", None, True),
+        ("#1 SMP PREEMPT_RT Tue\n", None, True),
+        ("#1 SMP PREEMPT_DYNAMIC Tue\n", "none (voluntary) full\n", False),
+        ("#1 SMP PREEMPT_DYNAMIC Tue\n", "(none) voluntary full lazy\n", False),
+        ("#1 SMP PREEMPT_DYNAMIC Tue\n", "none voluntary (full)\n", True),
+        ("#1 SMP PREEMPT_DYNAMIC Tue\n", "full (lazy)\n", True),
+        ("#1 SMP PREEMPT_DYNAMIC Tue\n", None, None),
+        (None, "none voluntary (full)\n", None),
+    ],
+)
+def test_preemption(tmp_path: Path, version: str | None, chosen: str | None, expected: bool | None) -> None:
+    for path, text in (("proc/sys/kernel/version", version), ("sys/kernel/debug/sched/preempt", chosen)):
+        if text is not None:
+            put(tmp_path, path, text)
+    assert gather(tmp_path).preemptible is expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("[none] integrity confidentiality\n", "none"),

@@ -26,6 +26,7 @@ class Kernel:
     :param memory_reclaim: control groups have memory.reclaim.
     :param node_reclaim_file: so have nodes, in sysfs.
     :param walks_every_cgroup: a pass takes a batch of each memory cgroup (up to 6.10), though one in all is enough.
+    :param options: of its command line.
     :param modes: each of :data:`MODES` can be forced on it.
     :param preemptible_tracepoints: raw ones skip what others do while their task has lost the CPU.
     """
@@ -42,6 +43,7 @@ class Kernel:
     memory_reclaim: bool = True
     node_reclaim_file: bool = False
     walks_every_cgroup: bool = False
+    options: tuple[str, ...] = ()
     modes: bool = False
     preemptible_tracepoints: bool = False
 
@@ -60,7 +62,7 @@ KERNELS = (
         counts_node_reclaim=False,
         walks_every_cgroup=True,
     ),
-    Kernel("6.12", "trixie", cgroup_v1=False, modes=True),
+    Kernel("6.12", "trixie", cgroup_v1=False, options=("preempt=full",), modes=True),
     Kernel(
         "newest",
         "sid",

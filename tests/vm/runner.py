@@ -125,7 +125,8 @@ def boot(
     timeout_s = BOOT_S + (len(sessions) + len(provocations)) * SESSION_S
     timeout_s += sum(case.scenario.timeout_s for case in cases)
     began = time.monotonic()
-    problem = _run(_command(image.vmlinuz, folder, layout, [disk, swap]), folder, timeout_s)
+    command = _command(image.vmlinuz, folder, layout, [disk, swap], kernel.options)
+    problem = _run(command, folder, timeout_s)
     seconds = time.monotonic() - began
     for disk_image in (disk, swap):
         disk_image.unlink()
@@ -183,7 +184,9 @@ def _quietly(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=120, env={**os.environ, "PATH": SEARCH})
 
 
-def _command(vmlinuz: Path, folder: Path, layout: Layout, disks: Sequence[Path]) -> list[str]:
+def _command(
+    vmlinuz: Path, folder: Path, layout: Layout, disks: Sequence[Path], options: Sequence[str] = ()
+) -> list[str]:
     places = ["/usr", str(CHECKOUT), sys.prefix]
     places = [place for place in places if place == "/usr" or not place.startswith("/usr/")]
     script = folder / "init.sh"
@@ -204,6 +207,8 @@ def _command(vmlinuz: Path, folder: Path, layout: Layout, disks: Sequence[Path])
     qemu += [f"-drive if=virtio,format=raw,cache=unsafe,file={disk}" for disk in disks]
     command = ["vng", "-r", str(vmlinuz), "--disable-kvm", "--disable-microvm", "--force-9p", "--verbose"]
     command += ["--cpus", str(len(layout.nodes_mib)), "--memory", f"{layout.memory_mib}M", "--cwd", "/"]
+    for option in options:
+        command += ["--append", option]
     for number, mib in enumerate(layout.nodes_mib):
         command += ["--numa", f"{mib}M,cpus={number}"]
     for number in range(1, len(layout.nodes_mib)):

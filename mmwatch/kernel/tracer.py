@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -201,10 +201,8 @@ class Tracer:
                 return None
             misses.append(int(rest.split("\n", 1)[0]))
         self._run_before_ns, self._run_ns = self._run_ns, run_ns
-        # Of two programs, what one missed the other has seen, and what both missed was one event.
-        paired = self._attached.paired
-        misses[:paired] = [(sum(misses[:paired]) - int(self._stats[_BY_ONE])) // 2]
-        missed = max(sum(misses) - self._missed_before, 0)  # less, when the other program was not through yet before
+        total = seen_by_none(misses, self._attached.paired, int(self._stats[_BY_ONE]))
+        missed = max(total - self._missed_before, 0)  # less than none, when some other program was not through yet
         self._missed_before += missed
         return missed
 
@@ -238,6 +236,16 @@ class Tracer:
         """Detach everything."""
         while self._descriptors:
             os.close(self._descriptors.pop())
+
+
+def seen_by_none(misses: Sequence[int], paired: int, by_one: int) -> int:
+    """How many events no program has seen.
+
+    :param misses: runs that each program missed, since it was attached.
+    :param paired: so many of the programs, the first ones, are two each that see the same.
+    :param by_one: events that one of two has missed and the other has seen.
+    """
+    return max(sum(misses[:paired]) - by_one, 0) // 2 + sum(misses[paired:])
 
 
 def _what_came_of(plan: Plan, attached: Attached) -> tuple[tuple[Choice, ...], frozenset[str]]:

@@ -10,6 +10,7 @@ from make_facts import FACTS
 from mmwatch.cli import main as command_line
 from mmwatch.kernel.plan import plan
 from mmwatch.kernel.program import _turn
+from mmwatch.kernel.tracer import seen_by_none
 
 
 def test_ends_are_attached_before_begins() -> None:
@@ -25,6 +26,24 @@ def test_ends_are_attached_before_begins() -> None:
         ("shrink_slab_start", "shrink_slab_end"),
     ):
         assert names.index(end) < names.index(begin)
+
+
+@pytest.mark.parametrize(
+    ("misses", "paired", "by_one", "expected"),
+    [
+        ([], 0, 0, 0),
+        ([3, 0, 4], 0, 0, 7),
+        ([5, 2, 0], 2, 7, 0),  # what one of two missed, the other has seen
+        ([5, 2, 1], 2, 3, 3),  # two were missed by both
+        ([1, 0], 2, 0, 0),  # seen by the other, which has not said so yet
+        ([1, 0], 2, 2, 0),  # said so after the misses were read
+        ([5, 2, 1, 1, 9], 4, 5, 11),
+    ],
+)
+def test_what_is_missed_is_what_neither_of_two_programs_has_seen(
+    misses: list[int], paired: int, by_one: int, expected: int
+) -> None:
+    assert seen_by_none(misses, paired, by_one) == expected
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

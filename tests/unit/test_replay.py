@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from make import VMSTAT, make_interval, make_rows, make_session, random_rows
+from test_screen_app import settled
 
 from mmwatch.cli import playback as playback_module
 from mmwatch.cli.main import build_parser, main
@@ -553,13 +554,7 @@ def test_the_screen(path: Path, clock: Clock) -> None:
 
                 async def sees(wanted: str, *keys: str) -> str:
                     await pilot.press(*keys)
-                    text = ""
-                    for _ in range(500):
-                        before, text = text, app.screen_text()
-                        if wanted in text and text == before:  # a new line moves the others one drawing later
-                            return text
-                        await pilot.pause(0.02)
-                    raise AssertionError(f"no {wanted!r} on the screen:\n{text}")
+                    return await settled(pilot, wanted)
 
                 await sees(" 1 of 9 ")
                 clock.now_s += 1.1

@@ -120,6 +120,17 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     raise AssertionError(f"this does not come true:\n{pilot.app.screen_text()}")
 
 
+async def settled(pilot: Pilot[None], wanted: str) -> str:
+    """The screen with this text, when it is drawn: what has a line more or less moves the others one drawing later."""
+    text = ""
+    for _ in range(500):
+        before, text = text, pilot.app.screen_text()
+        if wanted in text and text == before:
+            return text
+        await pilot.pause(0.02)
+    raise AssertionError(f"no {wanted!r} on the screen:\n{text}")
+
+
 def drive(
     scenario: Scenario,
     feed: MadeFeed | None = None,
@@ -135,7 +146,7 @@ def drive(
         app = ScreenApp(feed, layout or Layout(), (host_ or Host()).services, **more)
         async with app.run_test(size=size) as pilot:
             if feed.waiting:
-                await until(pilot, lambda: app.history is not None and "accounted" in app.screen_text())
+                await settled(pilot, "accounted")
             await scenario(app, pilot)
         return app
 
@@ -483,7 +494,7 @@ def test_a_sum_has_no_detail() -> None:
 def test_pausing_stops_drawing_not_counting() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press("space")
-        before = app.screen_text()
+        before = await settled(pilot, "PAUSED")
         app.feed.waiting.append(make_interval(vmstat=host()[1].vmstat))  # type: ignore[attr-defined]
         await until(pilot, lambda: app.feed.taken == 2)  # type: ignore[attr-defined]
         await pilot.pause(0.05)

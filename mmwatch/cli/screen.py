@@ -156,11 +156,12 @@ def run(app: ScreenApp) -> None:
             loop.add_signal_handler(number, app.exit)
         await app.run_async()
 
-    gc.freeze()  # modules and classes stay: going through them again and again was a tenth of the CPU time
+    # Modules and classes stay: going through them again and again was a tenth of the CPU time. Nor is it taken back: among
+    # them are event loops of pyroute2, whose end, of all things, Python 3.9 is loud about.
+    gc.freeze()
     try:
         asyncio.run(main())
     finally:
-        gc.unfreeze()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -156,8 +156,8 @@ def run(app: ScreenApp) -> None:
             loop.add_signal_handler(number, app.exit)
         await app.run_async()
 
-    # Modules and classes stay: going through them again and again was a tenth of the CPU time. Nor is it taken back: among
-    # them are event loops of pyroute2, whose end, of all things, Python 3.9 is loud about.
+    # Modules and classes stay: going through them again and again was a tenth of the CPU time. Nor is it taken back:
+    # pyroute2 leaves event loops behind, and Python 3.9 can be loud about their end.
     gc.freeze()
     try:
         asyncio.run(main())

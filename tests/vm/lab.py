@@ -48,6 +48,11 @@ class Kernel:
     preemptible_tracepoints: bool = False
 
     @property
+    def preemptible(self) -> bool:
+        """A task may lose the CPU in the middle of a program."""
+        return self.preemptible_tracepoints or "preempt=full" in self.options
+
+    @property
     def lrus(self) -> tuple[str, ...]:
         return (CLASSIC, MGLRU) if self.mglru else (CLASSIC,)
 

@@ -26,6 +26,7 @@ class Kernel:
     :param memory_reclaim: control groups have memory.reclaim.
     :param node_reclaim_file: so have nodes, in sysfs.
     :param walks_every_cgroup: a pass takes a batch of each memory cgroup (up to 6.10), though one in all is enough.
+    :param limits_ask_for_more: than 32 pages at a time, for a large folio.
     :param options: of its command line.
     :param modes: each of :data:`MODES` can be forced on it.
     :param preemptible_tracepoints: raw ones skip what others do while their task has lost the CPU.
@@ -43,14 +44,10 @@ class Kernel:
     memory_reclaim: bool = True
     node_reclaim_file: bool = False
     walks_every_cgroup: bool = False
+    limits_ask_for_more: bool = False
     options: tuple[str, ...] = ()
     modes: bool = False
     preemptible_tracepoints: bool = False
-
-    @property
-    def preemptible(self) -> bool:
-        """A task may lose the CPU in the middle of a program."""
-        return self.preemptible_tracepoints or "preempt=full" in self.options
 
     @property
     def lrus(self) -> tuple[str, ...]:
@@ -75,6 +72,7 @@ KERNELS = (
         steal_has_memcg=True,
         cgroup_v1=False,
         node_reclaim_file=True,
+        limits_ask_for_more=True,
         modes=True,
         preemptible_tracepoints=True,
     ),

@@ -123,8 +123,8 @@ def test_the_workload_ran_and_the_guest_was_quiet_at_both_ends(case: Case, resul
 @every_case
 def test_nothing_was_lost(case: Case, result: Result) -> None:
     account, totals = result["report"]["accounting"], result["report"]["totals"]
-    # Tasks may lose the CPU in both of two programs: then others miss something. One alone missed more than this.
-    seldom = ((totals["passes"] or 0) + totals["written_pages"]) // 1000 if case.kernel.preemptible else 0
+    # Writes are only seen raw: where two programs both lose the CPU, others miss some. One alone missed more than this.
+    seldom = totals["written_pages"] // 1000 if case.kernel.preemptible_tracepoints else 0
     assert (account["missed_runs"] or 0) <= seldom
     assert (account["table_full"], account["unmatched_begin"], account["unmatched_end"]) == (0, 0, 0)
 
@@ -402,20 +402,14 @@ def test_each_mode_gives_the_same_totals(laboratory: Laboratory, cases: tuple[Ca
             for row in result["report"]["rows"]
         }
     passes = next(need.measures for need in NEEDS if need.name == "passes")
-    missed = laboratory.result(cases[MODES.index(FENTRY)])["report"]["accounting"]["missed_runs"]
-    if missed:  # seldom, and only passes: see test_nothing_was_lost
-        seen = [sum(values["passes"] for values in sums[mode].values()) for mode in (KPROBE, FENTRY)]
-        assert seen[0] - seen[1] == missed
-        for row, values in sums[FENTRY].items():
-            values.update({name: sums[KPROBE][row][name] for name in set(passes) - UNEQUAL})
     assert sums[FENTRY] == sums[KPROBE]
     unknown = dict.fromkeys(set(passes) - UNEQUAL)
-    for row, values in sums[FENTRY].items():
-        asked_pages = sums[TRACEPOINT][row]["asked_pages"]
-        # A pass tells when a limit asks for more; kswapd asks for no number.
-        assert asked_pages == values["asked_pages"] is None or asked_pages <= values["asked_pages"]
-        assert sums[TRACEPOINT].pop(row) == {**values, **unknown, "asked_pages": asked_pages}
-    assert not sums[TRACEPOINT]
+    if cases[0].kernel.limits_ask_for_more:  # which only a pass tells
+        for row, values in sums[FENTRY].items():
+            if row[1] == "memcg":
+                assert values["asked_pages"] >= sums[TRACEPOINT][row]["asked_pages"]
+                values["asked_pages"] = sums[TRACEPOINT][row]["asked_pages"]
+    assert sums[TRACEPOINT] == {row: {**values, **unknown} for row, values in sums[FENTRY].items()}
     assert sum(values["reclaims"] for values in sums[FENTRY].values()) > 0
 
 

@@ -1,1 +1,1 @@
-"""The measurements the README quotes. ``sudo make bench`` runs all; each module says what it measures."""
+"""The measurements that the README quotes. ``sudo make bench`` runs them all; each module says what it measures."""

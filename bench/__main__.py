@@ -1,4 +1,4 @@
-"""``python -m bench [NAME ...]``: run the measurements and print what came out, with the machine they ran on."""
+"""``python -m bench [NAME ...]``: run the measurements and print their results, with the machine they ran on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ NAMES = ("startup", "snapshot", "cost", "ring", "recording", "overhead", "storm"
 
 
 def main() -> int:
-    """Run the named measurements, or all."""
+    """Run the named measurements, or all of them."""
     names = sys.argv[1:] or NAMES
     print(f"{platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     root = Path(__file__).parents[1]
     for name in names:
         if name not in NAMES:
-            print(f"bench: no measurement is named {name}; there are: {', '.join(NAMES)}", file=sys.stderr)
+            print(f"bench: no measurement is named {name}; choose from: {', '.join(NAMES)}", file=sys.stderr)
             return 64
         module = importlib.import_module(f"bench.{name}")
         print(f"\n## {name}: {(module.__doc__ or '').strip().splitlines()[0]}\n", flush=True)
-        # A process of its own each: none pays for what another has imported or left in memory.
+        # One process each, so that none pays for what another has imported or left in memory.
         subprocess.run([sys.executable, "-m", f"bench.{name}"], cwd=root, check=True)
     return 0
 

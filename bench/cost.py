@@ -1,7 +1,7 @@
-"""What ``mmwatch top`` itself uses while 50 tasks reclaim: CPU of the front end, and its memory.
+"""What ``mmwatch top`` itself uses while 50 tasks reclaim: CPU and memory of the front end.
 
-CPU is user plus system time of the whole process between the second and the last line, over the time between them, so
-without start-up.
+CPU is user plus system time of the whole process from the second interval to the last but one, divided by the time
+between them. Start-up is not part of it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ TASKS = 50
 
 
 def cpu_ticks(pid: int) -> int:
-    """User and system time of a process, in clock ticks."""
+    """User plus system time of a process, in clock ticks."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def measure(options: list[str], line_is_interval: bool) -> tuple[float, float, int]:
-    """Share of one CPU, resident MiB, and tasks seen."""
+    """Share of one CPU, resident MiB, and number of tasks seen."""
     load = [sys.executable, "-m", "bench.load", "--processes", str(TASKS), "--chunk-kib", "512", "--pause-s", "0.05"]
     with subprocess.Popen([*load, "--seconds", str(SECONDS + 4)]) as loading:
         command = [sys.executable, "-m", "mmwatch", "top", "-i", "1", "-n", str(SECONDS), *options]

@@ -1,6 +1,6 @@
-"""A reclaim load of a known shape: threads that stream sparse files through a memory cgroup too small for them.
+"""A reclaim load of known shape: threads that stream sparse files through a memory cgroup too small for them.
 
-A program of its own, so that what is measured beside it has the interpreter to itself.
+It is a separate program, so that whatever is measured beside it has its interpreter to itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmwatch.host.cgroups import OwnCgroup, memory_mount
 def work(
     descriptor: int, file_bytes: int, buffer: bytearray, offset: int, pause_s: float, until: float, rounds: int
 ) -> None:
-    """Read chunk after chunk, from a place of its own in the file; what is read nobody wants."""
+    """Read one chunk after another, from ``offset`` on. The data is thrown away."""
     chunk_bytes = len(buffer)
     while time.monotonic() < until and rounds:
         os.preadv(descriptor, [buffer], offset)
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--chunk-kib", type=int, default=1024)
     parser.add_argument("--pause-s", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rounds", type=int, default=-1, help="chunks a thread reads, at most; -1 for no bound")
+    parser.add_argument("--rounds", type=int, default=-1, help="most chunks that a thread reads; -1 for no limit")
     arguments = parser.parse_args()
     threading.stack_size(128 << 10)
     with OwnCgroup.create(memory_mount(), f"mmwatch-bench-{os.getpid()}", arguments.limit_mib << 20) as group:

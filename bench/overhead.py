@@ -1,8 +1,8 @@
 """The same amount of reclaim without a tracer, under mmwatch, and under its rivals: CPU time of the load.
 
-The load streams a fixed number of bytes through a memory cgroup that is too small. What is compared is its own CPU time
-(user and system, which includes what a tracer does in it), the least of several rounds that take turns, so that a busy
-machine falls on all alike. A rival that is not installed, or does not start here, is said to be so.
+The load streams a fixed number of bytes through a memory cgroup that is too small. Its CPU time (user plus system)
+includes what a tracer does inside it. The tracers take turns for several rounds, so that a busy machine affects all of
+them alike, and the lowest time of each is compared. Rivals that are not installed or do not start are reported as such.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ tracepoint:vmscan:mm_vmscan_lru_shrink_inactive {
 """
 
 
-# Rivals look for tracefs where it is usually mounted; here only they see it there.
+# The rivals expect tracefs at its usual place. It is mounted there for them only.
 WITH_TRACEFS = ["unshare", "-m", "sh", "-c", 'mount -t tracefs nodev /sys/kernel/tracing; exec "$@"', "sh"]
 
 
 def tracers(folder: Path) -> dict[str, list[str]]:
-    """Commands by what the table calls them."""
+    """The commands, by their name in the table."""
     mmwatch = [sys.executable, "-m", "mmwatch"]
     found = {
         "no tracer": [],
@@ -54,7 +54,7 @@ def tracers(folder: Path) -> dict[str, list[str]]:
 
 
 def cpu_of_load(command: list[str]) -> float | None:
-    """CPU seconds of one run of the load under a tracer; None: the tracer did not keep running."""
+    """CPU seconds of one run of the load under a tracer; None if the tracer did not keep running."""
     tracer = None
     if command:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

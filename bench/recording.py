@@ -1,7 +1,7 @@
 """Writing and reading recordings: rates, size on disk, and memory, without the kernel's part.
 
-Each line is a process of its own, on what the line before it wrote where it reads. ``peak`` is its largest resident
-memory, with the 35 MiB or so of Python and numpy.
+Each line of the table is a separate process. One that reads uses the file that an earlier line wrote. ``peak`` is its
+largest resident memory, which includes about 35 MiB for Python and numpy.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mmwatch.recording.schema import RECORD_DTYPE
 
 RECORDS = 1_000_000
 RECORDS_AT_ONCE = 5_000
-"""What a drain of the ring buffer brings."""
+"""As many as one drain of the ring buffer yields."""
 SECONDS, ROWS = 3600, 50
 MANY_INTERVALS, MANY_ROWS = 100, 10_000
 
 
 def some_rows(count: int, first_tgid: int = 1000) -> Rows:
-    """Rows as page cache reclaim in a memory cgroup makes them: half of the measures 0, ten buckets of times."""
+    """Rows like those of page cache reclaim in a memory cgroup: half of the measures are 0, ten buckets of times."""
     random = np.random.default_rng(first_tgid)
     rows = np.zeros(count, ROW_DTYPE)
     rows["tgid"] = rows["tid"] = np.arange(first_tgid, first_tgid + count)
@@ -111,7 +111,7 @@ def write_many(path: Path) -> int:
     return MANY_INTERVALS * MANY_ROWS
 
 
-# What it is, what it counts, the file, how; a line that writes comes before those that read.
+# Title, then what is counted, the file, and the function. A line that writes comes before those that read its file.
 STAGES: dict[str, tuple[str, str, Callable[[Path], int]]] = {
     "write single reclaims": ("records", "records.mmw", write_records),
     "read them": ("records", "records.mmw", read_records),
@@ -129,7 +129,7 @@ _began_cpu = 0.0
 
 
 def begin() -> None:
-    """Begin to measure: what went before was making data up."""
+    """Start measuring; what came before only made up the data."""
     global _began, _began_cpu
     _began, _began_cpu = time.monotonic(), time.process_time()
 
@@ -141,7 +141,7 @@ def run(stage: str, folder: Path) -> None:
     count = function(path)
     seconds, cpu_s = time.monotonic() - _began, time.process_time() - _began_cpu
     size = path.stat().st_size
-    # Not getrusage: its maximum has that of the parent's before exec in it.
+    # Not getrusage: its maximum includes the parent's from before exec.
     peak_kib = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
     print(
         f"| {stage} | {count:,} {unit} | {seconds:.2f} | {cpu_s:.2f} | {count / seconds:,.0f} "

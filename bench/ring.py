@@ -1,7 +1,7 @@
-"""Draining the ring buffer: records per CPU second of the drain, and every drop counted.
+"""Draining the ring buffer: records per CPU second of the drain, with every drop counted.
 
-Two processes call getppid as fast as they can; a raw tracepoint puts a record of ``struct record``'s size into a ring
-buffer for each call, or counts that it could not. What was drained and what was dropped must add up to the calls seen.
+Two processes call getppid as fast as they can. For each call a raw tracepoint puts a record of the size of ``struct
+record`` into a ring buffer, or counts a drop. Drained and dropped records must add up to the calls seen.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ int on_enter(struct bpf_raw_tracepoint_args *ctx)
 
 
 def flood() -> int:
-    """A process that makes the calls."""
+    """Fork a process that makes the calls."""
     pid = os.fork()
     if pid == 0:
         for _ in range(CALLS):

@@ -1,10 +1,10 @@
 """The full-screen ``mmwatch top`` beside top, htop and bpftrace in a terminal of the same size, and with made-up tasks.
 
-First on a load of 60 tasks that reclaim: seconds from the command to the first byte and to the first figures, then CPU
-(user and system, of one CPU), memory and what is written to the terminal while it is open. Who is not installed, or
-shows nothing here, is said to be so. Then the same screen fed by ``bench.screen_guest`` with 60 and with 10,000 tasks,
-all figures of which change: CPU time per refresh from the new interval to the bytes for the terminal, and the resident
-memory after the first refreshes and after the last.
+First with 60 tasks that reclaim: seconds from the command to the first byte and to the first figures, then CPU (user
+plus system, of one CPU), memory, and bytes written to the terminal. Rivals that are not installed or show nothing are
+reported as such. Then the same screen with 60 and with 10,000 made-up tasks from ``bench.screen_guest``, whose figures
+all change: CPU time per refresh, from the new interval to the bytes for the terminal, and resident memory after the
+first refreshes and at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from bench.cost import cpu_ticks
 from bench.overhead import BPFTRACE, WITH_TRACEFS
 
-SIZE = (80, 120)  # lines, columns: all 60 tasks are seen
+SIZE = (80, 120)  # lines, columns: room for all 60 tasks
 TASKS = 60
 START_S = 20.0
 SETTLE_S = 3.0
@@ -39,7 +39,7 @@ LOAD_S = START_S + SETTLE_S + OPEN_S + 5
 
 @dataclass
 class Terminal:
-    """A process in a pseudo-terminal that takes all it is given.
+    """A process in a pseudo-terminal that accepts everything written to it.
 
     :param first_s: from the start to the first byte.
     """
@@ -60,7 +60,7 @@ class Terminal:
                 os._exit(127)
 
     def read(self, until_s: float, wanted: bytes = b"") -> float | None:
-        """Take what comes until then, or until ``wanted`` is there: seconds since the start; None: it is not."""
+        """Read until ``until_s`` or ``wanted``: seconds from the start to ``wanted``, None if it did not come."""
         tail = b""
         while (left := until_s - time.monotonic()) > 0:
             if not select.select([self.fd], [], [], left)[0]:
@@ -78,12 +78,12 @@ class Terminal:
         return None
 
     def resident_mib(self) -> float:
-        """Of the process."""
+        """Resident memory of the process."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def end(self) -> None:
-        """Interrupt it, and see it gone."""
+        """Interrupt the process and wait until it is gone."""
         os.kill(self.pid, signal.SIGINT)
         for number in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + 5
@@ -98,7 +98,7 @@ class Terminal:
 
 
 def on_the_load(command: list[str], figures: bytes) -> str:
-    """The cells of a row of the table."""
+    """The cells of a row in the first table."""
     load = ["--processes", str(TASKS), "--chunk-kib", "512", "--pause-s", "0.05", "--seconds", str(LOAD_S)]
     with subprocess.Popen([sys.executable, "-m", "bench.load", *load]) as loading:
         try:
@@ -119,11 +119,11 @@ def on_the_load(command: list[str], figures: bytes) -> str:
             finally:
                 terminal.end()
         finally:
-            loading.wait()  # it takes its cgroup away itself
+            loading.wait()  # it removes its cgroup itself
 
 
 def rivals() -> dict[str, tuple[list[str], bytes]]:
-    """Command, and what is among its first figures, by name."""
+    """By name: the command, and a text that its first figures contain."""
     mmwatch = [sys.executable, "-m", "mmwatch", "top", "-i", "1"]
     each_second = f"{BPFTRACE} interval:s:1 {{ print(@ns); print(@pages); print(@scanned); print(@priority); }}"
     return {
@@ -136,7 +136,7 @@ def rivals() -> dict[str, tuple[list[str], bytes]]:
 
 
 def made_up(tasks: int) -> str:
-    """The cells of a row of the second table."""
+    """The cells of a row in the second table."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
         guest = [sys.executable, "-m", "bench.screen_guest", str(tasks), str(REFRESHES[tasks]), str(result)]
@@ -163,7 +163,7 @@ def main() -> None:
         cells = on_the_load(command, figures) if shutil.which(program) else "not installed | | | | "
         print(f"| `{name}` | {cells} |", flush=True)
     print()
-    print("| tasks | refreshes | CPU of a refresh, ms | taking it in | arranging it | bytes | resident, MiB |")
+    print("| tasks | refreshes | CPU of a refresh, ms | taking in | arranging | bytes | resident, MiB |")
     print("|---|---|---|---|---|---|---|")
     for tasks in REFRESHES:
         print(f"| {tasks} | {made_up(tasks)} |", flush=True)

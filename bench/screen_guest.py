@@ -1,4 +1,4 @@
-"""The full-screen display with made-up tasks, for ``bench.screen``: draws often, then says what that took.
+"""The full-screen display with made-up tasks, for ``bench.screen``: draws many times, then reports the cost.
 
 ``python -m bench.screen_guest TASKS REFRESHES FILE``
 """
@@ -22,15 +22,15 @@ from mmwatch.display.screen.layout import Layout
 from mmwatch.model.interval import ROW_DTYPE, Interval, Node, Process, Session
 
 DIFFERENT = 4
-"""Intervals that take turns; each task has other figures in each."""
+"""Number of intervals that take turns. Each has different figures for each task."""
 SEEN = 60
-"""Tasks on the screen: the same ones, whatever the number of all."""
+"""Tasks on the screen: always the same ones, however many there are in all."""
 SETTLED = 200
-"""Refreshes after which memory is looked at for the first time: what is kept is as full as it gets, but for rates."""
+"""Refreshes before memory is first read. By then everything that is kept has its full size, except the rates."""
 
 
 def intervals(tasks: int) -> list[Interval]:
-    """A row a task."""
+    """Made-up intervals with one row per task."""
     random = np.random.default_rng(1)
     made = []
     tgids = np.arange(1000, 1000 + tasks)
@@ -44,7 +44,7 @@ def intervals(tasks: int) -> list[Interval]:
             rows[name] = random.integers(1, most, tasks)
         rows["asked_pages"] = rows["reported_pages"] = rows["reclaims"] * 32
         rows["stall_ns"], rows["stall_max_ns"] = random.integers(1, 10**9, (2, tasks))
-        rows["stall_ns"][SEEN:] //= 1000  # how many there are further down is no work for the terminal
+        rows["stall_ns"][SEEN:] //= 1000  # keeps the rest below the screen, where it costs the terminal nothing
         rows["priority_histogram"][:, 12] = rows["stall_histogram"][:, 40] = rows["reclaims"]
         vmstat = {
             "pgsteal_anon": 0,
@@ -59,7 +59,7 @@ def intervals(tasks: int) -> list[Interval]:
 
 
 class Feed:
-    """A new interval each time it is asked for, but for the times in between in which it is drawn."""
+    """Gives a new interval every second time, so that each is drawn before the next one comes."""
 
     problem = None
 
@@ -70,11 +70,11 @@ class Feed:
 
     @property
     def ended(self) -> bool:
-        """After the last refresh."""
+        """True after the last refresh."""
         return not self.left
 
     def take(self) -> Interval | None:
-        """Every second time."""
+        """The next interval, or None every second time."""
         self.gave = not self.gave and self.left > 0
         if not self.gave:
             return None
@@ -83,18 +83,18 @@ class Feed:
         return replace(self._made[self.number % DIFFERENT], end_s=self.session.start_s + self.number)
 
     def set_interval_s(self, seconds: float) -> None:
-        """Nothing to set."""
+        """Ignored: there is no interval to set."""
 
 
 def resident_mib() -> float:
-    """Of this process."""
+    """Resident memory of this process."""
     return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def main() -> None:
-    """Draw, and write the result."""
+    """Draw, then write the result."""
     tasks, refreshes, result = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    app_module.POLL_S = 0.02  # Textual paints 60 times a second at most, and each refresh is to be painted
+    app_module.POLL_S = 0.02  # Textual paints at most 60 times a second, and each refresh must be painted
     feed = Feed(tasks, refreshes)
     app = ScreenApp(feed, Layout(), Services())
     parts: dict[str, list[float]] = {"take_s": [], "rebuild_s": []}

@@ -1,8 +1,8 @@
 """From the kernel's table to sorted rows, when all rows of 10,000 threads have changed.
 
-So many threads that all reclaim within a second are more than two CPUs can carry: the table is filled as the kernel
-side would, through its mapping, a row a thread, with new counts each round. What is timed is what ``top`` does: one
-reading, folded by thread, sorted. The first rounds pay for memory that is touched for the first time.
+Two CPUs cannot run that many threads that all reclaim within a second. So this fills the table through its mapping, as
+the kernel side would: one row per thread, with new counts each round. It times what ``top`` does: one reading, folded
+by thread and sorted. The first rounds pay for touching memory for the first time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmwatch.model.snapshot import take
 
 THREADS = 10_000
 ROUNDS = 8
-FIRST_ROW = 7  # those before are the overflow rows
+FIRST_ROW = 7  # after the overflow rows
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Time from the command to its first data, and memory of the whole process.
 
-The clock runs from before the interpreter is started to the first byte of output, less the interval asked for (50 ms):
-what is left is start-up. The best of several runs, since nothing makes a start faster than it can be.
+The clock runs from before the interpreter starts to the first byte of output. Less the interval asked for (50 ms), that
+is the start-up time. The best of several runs counts, since noise only ever makes a start slower.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INTERVAL_S = 0.05
 
 
 def first_byte_s(command: list[str]) -> float:
-    """Seconds until a command prints something."""
+    """Seconds until a command prints its first byte."""
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None

@@ -1,8 +1,8 @@
-"""Cost in the worst storm there is: futile node reclaim on MGLRU, in instructions, in a virtual machine.
+"""Cost in the worst storm: futile node reclaim on MGLRU, in instructions, in a virtual machine.
 
 Boots the newest kernel of the laboratory (tests/vm) with two nodes under ``-icount``, so that the guest's clock counts
-instructions, and has bench/storm_guest.py touch memory on a full node under one probe after the other. It takes three
-minutes. ``python -m bench.storm 6.12 "mmwatch --no-passes"`` takes another kernel, and only that.
+instructions. Inside, bench/storm_guest.py touches memory on a full node under one probe after the other. This takes
+three minutes. ``python -m bench.storm 6.12 "mmwatch --no-passes"`` measures only that tracer, on another kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "vm"))
 TIMEOUT_S = 3000
-PASSES = 5  # of each call: priority 4 to 0
+PASSES = 5  # per call: priority 4 to 0
 
 
 def main() -> None:
@@ -43,11 +43,11 @@ def main() -> None:
         found = folder / "storm.json"
         if not found.exists():
             log = folder / "guest.log"
-            sys.exit(f"bench: nothing came of it: {problem}\n{log.read_text()[-2000:] if log.exists() else ''}")
+            sys.exit(f"bench: no results: {problem}\n{log.read_text()[-2000:] if log.exists() else ''}")
         results = json.loads(found.read_text())
     if problem:
-        print(f"bench: not all of it: {problem}", file=sys.stderr)
-    headings = {False: "| tracer | ratio | instructions more per call |", True: "| an empty program on | per hit |"}
+        print(f"bench: incomplete results: {problem}", file=sys.stderr)
+    headings = {False: "| tracer | ratio | more instructions per call |", True: "| empty program on | per hit |"}
     for empty, heading in headings.items():
         print(f"\n{heading}\n|{'---|' * heading.count(' |')}")
         for tracer, result in results.items():
@@ -60,7 +60,7 @@ def main() -> None:
             if empty:
                 print(f"| {tracer[6:]} | {(traced - untraced) / (1 if 'tracepoint' in tracer else PASSES):.0f} |")
             else:
-                print(f"| {tracer} | {traced / untraced:.2f} | {traced - untraced:.0f} of {untraced:.0f} |")
+                print(f"| {tracer} | {traced / untraced:.2f} | {traced - untraced:.0f} on {untraced:.0f} |")
 
 
 if __name__ == "__main__":

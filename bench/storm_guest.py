@@ -1,7 +1,7 @@
 """What bench/storm.py runs inside its guest: the founding case on MGLRU, under one probe after the other.
 
-Node 0 is full of page cache, vm.zone_reclaim_mode is 1: each page that is touched there costs futile calls of
-node_reclaim, of five passes each. The guest's clock counts instructions, so times do not depend on the machine.
+Node 0 is full of page cache and vm.zone_reclaim_mode is 1, so each page touched there costs futile calls of
+node_reclaim with five passes each. The guest's clock counts instructions, so times do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILE_MIB = 1000
 ROUNDS = 3
 MADV_NOHUGEPAGE = 15
 OBSERVER_CPU = 1
-"""On the node that is not full: what the compiler takes costs no reclaim."""
+"""On the node that is not full, so that the compiler's memory costs no reclaim."""
 
 PROGRAMS = """
 #include <linux/types.h>
@@ -37,13 +37,13 @@ KRETFUNC_PROBE(shrink_node, u64 pgdat, u64 sc) { return 0; }
 
 
 def calls() -> int:
-    """Futile calls of node_reclaim up to now."""
+    """Futile calls of node_reclaim so far."""
     text = Path("/proc/vmstat").read_text()
     return int(text.partition("zone_reclaim_failed ")[2].split()[0])
 
 
 def touch() -> tuple[int, int]:
-    """Nanoseconds it takes to touch memory on node 0, and the calls of node_reclaim that it took."""
+    """Touch memory on node 0: nanoseconds, and futile calls of node_reclaim."""
     length = TOUCH_MIB << 20
     memory = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(MADV_NOHUGEPAGE)
@@ -54,7 +54,7 @@ def touch() -> tuple[int, int]:
 
 
 def fill(file: Path) -> None:
-    """Have node 0 full of page cache; what it cannot hold goes to the other."""
+    """Fill node 0 with page cache; what does not fit goes to the other node."""
     mode = Path("/proc/sys/vm/zone_reclaim_mode")
     mode.write_text("0")
     with file.open("rb", buffering=0) as whole:
@@ -64,7 +64,7 @@ def fill(file: Path) -> None:
 
 
 def on_node_0(function: Callable[[], Any]) -> Any:
-    """What a function returns in a process of its own, which gives the memory back."""
+    """Run a function in a child process on node 0, so that its memory is freed; return what it returned."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if not child:
@@ -81,7 +81,7 @@ def on_node_0(function: Callable[[], Any]) -> Any:
 
 
 def mmwatch_with(**environment: str) -> Callable[[], Callable[[], None]]:
-    """mmwatch as it observes, without what it prints."""
+    """mmwatch observing, but printing nothing."""
 
     def start() -> Callable[[], None]:
         from mmwatch.cli.observe import Observer, resolve_target
@@ -108,7 +108,7 @@ def empty(kind: str) -> Callable[[], Callable[[], None]]:
 
         class Program(BPF):  # type: ignore[misc]
             def _trace_autoload(self) -> None:
-                """Nothing attaches by its name."""
+                """Attach nothing by name."""
 
         bpf = Program(text=PROGRAMS)
         event = "mm_vmscan_node_reclaim_begin"
@@ -149,11 +149,11 @@ TRACERS: dict[str, Callable[[], Callable[[], None]]] = {
 
 
 def main(folder: Path, wanted: list[str]) -> None:
-    """Measure, and leave the results in the folder as they come."""
+    """Measure, and write each result to the folder as it comes."""
     began = time.monotonic()
 
     def say(text: str) -> None:
-        print(f"{time.monotonic() - began:.1f} thousand million instructions: {text}", flush=True)
+        print(f"{time.monotonic() - began:.1f} billion instructions: {text}", flush=True)
 
     os.sched_setaffinity(0, {OBSERVER_CPU})
     Path("/sys/kernel/mm/lru_gen/enabled").write_text("y")
@@ -174,7 +174,7 @@ def main(folder: Path, wanted: list[str]) -> None:
         else:
             say(f"{name}: attached")
             on_node_0(lambda: fill(file))
-            on_node_0(touch)  # the first still finds some pages free
+            on_node_0(touch)  # the first one still finds free pages
             results[name] = {"traced": [on_node_0(touch) for _ in range(ROUNDS)]}
             stop()
             results[name]["untraced"] = [on_node_0(touch) for _ in range(ROUNDS)]

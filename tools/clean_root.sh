@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # clean_root.sh [-s SUITE] [COMMAND...]: does the README work on a machine with nothing installed?
 #
-# Makes a minimal Debian (bookworm, or SUITE) with debootstrap, once, keeps it in $XDG_CACHE_HOME/mmwatch
-# (~/.cache/mmwatch without), unpacks a fresh copy, puts the checkout into /src there and runs COMMAND in it by chroot, on
-# this machine's kernel, as root. Without COMMAND: what a newcomer would do, with the time of each step, and each a second
-# time; the live tests are left out (`make test` as COMMAND has them).
+# Makes a minimal Debian (bookworm, or SUITE) with debootstrap once and keeps it in $XDG_CACHE_HOME/mmwatch
+# (default: ~/.cache/mmwatch). Unpacks a fresh copy, puts the checkout into its /src, and runs COMMAND there by chroot,
+# on this machine's kernel, as root. Without COMMAND it does what a newcomer would do, each step twice, and times every
+# step. The live tests are left out; give `make test` as COMMAND to run them.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 root=$work/root
 minimal_root "$suite" "$root"
 
-# What git knows and what it would ask to add, as it is now: not the environment and caches of this machine.
+# Tracked and untracked files as they are now, but nothing ignored, such as this machine's environment and caches.
 mkdir "$root/src"
 git -c safe.directory='*' ls-files -z --cached --others --exclude-standard |
     tar --null --files-from=- --ignore-failed-read -cf - | tar -C "$root/src" -xf -
@@ -52,7 +52,7 @@ step make install
 step make install
 step mmwatch_anywhere
 step make uninstall
-files | diff /before - || { echo "make uninstall left these"; exit 1; }
+files | diff /before - || { echo "make uninstall left these files"; exit 1; }
 cat /times
 TRIAL
 

@@ -1,11 +1,11 @@
-# What the other scripts here share; read with `.`, never run.
+# Shared by the other scripts here. Source it, do not run it.
 # shellcheck shell=bash
 
 EXIT_ERROR=1
 EXIT_UNAVAILABLE=69
 EXIT_NO_PERMISSION=77
 
-# Older Pythons lack what the code uses; the same figure stands in setup.cfg (python_requires).
+# Older Pythons lack what the code uses. Keep this in step with python_requires in setup.cfg.
 PYTHON_MINIMUM="3, 9"
 
 say() { printf 'mmwatch: %s\n' "$*" >&2; }
@@ -17,7 +17,7 @@ die() {
     exit "$1"
 }
 
-# quietly COMMAND...: what it says is shown only when it fails, and then the end of it.
+# quietly COMMAND...: shows the end of its output, and only if it fails.
 quietly() {
     local log status=0
     log=$(mktemp)
@@ -27,8 +27,8 @@ quietly() {
     return "$status"
 }
 
-# retry SECONDS COMMAND...: up to three tries, each bounded; the network is the usual reason to need more than one.
-# Only the last says why it failed.
+# retry SECONDS COMMAND...: up to three tries, each with a time limit; the usual reason to retry is the network.
+# Only the last try shows why it failed.
 retry() {
     local bounded=(timeout --kill-after=10 "$1") try
     shift
@@ -47,8 +47,8 @@ package_manager() {
     done
 }
 
-# The packages that a package manager ($1) needs to bring Python, venv and BCC's Python bindings.
-# BCC is no PyPI package: what is called bcc there is something else.
+# The packages with Python, venv and BCC's Python bindings, for the package manager $1.
+# BCC is not on PyPI; the package called bcc there is something else.
 packages_for() {
     case $1 in
         apt-get) echo python3 python3-venv python3-bpfcc ;;
@@ -67,7 +67,7 @@ install_packages() {
             export DEBIAN_FRONTEND=noninteractive
             local install=(apt-get -q -y -o Acquire::Retries=3 -o Acquire::http::Timeout=30
                 -o Acquire::https::Timeout=30 -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@")
-            # The lists on the disk often do; where they are missing or stale, fetch them first.
+            # The package lists on disk are often good enough; fetch them only if they are missing or stale.
             timeout --kill-after=10 900 "${install[@]}" >/dev/null 2>&1 </dev/null ||
                 retry 900 sh -c 'apt-get -q -y -o Acquire::Retries=3 update; "$@"' sh "${install[@]}"
             ;;
@@ -77,8 +77,8 @@ install_packages() {
     esac
 }
 
-# The distribution's own Python that can `import bcc`, with the modules in $1 besides (a comma-separated list).
-# `python3` on PATH may be another one (pyenv, conda) which will never see the distribution's packages.
+# Prints the distribution's own Python that can import the modules in $1 (a comma-separated list).
+# `python3` on PATH may be another one (pyenv, conda), which never sees the distribution's packages.
 system_python() {
     local python
     for python in /usr/bin/python3 /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9]; do
@@ -90,13 +90,13 @@ system_python() {
     return 1
 }
 
-# Prints the system Python to build a virtual environment from; installs what it takes when there is none.
+# Prints the system Python to build a virtual environment from. If there is none, installs what it takes.
 need_system_python() {
     local manager packages
     system_python bcc,venv,ensurepip && return
     manager=$(package_manager)
     [ -n "$manager" ] || die $EXIT_UNAVAILABLE \
-        "no package manager known here (apt-get, dnf, zypper, pacman)" \
+        "no known package manager found (apt-get, dnf, zypper, pacman)" \
         "install Python $(version_text) or newer and BCC's Python bindings, so that /usr/bin/python3 -c 'import bcc' works"
     packages=$(packages_for "$manager")
     [ "$(id -u)" = 0 ] || die $EXIT_NO_PERMISSION \
@@ -104,14 +104,14 @@ need_system_python() {
     say "installing with $manager: $packages"
     # shellcheck disable=SC2086  # a list of names
     install_packages $packages || die $EXIT_UNAVAILABLE \
-        "$manager could not install: $packages" "its messages are above; is there a network, are the package sources right?"
+        "$manager could not install: $packages" "see its messages above; check the network and the package sources"
     system_python bcc,venv,ensurepip && return
     die $EXIT_UNAVAILABLE "the packages are installed, but no /usr/bin/python3 of version $(version_text) or newer can import bcc" \
         "try: /usr/bin/python3 -c 'import sys, bcc, venv, ensurepip; print(sys.version)'"
 }
 
-# What the laboratory (tests/vm, tests/userland) boots kernels with, Debian's, unpacked with dpkg, and makes root file
-# systems with.
+# Installs what the laboratory (tests/vm, tests/userland) needs to unpack and boot Debian's kernels and to make root
+# file systems.
 need_laboratory() {
     local tool missing=()
     for tool in qemu-system-x86_64 busybox modprobe mke2fs mkswap file dpkg debootstrap; do
@@ -119,16 +119,16 @@ need_laboratory() {
     done
     [ ${#missing[@]} != 0 ] || return 0
     [ "$(package_manager)" = apt-get ] || die $EXIT_UNAVAILABLE \
-        "the laboratory needs: ${missing[*]}" "it boots Debian's kernels; on other distributions install these by hand"
+        "the laboratory needs: ${missing[*]}" "it boots Debian's kernels; elsewhere, install these by hand"
     [ "$(id -u)" = 0 ] || die $EXIT_NO_PERMISSION "the laboratory needs: ${missing[*]}" "run: sudo tools/setup.sh vm"
-    say "installing what boots other kernels: qemu-system-x86 kmod busybox-static e2fsprogs util-linux file debootstrap"
+    say "installing tools to boot other kernels: qemu-system-x86 kmod busybox-static e2fsprogs util-linux file debootstrap"
     install_packages qemu-system-x86 kmod busybox-static e2fsprogs util-linux file debootstrap || die $EXIT_UNAVAILABLE \
-        "apt-get could not install them" "its messages are above; is there a network, are the package sources right?"
+        "apt-get could not install them" "see its messages above; check the network and the package sources"
 }
 
 version_text() { echo "${PYTHON_MINIMUM/, /.}"; }
 
-# pip in the environment $1. Its own settings (PIP_*, pip.conf) are left as they are, but for bounds on waiting.
+# run_pip VENV ARGUMENT...: keeps pip's own settings (PIP_*, pip.conf), and only limits how long it waits.
 run_pip() {
     local venv=$1
     shift
@@ -137,20 +137,20 @@ run_pip() {
         retry 900 "$venv/bin/python" -m pip --quiet "$@"
 }
 
-# make_venv PYTHON FOLDER: an environment that sees the distribution's bcc, with a pip that can do what we ask of it
-# (Debian 11's is too old for editable installs without a setup.py).
+# make_venv PYTHON FOLDER: makes an environment that sees the distribution's bcc, with a recent pip (Debian 11's is too
+# old for editable installs without a setup.py).
 make_venv() {
     rm -rf "$2"
     "$1" -m venv --system-site-packages "$2" || die $EXIT_ERROR "$1 could not make a virtual environment in $2"
     run_pip "$2" install 'pip>=21.3' 'setuptools>=64' 'wheel>=0.37' || die_pip
-    touch "$2/mmwatch-venv.stamp" # whole; without it the next run begins again
+    touch "$2/mmwatch-venv.stamp" # complete; without the stamp, the next run starts over
 }
 
 die_pip() {
-    die $EXIT_UNAVAILABLE "pip could not install what mmwatch needs" "its messages are above; is there a network?"
+    die $EXIT_UNAVAILABLE "pip could not install what mmwatch needs" "see its messages above; check the network"
 }
 
-# hand_back FOLDER...: under sudo, what root wrote into a user's checkout becomes that user's again.
+# hand_back FOLDER...: under sudo, gives files that root wrote into a user's checkout back to that user.
 hand_back() {
     [ "$(id -u)" = 0 ] && [ "${SUDO_UID:-0}" != 0 ] || return 0
     find "$@" -xdev -uid 0 -exec chown -h "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" {} + 2>/dev/null || true

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# install.sh install|uninstall: mmwatch for everybody, under PREFIX (/usr/local).
+# install.sh install|uninstall: mmwatch for all users, under PREFIX (/usr/local).
 #
-#   PREFIX/lib/mmwatch           a virtual environment of its own: the checkout may go away afterwards
+#   PREFIX/lib/mmwatch           its own virtual environment; the checkout is not needed afterwards
 #   PREFIX/bin/mmwatch           a link into it
 #   PREFIX/share/man/man8/...    the manual
-#   /usr/bin/mmwatch             a second link, only where sudo looks in no PREFIX/bin (RHEL's secure_path)
+#   /usr/bin/mmwatch             a second link, only if sudo does not search PREFIX/bin (RHEL's secure_path)
 #
-# PREFIX/lib/mmwatch/installed-files lists what was made outside that folder; uninstalling removes just that.
+# PREFIX/lib/mmwatch/installed-files lists what was made outside that folder. Uninstalling removes exactly that.
 
 set -euo pipefail
 umask 022
@@ -25,7 +25,7 @@ need_write() {
     [ -w "$folder" ] || die $EXIT_NO_PERMISSION "cannot write to $folder" "run: sudo make $1"
 }
 
-# What sudo will search. Under sudo already, that is our own PATH (make hands it on).
+# The PATH that sudo searches. Already under sudo, it is our own (make passes it on).
 sudo_path() {
     if [ -n "${SUDO_UID-}" ] || ! command -v sudo >/dev/null; then echo "$PATH"; return; fi
     sudo -n env 2>/dev/null | sed -n 's/^PATH=//p'
@@ -33,7 +33,7 @@ sudo_path() {
 
 searched() { case :$1: in *:$2:*) return 0 ;; *) return 1 ;; esac; }
 
-# The sources an installation was made from; unchanged, there is nothing to do.
+# The sources of an installation. If they are unchanged, there is nothing to do.
 wanted() {
     find setup.cfg pyproject.toml tools mmwatch bpf man -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z |
         xargs -0 sha256sum
@@ -41,7 +41,7 @@ wanted() {
 
 works() { [ "$("$home/bin/mmwatch" --version 2>/dev/null)" != "" ]; }
 
-# Whether $1 is free, or a link of ours that may be replaced.
+# need_free FILE: fails unless FILE is free, or a link of ours that may be replaced.
 need_free() {
     [ ! -e "$1" ] && [ ! -L "$1" ] && return
     case $(readlink "$1") in "$home"/*) return ;; esac
@@ -50,7 +50,7 @@ need_free() {
 
 page_path() { echo "man/man${1##*.}/$(basename "$1")"; }
 
-# make_folder FOLDER: with its parents, and remembers those that were not there.
+# make_folder FOLDER: makes it with its parents, and remembers which of them are new.
 made=()
 make_folder() {
     [ ! -d "$1" ] || return 0
@@ -82,10 +82,10 @@ install() {
     if [ -f "$list" ]; then remove_all; fi
     make_folder "$(dirname "$home")"
     build=$(mktemp -d)
-    trap 'rm -rf "$build"; [ -f "$stamp" ] || remove_all' EXIT # all of it or nothing
+    trap 'rm -rf "$build"; [ -f "$stamp" ] || remove_all' EXIT # all or nothing
     make_venv "$python" "$home"
     : >"$list"
-    # Built from a copy: nothing of root's is left in the checkout.
+    # Built from a copy, so that root leaves no files in the checkout.
     cp -R setup.cfg pyproject.toml MANIFEST.in README.md LICENSE mmwatch bpf man "$build"
     run_pip "$home" install --no-build-isolation "$build" || die_pip
     works || die $EXIT_ERROR "the installed mmwatch does not start" "try: $home/bin/mmwatch --version"
@@ -97,15 +97,15 @@ install() {
         say "installed; try: sudo mmwatch demo"
     elif [ "$PREFIX" = /usr/local ] && [ ! -e /usr/bin/mmwatch ]; then
         link /usr/bin/mmwatch "$home/bin/mmwatch"
-        say "installed, with a link in /usr/bin because sudo does not look in $PREFIX/bin; try: sudo mmwatch demo"
+        say "installed, with a link in /usr/bin because sudo does not search $PREFIX/bin; try: sudo mmwatch demo"
     else
-        say "installed, but sudo does not look in $PREFIX/bin; try: sudo $PREFIX/bin/mmwatch demo"
+        say "installed, but sudo does not search $PREFIX/bin; try: sudo $PREFIX/bin/mmwatch demo"
     fi
     if [ ${#made[@]} != 0 ]; then printf '%s\n' "${made[@]}" >>"$list"; fi
     wanted >"$stamp"
 }
 
-# Links that lead elsewhere by now are somebody else's, and folders stay while anything is in them.
+# Leaves links that now lead elsewhere, since they are somebody else's, and folders that are not empty.
 remove_all() {
     local path paths=()
     if [ -f "$list" ]; then mapfile -t paths < <(tac "$list"); fi
@@ -120,7 +120,7 @@ remove_all() {
 
 uninstall() {
     if [ ! -f "$list" ]; then
-        say "nothing of mmwatch is installed under $PREFIX"
+        say "mmwatch is not installed under $PREFIX"
         return
     fi
     need_write uninstall

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# setup.sh run|dev|vm: everything the checkout needs, in the virtual environment $VENV (.venv): the distribution's BCC,
-# mmwatch itself (editable) and its Python packages; for `dev` the tools of `make test` and `make lint` too, and for
-# `vm` what boots other kernels besides.
-# A second run finds nothing to do and says so. What is missing of the distribution's packages takes root.
+# setup.sh run|dev|vm: installs what the checkout needs into the virtual environment $VENV (.venv): the distribution's
+# BCC, mmwatch itself (editable) and its Python packages. `dev` adds the tools of `make test` and `make lint`; `vm` also
+# adds what it takes to boot other kernels.
+# A second run finds nothing to do and says so. Installing the distribution's packages needs root.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ kind=${1:-run}
 VENV=${VENV:-.venv}
 stamp=$VENV/mmwatch-$kind.stamp
 
-# What the environment depends on: ask for something else, or move the checkout, and it is brought up to date.
+# What the environment depends on. If the requirements change or the checkout moves, it is brought up to date.
 wanted() { cat setup.cfg pyproject.toml tools/setup.sh tools/common.sh; pwd; }
 
 ready() {
@@ -27,7 +27,7 @@ if ready; then
 fi
 trap 'hand_back "$VENV" mmwatch.egg-info' EXIT
 python=$(need_system_python)
-# Keep an environment made from the same Python: pip then only adds what is missing.
+# Keep an environment made from the same Python, so that pip only adds what is missing.
 if [ "$(readlink -f "$VENV/bin/python" 2>/dev/null)" != "$(readlink -f "$python")" ] ||
     [ ! -f "$VENV/mmwatch-venv.stamp" ] || ! "$VENV/bin/python" -I -c 'import bcc, pip' 2>/dev/null; then
     say "making the virtual environment $VENV from $python"
@@ -42,7 +42,7 @@ esac
 say "installing mmwatch$extra into $VENV"
 run_pip "$VENV" install --no-build-isolation --editable ".$extra" || die_pip
 wanted >"$stamp"
-# Whoever has the tools for development has all it takes to run, and so on.
+# `vm` includes `dev`, and `dev` includes `run`.
 [ "$kind" = run ] || wanted >"$VENV/mmwatch-run.stamp"
 [ "$kind" != vm ] || wanted >"$VENV/mmwatch-dev.stamp"
 ready || die $EXIT_ERROR "the environment in $VENV does not work" \

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# userland.sh SUITE COMMAND...: runs COMMAND in the checkout with the Python and BCC of a Debian release (bullseye, sid), on
-# this machine's kernel, as root.
+# userland.sh SUITE COMMAND...: runs COMMAND in the checkout with the Python and BCC of a Debian release (bullseye,
+# sid), on this machine's kernel, as root.
 #
-# The release's root file system, with its BCC and what the live tests take from PyPI, is made once and kept in
-# $XDG_CACHE_HOME/mmwatch/userland (~/.cache without); it is made anew when what it is made from has changed. COMMAND
-# finds the checkout read-only in /src and `python` on PATH. What it leaves in /tmp goes.
+# The release's root file system, with its BCC and what the live tests need from PyPI, is made once and kept in
+# $XDG_CACHE_HOME/mmwatch/userland (default: ~/.cache/mmwatch/userland). It is rebuilt when its ingredients change.
+# COMMAND finds the checkout read-only in /src and `python` on PATH. Files it leaves in /tmp are lost.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,14 +28,14 @@ print(*setup["options"]["install_requires"].split(), *(word for word in tests if
 made_from() { echo "$suite $requirements"; cat tools/common.sh tools/root.sh tools/userland.sh; }
 
 make_userland() {
-    say "making the user land of $suite, kept in $root"
+    say "making the userland of $suite, kept in $root"
     rm -rf --one-file-system "$root" "$root.new"
     minimal_root "$suite" "$root.new"
     cp tools/common.sh "$root.new/"
     # shellcheck disable=SC2016,SC2086  # expanded inside; a list of words
     in_root "$root.new" bash -euc '
         . /common.sh
-        install_packages $(packages_for apt-get) || die $EXIT_UNAVAILABLE "apt-get could not install BCC" "is there a network?"
+        install_packages $(packages_for apt-get) || die $EXIT_UNAVAILABLE "apt-get could not install BCC" "check the network"
         apt-get clean
         make_venv /usr/bin/python3 /venv
         run_pip /venv install "$@" || die_pip
@@ -44,7 +44,7 @@ make_userland() {
     mv "$root.new" "$root"
 }
 
-# Two at a time share one, but only one makes it.
+# Two runs at a time share the root file system, but only one of them makes it.
 exec 9>"$root.lock"
 flock 9
 made_from | cmp -s - "$root/made_from" || make_userland

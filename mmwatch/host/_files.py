@@ -11,7 +11,7 @@ ROOT = Path("/")
 
 
 def read_text(path: Path) -> str | None:
-    """The stripped text of a file, or None when it is missing or may not be read."""
+    """The stripped text of a file, or None if it is missing or not readable."""
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
     except OSError:
@@ -37,9 +37,9 @@ def number_list(text: str) -> tuple[int, ...]:
 
 
 def write_existing(path: Path, text: str) -> None:
-    """Write to a control file, which must exist already: in /sys and /proc a new file is always a mistake.
+    """Write to a control file. It must exist: in /sys and /proc, creating a file is always a mistake.
 
-    :raises OSError: as the kernel said.
+    :raises OSError: the kernel's error.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -49,16 +49,16 @@ def write_existing(path: Path, text: str) -> None:
 
 
 def error_for(error: OSError, doing: str, hint: str) -> MmwatchError:
-    """The mmwatch error for what the kernel refused: no permission, or not to be had here."""
+    """The mmwatch error for the kernel's: no permission, or not available here."""
     kind = NoPermissionError if isinstance(error, PermissionError) else UnavailableError
     return kind(f"{doing}: {error.strerror or error}", hint)
 
 
 class KeptFile:
-    """One file of /proc, opened once and read again and again.
+    """A file of /proc that is opened once and read many times.
 
-    The fd stays open because the kernel then keeps the buffer it had to grow for the text (seq_file), and because
-    opening is most of the cost of a short read.
+    While the fd is open, the kernel keeps the buffer that it had to grow for the text (seq_file). Besides, opening is
+    most of the cost of a short read.
 
     :raises NoPermissionError: the file may not be read.
     :raises UnavailableError: the file is missing.
@@ -72,10 +72,10 @@ class KeptFile:
         self._buffer = bytearray(32768)
 
     def read(self) -> bytes:
-        """The whole text as it is now. seq_file hands it out in pieces, so one read is not enough."""
+        """The whole current text. seq_file returns it in pieces, so one read is not enough."""
         length = 0
         while True:
-            # Into memory that is kept: a large temporary would be mapped, and with locked memory filled, each time.
+            # Reuse one buffer: a large temporary would be mapped each time and, with locked memory, also filled.
             count = os.preadv(self._fd, [memoryview(self._buffer)[length:]], length)
             length += count
             if not count:

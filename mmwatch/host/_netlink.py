@@ -1,6 +1,6 @@
-"""Opening the two netlink sockets. pyroute2 opens them and finds the numbers; the bytes are ours to decode.
+"""Opening the two netlink sockets. pyroute2 opens them and looks up the numbers; we decode the bytes.
 
-Imports pyroute2 inside the functions: it takes 0.1 s and 24 MB, which a command that needs no names must not pay.
+pyroute2 is imported inside the functions, because it takes 0.1 s and 24 MB that a command without names must not pay.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _SK_MEMINFO_VARS = 9
 
 
 class NetlinkUnavailableError(Exception):
-    """Why there is no such socket here, in words."""
+    """Says why there is no such socket here."""
 
 
 def open_proc_events() -> socket.socket:
-    """A socket that is a member of the process-events multicast group; listening has not been asked for yet.
+    """A socket in the process events multicast group. It has not asked the kernel to send any yet.
 
-    :raises NetlinkUnavailableError: no pyroute2 (0.7 has no proc connector, 0.9 has), not permitted (CAP_NET_ADMIN
-        before 6.6).
+    :raises NetlinkUnavailableError: no pyroute2, or one without the proc connector (0.7 lacks it, 0.9 has it); no
+        permission (CAP_NET_ADMIN before 6.6).
     """
     try:
         from pyroute2.netlink.connector.cn_proc import ProcEventSocket  # type: ignore[import-untyped,unused-ignore]
@@ -39,12 +39,12 @@ def open_proc_events() -> socket.socket:
             return _take(source)
         finally:
             source.close()
-    except (OSError, KeyError, NetlinkError) as error:  # KeyError: how pyroute2 says that every bind() failed
-        raise NetlinkUnavailableError(f"no process events: {_why(error)}; it takes CAP_NET_ADMIN") from error
+    except (OSError, KeyError, NetlinkError) as error:  # pyroute2 raises KeyError if every bind() failed
+        raise NetlinkUnavailableError(f"no process events: {_why(error)}; they need CAP_NET_ADMIN") from error
 
 
 def open_taskstats() -> tuple[socket.socket, int]:
-    """A generic netlink socket, and the number of the TASKSTATS family.
+    """A generic netlink socket and the number of the TASKSTATS family.
 
     :raises NetlinkUnavailableError: no pyroute2, no CONFIG_TASKSTATS.
     """
@@ -56,7 +56,7 @@ def open_taskstats() -> tuple[socket.socket, int]:
         raise NetlinkUnavailableError(f"pyroute2 cannot be imported: {error}") from error
     try:
         source = GenericNetlinkSocket()
-        # Without this a kernel that has no such family makes pyroute2 log an error of its own.
+        # Without this, pyroute2 logs an error of its own if the kernel has no such family.
         getattr(source, "asyncore", source).module_err_level = "debug"
         try:
             source.bind("TASKSTATS", tcmd)
@@ -68,7 +68,7 @@ def open_taskstats() -> tuple[socket.socket, int]:
 
 
 def dropped_messages(source: socket.socket) -> int | None:
-    """How many messages the kernel had no room for in this socket, exactly (sk_drops); None before 4.12."""
+    """The exact number of messages that did not fit into this socket (sk_drops); None before 4.12."""
     try:
         return int(
             struct.unpack_from(
@@ -80,7 +80,7 @@ def dropped_messages(source: socket.socket) -> int | None:
 
 
 def _take(source: Any) -> socket.socket:
-    """The bound socket itself, out of pyroute2's hands (0.9 wraps it in an event loop of its own)."""
+    """The bound socket itself, detached from pyroute2 (0.9 wraps it in its own event loop)."""
     fd = os.dup(source.fileno())
     taken = socket.socket(fileno=fd)
     taken.setblocking(True)

@@ -1,8 +1,8 @@
-"""Memory cgroups: where they are mounted, which id has which name, and one of our own to work in.
+"""Memory cgroups: where they are mounted, which id has which name, and making a temporary one.
 
-A cgroup's id is the 64-bit kernfs id, which is what BPF reads from ``cgroup->kn->id``; on a 64-bit kernel from 5.5 on
-it is also the inode number of the cgroup's directory. Version 1 and version 2 hierarchies number their cgroups apart:
-an id means something only together with the hierarchy it came from.
+A cgroup's id is the 64-bit kernfs id that BPF reads from ``cgroup->kn->id``. On 64-bit kernels from 5.5 on it is also
+the inode number of the cgroup's directory. Each hierarchy numbers its cgroups separately, so an id is meaningful only
+together with its hierarchy.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class CgroupMount:
 
 
 def memory_mount(root: Path = ROOT) -> CgroupMount | None:
-    """Where the memory controller is mounted; None where it is not (no CONFIG_MEMCG, cgroup_disable=memory).
+    """Where the memory controller is mounted; None if it is not (no CONFIG_MEMCG, cgroup_disable=memory).
 
-    On a hybrid host a controller belongs to one hierarchy: where version 1 has memory mounted, version 2 has not.
+    On a hybrid host a controller belongs to one hierarchy: if version 1 has memory mounted, version 2 does not.
     """
     second = None
     for line in (read_text(root / "proc/self/mountinfo") or "").splitlines():
@@ -54,22 +54,22 @@ def memory_mount(root: Path = ROOT) -> CgroupMount | None:
 
 
 def resolve(mount: CgroupMount | None, typed: str) -> tuple[Path, int]:
-    """The cgroup a user named: a path under the mount point, or one from its top, with or without leading slash.
+    """The cgroup a user named: a full path, or one from the root of the hierarchy, with or without a leading slash.
 
     :return: its directory and its id.
     :raises UsageError: there is no such cgroup.
-    :raises NoPermissionError: it may not be looked up.
+    :raises NoPermissionError: no permission to look it up.
     :raises UnavailableError: the memory controller is not mounted.
     """
     mount = _need(mount)
-    # normpath of an absolute path cannot climb above its top.
+    # normpath of an absolute path cannot climb above the root.
     wanted = posixpath.normpath("/" + typed.strip().lstrip("/"))
     top = str(mount.path)
     if wanted == top or wanted.startswith(top.rstrip("/") + "/"):
         wanted = wanted[len(top) :]
     path = mount.path / wanted.lstrip("/")
     try:
-        # Every cgroup directory has this file, and nothing else beside them has it.
+        # Only cgroup directories have this file, and all of them do.
         os.stat(path / "cgroup.procs")
         return path, os.stat(path).st_ino
     except PermissionError as error:
@@ -84,19 +84,19 @@ _LIMITS = {
     1: ("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.usage_in_bytes", "memory.failcnt"),
     2: ("memory.max", "memory.high", "memory.low", "memory.min", "memory.current", "memory.events"),
 }
-"""What to read of a cgroup, by version, in the order it is shown."""
+"""Files to read, by version, in the order they are shown."""
 _BYTES_UNLIMITED = 1 << 62
-"""Version 1 has no word for no limit: LONG_MAX rounded down to a page (mm/page_counter.h, PAGE_COUNTER_MAX)."""
+"""Version 1 has no word for "no limit"; it prints LONG_MAX rounded down to a page (PAGE_COUNTER_MAX)."""
 
 
 def limits(mount: CgroupMount | None, name: str) -> dict[str, str]:
-    """The limits of a cgroup, what it holds and what that led to, as text by file: ``memory.max`` -> ``64M``.
+    """The limits, usage and events of a cgroup, as text by file: ``memory.max`` -> ``64M``.
 
-    ``none`` is no limit (of protections, low and min: none is given); of memory.events only what happened. Where the
-    cgroup, the controller or a file is missing there is no entry: the top has no limits.
+    ``none`` means no limit or, for low and min, no protection. memory.events lists only events that happened. If the
+    cgroup, the controller or a file is missing, there is no entry; the root cgroup has no limits.
 
-    :param name: from the top of the hierarchy, as :class:`CgroupNames` gives it; one with characters that had to be
-        made visible there is not found here.
+    :param name: the path from the root of the hierarchy, as :class:`CgroupNames` gives it. A name with escaped
+        characters is not found.
     """
     found: dict[str, str] = {}
     if mount is None or ".." in name.split("/"):
@@ -126,13 +126,13 @@ def _limit_text(file: str, text: str) -> str:
 
 
 class CgroupNames:
-    """id -> name, by walking the tree when an id turns up that is not known.
+    """id -> name. An unknown id makes it walk the tree.
 
-    A name is the path from the top of the hierarchy (``/``, ``/user.slice/...``), cleaned for printing. A cgroup
+    A name is the path from the root of the hierarchy (``/``, ``/user.slice/...``), cleaned for printing. A cgroup
     that is gone keeps its name.
 
-    :param rescan_s: an unknown id causes a walk at most this often (0: always); in between it stays unknown. A walk
-        that took long (hosts with many thousands of cgroups) is not repeated before a hundred times as long.
+    :param rescan_s: least time between two walks (0: none); until the next walk, an unknown id stays unknown. After a
+        slow walk (hosts with many thousands of cgroups) the wait is a hundred times as long as the walk took.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class CgroupNames:
         self._names: dict[int, str] = {}
 
     def get(self, cgroup_id: int) -> str | None:
-        """The name, or None when no such cgroup was ever seen here."""
+        """The name, or None if no such cgroup was ever seen."""
         name = self._names.get(cgroup_id)
         if name is None and self._mount is not None and self._clock() >= self._next_scan:
             began_s = self._clock()
@@ -170,7 +170,7 @@ class CgroupNames:
                             path = f"{parent}/{entry.name}"
                             live[entry.inode()] = clean(path)
                             todo.append(path)
-            except OSError:  # removed meanwhile
+            except OSError:  # removed in the meantime
                 continue
         gone = [known for known in self._names if known not in live]
         for known in gone[: max(0, len(gone) + len(live) - _NAMES_KEPT)]:
@@ -179,10 +179,10 @@ class CgroupNames:
 
 
 class OwnCgroup:
-    """A memory cgroup of our own with a limit, for ``mmwatch demo`` and the tests; a context manager.
+    """A temporary memory cgroup with a limit, for ``mmwatch demo`` and the tests. A context manager.
 
-    It is made at the top of the hierarchy and removed at the end, and what had to be switched on for it is switched
-    off again. It kills nothing and moves nothing: whoever puts processes in must see to their end.
+    It is made at the root of the hierarchy and removed at the end, and a controller enabled for it is disabled again.
+    It kills and moves nothing: whoever puts processes into it must end them.
 
     :ivar path: its directory.
     :ivar cgroup_id: its id.
@@ -198,9 +198,9 @@ class OwnCgroup:
     def create(cls, mount: CgroupMount | None, name: str, limit_bytes: int) -> OwnCgroup:
         """Make ``name`` with a memory limit (v1 memory.limit_in_bytes, v2 memory.max; swap is not limited).
 
-        :raises NoPermissionError: it takes root, and a cgroup file system that is mounted read-write.
+        :raises NoPermissionError: not root, or the cgroup file system is mounted read-only.
         :raises UnavailableError: the memory controller is not mounted, or cannot be enabled here.
-        :raises MmwatchError: there is a cgroup of that name.
+        :raises MmwatchError: a cgroup of that name exists already.
         """
         mount = _need(mount)
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
@@ -217,7 +217,7 @@ class OwnCgroup:
             if enabled:
                 _disable_controller(mount)
             if isinstance(error, FileExistsError):
-                raise MmwatchError(f"cgroup {path} exists already", f"if nobody uses it: rmdir {path}") from error
+                raise MmwatchError(f"cgroup {path} exists already", f"if it is unused: rmdir {path}") from error
             raise error_for(error, f"cannot make cgroup {path}", "run as root where cgroups are writable") from error
         own = cls(mount, path, enabled)
         try:
@@ -230,8 +230,7 @@ class OwnCgroup:
         return own
 
     def add(self, pid: int) -> None:
-        """Move a process in, all its threads with it; 0 is the caller. Memory it has already stays where it is
-        charged.
+        """Move a process in, with all its threads; 0 is the caller. Memory it already has stays charged where it is.
 
         :raises MmwatchError: the kernel refused, or there is no such process.
         """
@@ -241,10 +240,10 @@ class OwnCgroup:
             raise error_for(error, f"cannot move process {pid} into {self.path}", "is it still running?") from error
 
     def remove(self, timeout_s: float = 2.0) -> None:
-        """Remove it; nothing happens when it is gone already. Tries for a while, for a process that is dead may
-        still hold its cgroup until it is reaped.
+        """Remove the cgroup, if it is still there. Retries for a while, because a dead process may hold its cgroup
+        until it is reaped.
 
-        :raises MmwatchError: there are processes in it still.
+        :raises MmwatchError: there are still processes in it.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -274,7 +273,7 @@ class OwnCgroup:
         try:
             self.remove()
         except MmwatchError:
-            if error is None:  # else what went wrong inside is the better story
+            if error is None:  # otherwise the error inside matters more
                 raise
 
 
@@ -282,14 +281,14 @@ def _need(mount: CgroupMount | None) -> CgroupMount:
     if mount is None:
         raise UnavailableError(
             "no memory cgroups here: the memory controller is not mounted",
-            "see /proc/cgroups; the kernel may have been booted with cgroup_disable=memory",
+            "see /proc/cgroups; perhaps the kernel was booted with cgroup_disable=memory",
         )
     return mount
 
 
 def _disable_controller(mount: CgroupMount) -> None:
-    """Take +memory back, unless another cgroup has begun to rely on it: its limit would be lost silently."""
+    """Undo +memory, unless another cgroup relies on it by now: that cgroup would silently lose its limit."""
     limits = [*mount.path.glob("*/memory.max"), *mount.path.glob("*/memory.high")]
     if all(read_text(limit) in ("max", None) for limit in limits):
-        with contextlib.suppress(OSError):  # EBUSY: a child has passed it on to its own children
+        with contextlib.suppress(OSError):  # EBUSY: a child has enabled it for its own children
             write_existing(mount.path / "cgroup.subtree_control", "-memory")

@@ -13,7 +13,7 @@ class MemoryPressure:
     """``some``: at least one task waited for memory; ``full``: every non-idle task did.
 
     Percentages are the kernel's own 10-second averages (0 to 100, two decimals); totals are microseconds since boot.
-    Covers node reclaim only from 5.15 (psi_memstall_enter in __node_reclaim).
+    They cover node reclaim only from 5.15 on (psi_memstall_enter in __node_reclaim).
     """
 
     some_avg10_pct: float
@@ -23,7 +23,7 @@ class MemoryPressure:
 
 
 def read_pressure(root: Path = ROOT) -> MemoryPressure | None:
-    """The host's memory pressure; None without PSI: not built in, or psi=0 (then reading gives EOPNOTSUPP)."""
+    """The host's memory pressure; None without PSI (not built in, or psi=0, where reading gives EOPNOTSUPP)."""
     lines = (read_text(root / "proc/pressure/memory") or "").splitlines()
     values = {line.split()[0]: dict(item.split("=") for item in line.split()[1:]) for line in lines if line}
     try:

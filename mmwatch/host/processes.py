@@ -1,4 +1,4 @@
-"""Who the tasks are: names of processes, kept after their end."""
+"""Names of processes, kept after they end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SO_RCVBUFFORCE = 33
 _SO_ATTACH_FILTER = 26
 
 # include/uapi/linux/cn_proc.h, connector.h: struct nlmsghdr (16 bytes), struct cn_msg (20), then struct proc_event:
-# what, cpu, timestamp_ns, and the data of the kind of event, which begins with up to four 32-bit numbers.
+# what, cpu, timestamp_ns, and data that depends on the event but begins with up to four 32-bit numbers.
 _EVENT = struct.Struct("=36xI12xIIII")
 _COMM_AT = 60
 _FORK = 0x1  # parent pid, parent tgid, child pid, child tgid
@@ -43,16 +43,16 @@ _NLMSG_DONE = 3
 
 @dataclass(frozen=True)
 class Process:
-    """What is known of a process; None is not known (yet). Texts are cleaned for printing."""
+    """What is known about a process. None means not known (yet). Texts are cleaned for printing."""
 
     tgid: int
     ppid: int | None
     comm: str | None
-    """The name of the thread group's leader, at most 15 bytes."""
+    """The name of the thread group leader, at most 15 bytes."""
     cmdline: str | None
-    """The arguments with a space between them, at most 1024 bytes. Empty for a kernel thread."""
+    """The arguments, joined by spaces, at most 1024 bytes. Empty for a kernel thread."""
     exited: bool | None
-    """Whether the leader has ended."""
+    """Whether the leader has exited."""
 
 
 class _Entry:
@@ -68,19 +68,19 @@ class _Entry:
 
 
 class ProcessNames:
-    """comm, command line and parent per process, from the kernel's process events and from /proc.
+    """comm, command line and parent of each process, from the kernel's process events and from /proc.
 
-    The events (fork, exec, comm, exit) are read by a daemon thread as they happen, so that a task that lived for
-    50 ms still has its name; a forked process has its parent's names until it calls exec. A second daemon thread
-    reads /proc for what was there before, and again (every 10 s at most) for what is asked for, because programs
-    rewrite their titles without an event. It is never the caller who reads /proc/PID/cmdline: that waits for the
-    process's mmap lock, which a task stuck in reclaim may hold for seconds.
+    A daemon thread reads the events (fork, exec, comm, exit) as they happen, so that even a task that lived for 50 ms
+    has a name. A forked process has its parent's names until it calls exec. A second daemon thread reads /proc for
+    processes that were there before. It reads again (at most every 10 s) for processes that are asked for, because
+    programs rewrite their titles without an event. The caller of :meth:`get` never reads /proc/PID/cmdline: that waits
+    for the process's mmap lock, which a task stuck in reclaim may hold for seconds.
 
-    Without events (``available`` is False, ``reason`` says why) names come from /proc alone, and a task that is gone
-    before somebody asked for it has none. PIDs are those of this process's PID namespace.
+    Without events (``available`` is False, ``reason`` says why), names come from /proc alone, and a task that exits
+    before anyone asks for it has none. PIDs are those of this process's PID namespace.
 
     :ivar available: whether process events arrive; None before :meth:`start`.
-    :ivar reason: why not.
+    :ivar reason: why they do not.
     """
 
     def __init__(self, root: Path = ROOT, kept: int = _KEPT, clock: Callable[[], float] = time.monotonic) -> None:
@@ -99,7 +99,7 @@ class ProcessNames:
         self.reason = ""
 
     def start(self) -> None:
-        """Begin to listen, and to read what runs already, in the background. Raises nothing: see ``available``."""
+        """Start listening, and read running processes in the background. Raises nothing: see ``available``."""
         try:
             self._socket = _listen()
             self.available = True
@@ -113,7 +113,7 @@ class ProcessNames:
         self._spawn("mmwatch-procs", self._serve)
 
     def get(self, tgid: int) -> Process:
-        """What is known now, without waiting. If that is little or old, /proc is read in the background and a
+        """What is known now, without waiting. If that is incomplete or old, /proc is read in the background and a
         later call knows more."""
         with self._lock:
             entry = self._entries.pop(tgid, None)
@@ -136,25 +136,25 @@ class ProcessNames:
         )
 
     def read(self, tgid: int) -> Process:
-        """Read /proc/TGID now and return what is known: for a command that runs once. May wait (see above)."""
+        """Read /proc/TGID now and return what is known, for a command that runs once. May wait (see above)."""
         self._read_proc(tgid)
         return self.get(tgid)
 
     @property
     def lost_events(self) -> int:
-        """Events that the kernel had no room for, so that names may be missing or, for 10 s, those of an earlier
-        process. Exact from 4.12 on (the socket's drop count), before that at least this many."""
+        """Events that the kernel dropped for lack of room. Names may then be missing or, for 10 s, belong to an earlier
+        process. Exact from 4.12 on (the socket's drop count); before that a lower bound."""
         source = self._socket
         return (_netlink.dropped_messages(source) if source is not None else None) or self._overruns
 
     def close(self) -> None:
-        """Stop listening; what is known stays."""
+        """Stop listening. Known names stay."""
         self._closing = True
         self._wanted.put(-1)
         source = self._socket
         if source is not None:
             with contextlib.suppress(OSError):
-                source.send(_control(_IGNORE))  # before 6.6 the kernel counts listeners and never notices their end
+                source.send(_control(_IGNORE))  # before 6.6 the kernel counts listeners and never notices their exit
         for thread in self._threads:
             thread.join(timeout=1.0)
         if source is not None:
@@ -163,7 +163,7 @@ class ProcessNames:
             source.close()
 
     def handle(self, message: bytes | memoryview) -> None:
-        """Take in one process event: a netlink message of the proc connector, header and all."""
+        """Take in one process event: a netlink message of the proc connector, with its header."""
         what, first, second, third, fourth = _EVENT.unpack_from(message)
         now = self._clock()
         with self._lock:
@@ -189,12 +189,12 @@ class ProcessNames:
             if what == _COMM:
                 known.comm = bytes(message[_COMM_AT : _COMM_AT + 16])
                 return
-        # No waiting here: a process that has just called exec has its new address space to itself.
-        # The arguments go when the process ends, its name when it is reaped: in this order.
+        # This does not wait: nobody else uses the address space of a process that has just called exec.
+        # In this order, because the arguments go when the process exits and the name only when it is reaped.
         cmdline = _read_bytes(f"{self._proc}/{second}/cmdline", _CMDLINE_BYTES)
         comm = _read_bytes(f"{self._proc}/{second}/comm", 16)
         with self._lock:
-            # What the parent was called is wrong from now on, so not having got there in time means not known.
+            # The parent's names are wrong from now on, so if we came too late, the names are not known.
             known.comm = comm.rstrip(b"\n") if comm else None
             known.cmdline = cmdline or None
             known.read_at = now
@@ -232,7 +232,7 @@ class ProcessNames:
                 count = receive(buffer)
             except (BlockingIOError, InterruptedError):  # the receive timeout: look at _closing
                 continue
-            except OSError:  # ENOBUFS, where NETLINK_NO_ENOBUFS is not to be had
+            except OSError:  # ENOBUFS, if NETLINK_NO_ENOBUFS is not available
                 self._overruns += 1
                 continue
             if count >= _EVENT.size:
@@ -247,12 +247,12 @@ class ProcessNames:
                 if known is not None:
                     known.exited = True
                 return
-            # "PID (comm) state ppid ..."; comm may hold anything, a closing bracket as well.
+            # "PID (comm) state ppid ..."; comm may contain anything, even a closing parenthesis.
             head, _, tail = stat.rpartition(b")")
             fields = tail.split()
             ppid, start_ticks = int(fields[1]), int(fields[19])
             if known is not None and known.start_ticks not in (None, start_ticks):
-                known = None  # another process, the PID was used again
+                known = None  # another process: the PID was reused
             if known is None:
                 known = _Entry(ppid, None, None, now)
                 self._keep(tgid, known)
@@ -261,7 +261,7 @@ class ProcessNames:
             known.exited = fields[0] in (b"Z", b"X")
         cmdline = _read_bytes(f"{self._proc}/{tgid}/cmdline", _CMDLINE_BYTES)
         with self._lock:
-            if cmdline or (cmdline == b"" and 2 in (tgid, ppid)):  # kthreadd and its children have none; zombies had
+            if cmdline or (cmdline == b"" and 2 in (tgid, ppid)):  # only kthreadd and its children never had one
                 known.cmdline = cmdline
 
 
@@ -285,19 +285,19 @@ def _read_bytes(path: str, limit: int) -> bytes | None:
 def _listen() -> socket.socket:
     """A socket on which process events arrive.
 
-    The kernel does not answer at all when the caller is in another PID or user namespace, so the acknowledgement is
-    waited for with a time limit. Everything that is not about a whole process is filtered out in the kernel.
+    The kernel does not answer a caller in another PID or user namespace at all, so waiting for the acknowledgement has
+    a time limit. Events that are not about a whole process are filtered out in the kernel.
 
-    :raises NetlinkUnavailableError: with the reason.
+    :raises NetlinkUnavailableError: says why there are no events.
     """
     source = _netlink.open_proc_events()
     try:
-        # The default of 208 kB holds about 270 events: nothing, for a host that forks in bursts.
-        for option in (socket.SO_RCVBUF, _SO_RCVBUFFORCE):  # the second may go past net.core.rmem_max
+        # The default of 208 kB holds about 270 events, far too few for a host that forks in bursts.
+        for option in (socket.SO_RCVBUF, _SO_RCVBUFFORCE):  # the second may exceed net.core.rmem_max
             with contextlib.suppress(OSError):
                 source.setsockopt(socket.SOL_SOCKET, option, _RECEIVE_BYTES)
         with contextlib.suppress(OSError):
-            # Count losses, but do not stop delivering until the whole queue has been read.
+            # Count losses, but keep delivering before the whole queue has been read.
             source.setsockopt(_netlink.SOL_NETLINK, _netlink.NETLINK_NO_ENOBUFS, 1)
         source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 200_000))
         _attach_filter(source)
@@ -315,14 +315,14 @@ def _listen() -> socket.socket:
                 return source
         raise _netlink.NetlinkUnavailableError(
             "no process events: the kernel does not answer; either it has no CONFIG_PROC_EVENTS, "
-            "or this is not the host's own PID and user namespace"
+            "or this is not the host's PID and user namespace"
         )
     except BaseException as error:
         source.close()
         if isinstance(error, OSError):
             need = {
-                errno.EPERM: "; it takes CAP_NET_ADMIN",
-                errno.ECONNREFUSED: "; it takes the host's own network namespace",
+                errno.EPERM: "; they need CAP_NET_ADMIN",
+                errno.ECONNREFUSED: "; they need the host's network namespace",
             }
             raise _netlink.NetlinkUnavailableError(
                 f"no process events: {error.strerror}{need.get(error.errno or 0, '')}"
@@ -338,8 +338,8 @@ def _control(operation: int) -> bytes:
 def _attach_filter(source: socket.socket) -> None:
     """Let only fork, exec, comm and exit of whole processes (pid == tgid) and acknowledgements into the queue.
 
-    Threads come and go many times as often as processes, and each event costs this process a system call. Without
-    the filter the events are the same, only more, so failing to attach it is not an error.
+    Threads come and go many times as often as processes, and each event costs this process a system call. Without the
+    filter there are only more events, so failing to attach it is not an error.
     """
     load, load_x, jump, equal, equal_x, finish = 0x20, 0x07, 0x05, 0x15, 0x1D, 0x06
     program = [  # (code, skip if true, skip if false, value); a load gives the bytes in network order

@@ -1,4 +1,4 @@
-"""Staying alive on a host that is short of memory: pages locked, and the last to be killed."""
+"""Staying alive on a host that is short of memory: lock our pages, and be the last to be killed."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import resource
 from pathlib import Path
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
-"""include/uapi/asm-generic/mman.h; ONFAULT: what was never touched takes no memory (4.4)."""
+"""include/uapi/asm-generic/mman.h; with ONFAULT (4.4), untouched pages take no memory."""
 _CAP_IPC_LOCK = 14
 _OOM_SCORE_ADJ_MIN = -1000
 
 
 def protect() -> list[str]:
-    """Do both for this process; it ends with it. Processes that it starts afterwards inherit the second.
+    """Do both for the life of this process. Processes that it starts later inherit only the second.
 
-    :returns: what was refused, a line each.
+    :returns: one line for each thing that was refused.
     """
     refused = []
     problem = _lock()
     if problem:
-        refused.append(f"its memory is not locked and may be reclaimed, too: {problem}")
+        refused.append(f"its memory is not locked and may itself be reclaimed: {problem}")
     try:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ_MIN))
     except OSError as error:
-        refused.append(f"the OOM killer may choose it: {error.strerror}")
+        refused.append(f"the OOM killer may kill it: {error.strerror}")
     return refused
 
 
 def _lock() -> str:
-    """Why it could not be done; empty when it was."""
-    if not _may_lock():  # with a limit, all later allocations beyond it would fail
+    """Lock this process's memory; returns why it could not, or an empty string."""
+    if not _may_lock():  # with a limit, later allocations beyond it would fail
         return "it may not lock memory without limit (CAP_IPC_LOCK)"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):

@@ -17,10 +17,10 @@ ZONE_RECLAIM_UNMAP = 4
 
 @dataclass(frozen=True)
 class Settings:
-    """What this host is set to. None: this kernel has no such switch, or it may not be read."""
+    """The settings of this host. None: this kernel has no such switch, or it cannot be read."""
 
     kernel_release: str
-    """For printing only: nothing may be decided by it."""
+    """For printing only; no decision may depend on it."""
     page_size_bytes: int
     memory_total_bytes: int | None
     swap_total_bytes: int | None
@@ -33,22 +33,22 @@ class Settings:
     """In 1/10000 of the high watermark (5.0+); 0 is off."""
     swappiness: int | None
     min_unmapped_ratio: int | None
-    """Percent of a node's managed pages; node reclaim runs only with more reclaimable page cache than this ..."""
+    """Percent of a node's managed pages. Node reclaim runs only if more page cache than this is reclaimable ..."""
     min_slab_ratio: int | None
-    """... or more reclaimable slab than this (percent)."""
+    """... or more slab than this (percent)."""
     lru_gen_enabled: int | None
-    """Bits of /sys/kernel/mm/lru_gen/enabled; 0 is built in but off, None not built in. Bit 0 is MGLRU itself."""
+    """Bits of /sys/kernel/mm/lru_gen/enabled. Bit 0 is MGLRU itself; 0: built in but off; None: not built in."""
     thp_enabled: str | None
     """``always``, ``madvise`` or ``never``; None without transparent huge pages."""
     demotion_enabled: bool | None
-    """/sys/kernel/mm/numa/demotion_enabled (5.15+): reclaim may move pages to a slower node instead."""
+    """/sys/kernel/mm/numa/demotion_enabled (5.15+): reclaim may move pages to a slower node instead of freeing them."""
     task_delayacct: bool | None
-    """kernel.task_delayacct (5.14+). Before there was a switch, delay accounting was on unless the kernel was booted
-    with nodelayacct: then False, else None (it may still not be built in)."""
+    """kernel.task_delayacct (5.14+). Older kernels account delays unless booted with nodelayacct: then this is False,
+    otherwise None (it may not be built in)."""
 
 
 def read_settings(root: Path = ROOT) -> Settings:
-    """Read them all; about 0.2 ms."""
+    """Read all settings; takes about 0.2 ms."""
     vm = root / "proc/sys/vm"
     mm = root / "sys/kernel/mm"
     meminfo = read_text(root / "proc/meminfo") or ""

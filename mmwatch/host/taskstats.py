@@ -1,7 +1,7 @@
 """taskstats: CPU time and delays per process or thread, from the kernel's own accounting (generic netlink).
 
-An independent witness beside the BPF counts: delayacct_freepages_start/end stands in do_try_to_free_pages (all
-releases) and in __node_reclaim (6.8+).
+An independent check of the BPF counts: delayacct_freepages_start/end is called in do_try_to_free_pages (all releases)
+and in __node_reclaim (6.8+).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REQUEST = struct.Struct("=IHHII BBH HHI")  # nlmsghdr, genlmsghdr, one attribut
 # struct taskstats, include/uapi/linux/taskstats.h. Members are only ever appended, except that version 15
 # put *_delay_max and *_delay_min between the others, and version 16 moved them to the end again ("taskstats: fix
 # struct taskstats breaks backward compatibility since version 15"). Version 17 appends timestamps. So these offsets
-# hold for the versions listed; a struct that ends before a member has not got it.
+# hold for the versions listed. A struct that ends before a member does not have it.
 _KNOWN_VERSIONS = frozenset((*range(8, 15), 16, 17))
 _KNOWN_OFFSETS: Mapping[str, tuple[int, int]] = {
     "blkio_count": (32, 8),
@@ -59,24 +59,24 @@ _DELAY_COUNTS = (
 
 @dataclass(frozen=True)
 class TaskUsage:
-    """One process or thread since it began.
+    """One process or thread since it started.
 
     The CPU times count scheduler ticks (task_cputime, unadjusted), so they move in steps of 1/HZ unless the kernel
     accounts CPU time exactly; /proc/PID/stat scales the same ticks to the exact sum. For a process, kernels without
-    a fix of April 2026 (6.18.44 has it) forget what a thread used when it ends: a value that falls is not known.
+    a fix of April 2026 (6.18.44 has it) forget the CPU time of threads that exit, so treat a falling value as unknown.
 
-    The delays are None when kernel.task_delayacct is 0, when the kernel has no such member, and when every delay
-    of the task is 0: a task that was forked before the switch was turned on is never accounted, and looks so.
+    The delays are None if kernel.task_delayacct is 0, if the kernel has no such member, and if every delay of the task
+    is 0: a task forked before the switch was turned on is never accounted and looks like that.
     """
 
     system_time_us: int | None
     user_time_us: int | None
     freepages_count: int | None
-    """Times it went into direct or (6.8+) node reclaim, memcg reclaim included."""
+    """Times it entered direct or (6.8+) node reclaim, including memcg reclaim."""
     freepages_delay_ns: int | None
     swapin_delay_ns: int | None
     thrashing_delay_ns: int | None
-    """Waiting for page cache that was evicted a short while ago (4.20+)."""
+    """Waiting for page cache that was evicted recently (4.20+)."""
     compact_delay_ns: int | None
     """Direct compaction (5.17+)."""
     blkio_delay_ns: int | None
@@ -85,11 +85,11 @@ class TaskUsage:
 class TaskStats:
     """Asks the kernel about tasks, one at a time; about 10 us each.
 
-    :param offsets: member -> (byte offset, size) of the running kernel's ``struct taskstats``, from its BTF. None:
-        only the versions of the struct whose layout is known are decoded, any other gives None for every value.
+    :param offsets: member -> (byte offset, size) of the running kernel's ``struct taskstats``, from its BTF. Without
+        it, only known versions of the struct are decoded; for any other, every value is None.
 
-    :ivar available: whether it works here.
-    :ivar reason: why not.
+    :ivar available: whether taskstats works here.
+    :ivar reason: why it does not.
     """
 
     def __init__(self, offsets: Mapping[str, tuple[int, int]] | None = None, root: Path = ROOT) -> None:
@@ -106,12 +106,12 @@ class TaskStats:
             self._socket, self._family = _netlink.open_taskstats()
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 1, 0))
             self.available = True
-            self.task(0)  # there is no such task; but permission is asked for first
+            self.task(0)  # there is no such task, but the kernel checks permission first
         except _netlink.NetlinkUnavailableError as error:
             self.reason = str(error)
 
     def process(self, tgid: int) -> TaskUsage | None:
-        """All threads of a process, those that have ended included where the kernel counts them; None if gone."""
+        """All threads of a process, including exited ones if the kernel counts them; None if the process is gone."""
         return self._query(_ATTR_TGID, tgid)
 
     def task(self, tid: int) -> TaskUsage | None:
@@ -119,7 +119,7 @@ class TaskStats:
         return self._query(_ATTR_PID, tid)
 
     def refresh(self) -> None:
-        """Look at kernel.task_delayacct again: somebody may have turned it on or off."""
+        """Read kernel.task_delayacct again: somebody may have switched it."""
         self._delays_on = task_delayacct(self._root) is not False
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class TaskStats:
             return None
         if kind == _NLMSG_ERROR:
             code = -struct.unpack_from("=i", reply, 16)[0]
-            if code not in (errno.ESRCH, errno.EINVAL):  # EINVAL: no struct for it; nothing the next query would meet
+            if code not in (errno.ESRCH, errno.EINVAL):  # EINVAL: no struct for this task; the next query may work
                 self._fail(code)
             return None
         found = _stats_at(reply)
@@ -158,7 +158,7 @@ class TaskStats:
     def _fail(self, code: int) -> None:
         self.available = False
         self.reason = f"no taskstats: {errno.errorcode.get(code, code)}" + (
-            "; it takes CAP_NET_ADMIN in the first user namespace" if code == errno.EPERM else ""
+            "; it needs CAP_NET_ADMIN in the initial user namespace" if code == errno.EPERM else ""
         )
 
     def decode(self, stats: bytes, whole_process: bool) -> TaskUsage:
@@ -171,8 +171,8 @@ class TaskStats:
                 offsets = _KNOWN_OFFSETS if version in _KNOWN_VERSIONS else {}
             layout = self._layouts[version, len(stats)] = _Layout(offsets, len(stats))
         values = layout.unpack(stats)
-        # "taskstats: add e/u/stime for TGID command" (8c733420bdd5) brought all three at once, and a task that can be
-        # asked about has lived for more than a microsecond.
+        # "taskstats: add e/u/stime for TGID command" (8c733420bdd5) added all three at once, and no task that we can
+        # query is younger than a microsecond. So ac_etime 0 means that the kernel does not fill them in.
         timed = not whole_process or bool(values.get("ac_etime"))
         kept = self._delays_on and any(values.get(name) for name in _DELAY_COUNTS)
         get = values.get
@@ -189,7 +189,7 @@ class TaskStats:
 
 
 class _Layout:
-    """The wanted members that lie within ``length`` bytes, as one struct format."""
+    """The wanted members within the first ``length`` bytes, as one struct format."""
 
     def __init__(self, offsets: Mapping[str, tuple[int, int]], length: int) -> None:
         self.names: list[str] = []
@@ -207,8 +207,8 @@ class _Layout:
 
 
 def _stats_at(reply: bytes) -> tuple[int, int] | None:
-    """Where in a reply the struct lies, and its length. Architectures that cannot load unaligned words have an
-    attribute of padding in front, so the attributes are walked."""
+    """Offset and length of the struct in a reply. Walks the attributes, since architectures that cannot load unaligned
+    words put a padding attribute before it."""
     at, end = 20, len(reply)
     while at + 4 <= end:
         length, kind = struct.unpack_from("=HH", reply, at)
@@ -217,6 +217,6 @@ def _stats_at(reply: bytes) -> tuple[int, int] | None:
             return None
         if kind == _TYPE_STATS:
             return (at + 4, length - 4) if at + length <= end else None
-        # Into the aggregate (which holds the id and the struct), past everything else.
+        # Descend into the aggregate (it holds the id and the struct); skip everything else.
         at += 4 if kind in (_TYPE_AGGR_PID, _TYPE_AGGR_TGID) else (length + 3) & ~3
     return None

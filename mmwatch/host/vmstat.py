@@ -1,4 +1,4 @@
-"""/proc/vmstat: what the kernel itself says was scanned, stolen and stalled since boot, over all tasks."""
+"""/proc/vmstat: the kernel's own counts of scans, steals and stalls since boot, over all tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmwatch.host._files import ROOT, KeptFile, read_text
 
 #: The counters mmwatch reads, as shell patterns: names differ by kernel (4.4 counts per zone, pgsteal_kswapd_normal;
 #: pgsteal_anon is 5.8+, pgsteal_khugepaged 6.2+, zone_reclaim_success 6.12+, pgsteal_proactive 6.15+ or 6.17+), so
-#: what is present is taken and what is not is absent from the result, not 0. All of them only ever grow.
+#: what the kernel does not have is missing from the result, not 0. All of these only grow.
 COUNTERS = (
     "pgscan_*",
     "pgsteal_*",
@@ -39,7 +39,7 @@ COUNTERS = (
 
 
 class Vmstat:
-    """Reads the counters that match :data:`COUNTERS`; one fd is kept open.
+    """Reads the counters that match :data:`COUNTERS`, and keeps one fd open.
 
     :raises UnavailableError: there is no /proc/vmstat.
     """
@@ -48,17 +48,17 @@ class Vmstat:
         self._root = root
         self._patterns = counters
         self._file = KeptFile(root / "proc/vmstat")
-        # The order of the lines is fixed while a kernel runs, so that after the first read a counter is an index.
+        # The order of the lines does not change while a kernel runs, so after the first read a counter is an index.
         self._words = 0
         self._raw_names: list[bytes] = []
         self._name_at: list[int] = []
         self._value_at: list[int] = []
         self.names: tuple[str, ...] = ()
         self.counters_are_node_stats = _counters_are_node_stats(root)
-        """True when pgscan_* and pgsteal_* are node statistics (kernel commit "mm: move pgscan and pgsteal to node
-        stats", 7.1): they then count memcg reclaim as well, and up to 125 pages per CPU and node are missing from
-        /proc/vmstat until folded: call :meth:`refresh` first. False: VM events, exact while the system is quiet, and
-        pgscan_/pgsteal_{kswapd,direct,...} leave memcg reclaim out. None: could not find out."""
+        """True: pgscan_* and pgsteal_* are node statistics (kernel commit "mm: move pgscan and pgsteal to node stats",
+        7.1). They include memcg reclaim, and up to 125 pages per CPU and node are missing from /proc/vmstat until they
+        are folded, so call :meth:`refresh` first. False: they are VM events, exact while the system is quiet, and
+        pgscan_/pgsteal_{kswapd,direct,...} leave out memcg reclaim. None: could not find out."""
 
     def read(self) -> dict[str, int]:
         """Counter name -> count since boot (pages or events), in the order of the file."""
@@ -68,11 +68,11 @@ class Vmstat:
         return dict(zip(self.names, [int(words[i]) for i in self._value_at]))
 
     def refresh(self) -> bool:
-        """Fold the per-CPU remainders of node statistics, where that is needed for an exact :meth:`read`.
+        """Fold the per-CPU remainders of node statistics, if an exact :meth:`read` needs it.
 
-        Does work on every CPU (/proc/sys/vm/stat_refresh): for the ends of a window, not for every interval.
+        This makes every CPU work (/proc/sys/vm/stat_refresh), so use it at the ends of a window, not in every interval.
 
-        :return: False when it was needed (or might be) and the kernel refused; it takes root.
+        :return: False if it was needed (or might be) and the kernel refused; it needs root.
         """
         if self.counters_are_node_stats is False:
             return True
@@ -82,7 +82,7 @@ class Vmstat:
             return False
         try:
             os.read(fd, 1)
-        except OSError:  # EINVAL: a statistic had gone negative; it was folded all the same
+        except OSError:  # EINVAL: a statistic was negative; it was folded anyway
             pass
         finally:
             os.close(fd)
@@ -104,8 +104,7 @@ class Vmstat:
 
 
 def _counters_are_node_stats(root: Path) -> bool | None:
-    """Whether pgsteal_anon is printed per node. Asked of the kernel's own tables, because 7.1 is not the whole truth:
-    distributions backport."""
+    """Whether the kernel prints pgsteal_anon per node. The release would not tell, because distributions backport."""
     files = [*sorted(root.glob("sys/devices/system/node/node[0-9]*/vmstat"))[:1], root / "proc/zoneinfo"]
     texts = [text for text in map(read_text, files) if text]
     return any("pgsteal_anon" in text for text in texts) if texts else None

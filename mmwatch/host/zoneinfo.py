@@ -1,4 +1,4 @@
-"""/proc/zoneinfo summed per NUMA node, and how far apart the nodes are."""
+"""/proc/zoneinfo summed per NUMA node, and the distances between nodes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mmwatch.host._files import ROOT, KeptFile, number_list, read_text
 
 @dataclass(frozen=True)
 class NodeState:
-    """One NUMA node now. All counts are base pages, summed over the node's populated zones (managed > 0).
+    """The current state of a NUMA node. All counts are base pages, summed over its populated zones (managed > 0).
 
-    ``min_pages``, ``low_pages``, ``high_pages`` are the watermarks as the allocator uses them, so they include
+    ``min_pages``, ``low_pages``, ``high_pages`` are the watermarks that the allocator uses, so they include
     ``boost_pages`` (min_wmark_pages() and friends add watermark_boost). ``file_pages`` and ``anon_pages`` are the
-    LRU lists, active and inactive, whatever the LRU is (MGLRU keeps these counts too); ``page_cache_pages`` is
-    nr_file_pages, which also has tmpfs and swap cache. What this kernel does not print is None.
+    active and inactive LRU lists, with any LRU (MGLRU keeps these counts too). ``page_cache_pages`` is nr_file_pages,
+    which also includes tmpfs and swap cache. What this kernel does not print is None.
     """
 
     node: int
@@ -26,7 +26,7 @@ class NodeState:
     high_pages: int
     managed_pages: int
     boost_pages: int | None
-    """Watermark boost; printed from 5.10 or so, though boosting is in 5.0."""
+    """Watermark boost; printed from about 5.10 on, though boosting came in 5.0."""
     file_pages: int | None
     anon_pages: int | None
     inactive_file_pages: int | None
@@ -37,13 +37,13 @@ class NodeState:
     writeback_pages: int | None
     slab_reclaimable_pages: int | None
     kswapd_gave_up: bool | None
-    """node_unreclaimable: kswapd failed MAX_RECLAIM_RETRIES (16) times in a row and sleeps until somebody else
+    """node_unreclaimable: kswapd failed MAX_RECLAIM_RETRIES (16) times in a row and sleeps until another task
     reclaims something. (4.4: all_unreclaimable of one of the zones.)"""
 
 
 @dataclass(frozen=True)
 class NodeTopology:
-    """A NUMA node's place: its CPUs, and the distance to every online node (itself included, then 10)."""
+    """The CPUs of a NUMA node, and its distance to every online node (10 to itself)."""
 
     node: int
     cpus: tuple[int, ...]
@@ -51,8 +51,8 @@ class NodeTopology:
 
 
 _ZONE_LINES = (b"free", b"boost", b"min", b"low", b"high", b"managed")
-# These stand either in every zone (4.4) or once per node, under "per-node stats" in the first populated zone (4.8+);
-# never in both, so adding up is right.
+# The kernel prints these either in every zone (4.4) or once per node, under "per-node stats" in the first populated
+# zone (4.8+), but never in both, so the sum is right.
 _NODE_LINES = (
     b"nr_inactive_file",
     b"nr_active_file",
@@ -67,10 +67,10 @@ _NODE_LINES = (
 
 
 class Zoneinfo:
-    """Reads the nodes' state; one fd is kept open.
+    """Reads the state of the nodes, and keeps one fd open.
 
     :raises UnavailableError: there is no /proc/zoneinfo.
-    :raises NoPermissionError: it may not be read (some kernels are built so).
+    :raises NoPermissionError: no permission to read it (some kernels are built like that).
     """
 
     def __init__(self, root: Path = ROOT) -> None:
@@ -89,13 +89,13 @@ def parse_zoneinfo(data: bytes) -> tuple[NodeState, ...]:
     nodes: dict[int, dict[bytes, int]] = {}
     for zone in data.split(b"Node ")[1:]:
         number = int(zone[: zone.index(b",")])
-        # The page sets (six lines per CPU) are most of the text on a large host: cut them off unread.
+        # On a large host most of the text is page sets (six lines per CPU); skip them unread.
         head, _, tail = zone.partition(b"\n  pagesets")
         words = head.split()
         sums = nodes.setdefault(number, {})
         _add(sums, words, _NODE_LINES)
         if b"managed" not in words or words[words.index(b"managed") + 1] == b"0":
-            continue  # an empty zone has watermarks (of 32 pages, say) that no allocation ever meets
+            continue  # an empty zone has watermarks (such as 32 pages) that no allocation ever meets
         _add(sums, words, _ZONE_LINES)
         mark = tail.rfind(b"unreclaimable:")  # node_unreclaimable: (4.8+), all_unreclaimable: (4.4, per zone)
         if mark >= 0:
@@ -139,7 +139,7 @@ def _state(number: int, sums: dict[bytes, int]) -> NodeState:
 
 
 def read_topology(root: Path = ROOT) -> tuple[NodeTopology, ...]:
-    """The online nodes by number; empty where the kernel was built without NUMA."""
+    """The online nodes by number; empty if the kernel was built without NUMA."""
     base = root / "sys/devices/system/node"
     online = number_list(read_text(base / "online") or "")
     topology = []

@@ -22,7 +22,7 @@ def mounts(root: Path, *lines: str) -> Path:
 
 
 def tree(root: Path, *groups: str) -> CgroupMount:
-    """A hierarchy below ``root``; whatever its version."""
+    """A hierarchy below ``root``, of either version."""
     for group in ("", *groups):
         (root / group).mkdir(parents=True, exist_ok=True)
         (root / group / "cgroup.procs").write_text("")
@@ -100,7 +100,7 @@ def test_a_miss_walks_the_tree_now_and_then(tmp_path: Path) -> None:
     assert names.get(new_id) is None
     now[0] = 105.0
     assert names.get(new_id) == "/new"
-    assert names.get(old_id) == "/old"  # gone, but its rows are still on the screen
+    assert names.get(old_id) == "/old"  # it is gone, but its rows are still on the screen
 
 
 def test_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     names = CgroupNames(mount, rescan_s=0)
     gone = (mount.path / "a").stat().st_ino
     assert names.get(gone) == "/a"
-    tree(mount.path, "c")  # first: a file system may give an inode number out again, a kernel no id
+    tree(mount.path, "c")  # before the removal: a file system may reuse the inode number; the kernel reuses no id
     shutil.rmtree(mount.path / "a")
     assert names.get((mount.path / "c").stat().st_ino) == "/c"
     assert names.get(gone) is None
@@ -121,7 +121,7 @@ def test_names_without_cgroups() -> None:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """mkdir makes a cgroup's files with it, and rmdir takes them away, as the kernel does."""
+    """Like the kernel, mkdir creates a cgroup's files and rmdir removes them."""
     mkdir, rmdir = Path.mkdir, Path.rmdir
     files = {"cgroup.procs": "", "memory.max": "max\n", "memory.high": "max\n", "memory.limit_in_bytes": "0\n"}
 
@@ -157,7 +157,7 @@ def test_own_cgroup_of_version_1(tmp_path: Path) -> None:
         assert (own.path / "cgroup.procs").read_text() == "77"
         (own.path / "cgroup.procs").write_text("")
     assert not own.path.exists()
-    own.remove()  # a second time is no error
+    own.remove()  # not an error the second time
 
 
 @pytest.mark.usefixtures("kernel")
@@ -199,7 +199,7 @@ def test_a_cgroup_that_exists_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_limit_that_cannot_be_set_leaves_nothing(tmp_path: Path) -> None:
-    mount = tree(tmp_path / "cg")  # no kernel here: the new directory stays empty
+    mount = tree(tmp_path / "cg")  # no kernel fills the new directory
     with pytest.raises(UnavailableError, match="cannot limit"):
         OwnCgroup.create(mount, "mmwatch-x", 4096)
     assert not (mount.path / "mmwatch-x").exists()
@@ -213,7 +213,7 @@ def test_processes_that_stay_are_named(tmp_path: Path) -> None:
         own.remove(timeout_s=0)
     assert "rmdir" in caught.value.hint
     own.remove = lambda: OwnCgroup.remove(own, 0)  # type: ignore[method-assign,misc]
-    with pytest.raises(ZeroDivisionError), own:  # what failed inside comes first
+    with pytest.raises(ZeroDivisionError), own:  # the error inside wins
         raise ZeroDivisionError
 
 

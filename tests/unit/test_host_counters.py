@@ -1,4 +1,4 @@
-"""vmstat, zoneinfo, topology, pressure and settings, from trees of their own and from this machine."""
+"""vmstat, zoneinfo, topology, pressure and settings, from made-up trees and from this machine."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_whether_counters_are_node_stats(tmp_path: Path, files: dict[str, str], 
 def test_refresh_only_where_it_matters(tmp_path: Path) -> None:
     put(tmp_path, "proc/vmstat", "pgsteal_anon 0\n")
     put(tmp_path, "proc/zoneinfo", "nothing\n")
-    assert Vmstat(tmp_path).refresh()  # exact as it is; there is no stat_refresh here to succeed with
+    assert Vmstat(tmp_path).refresh()  # no refresh is needed, so it succeeds without stat_refresh
     put(tmp_path, "proc/zoneinfo", "pgsteal_anon 0\n")
     assert not Vmstat(tmp_path).refresh()
     put(tmp_path, "proc/sys/vm/stat_refresh", "")
@@ -89,7 +89,7 @@ def test_refresh_only_where_it_matters(tmp_path: Path) -> None:
 def test_zoneinfo_of_two_nodes() -> None:
     first, second = parse_zoneinfo((FIXTURES / "zoneinfo-2nodes.txt").read_bytes())
     assert (first.node, first.free_pages, first.managed_pages) == (0, 3000, 243840)
-    # The empty Movable zone's watermark of 32 does not count.
+    # The watermark of 32 of the empty Movable zone does not count.
     assert (first.min_pages, first.low_pages, first.high_pages, first.boost_pages) == (174, 284, 394, 64)
     assert (first.file_pages, first.anon_pages, first.inactive_file_pages) == (7000, 300, 3000)
     assert (first.page_cache_pages, first.mapped_pages, first.dirty_pages) == (7700, 60, 8)

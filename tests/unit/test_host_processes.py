@@ -1,4 +1,4 @@
-"""Names of processes from events and /proc, and taskstats."""
+"""Process names from events and from /proc, and taskstats."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FORK, EXEC, COMM, EXIT = 0x1, 0x2, 0x200, 0x80000000
 
 
 def event(what: int, *numbers: int, comm: bytes = b"") -> bytes:
-    """A message of the proc connector, 76 bytes as the kernel sends it."""
+    """A proc connector message, 76 bytes like the kernel's."""
     data = (struct.pack(f"={len(numbers)}I", *numbers) + comm).ljust(24, b"\0")
     return struct.pack("=IHHII IIIIHH IIQ", 76, 3, 0, 0, 0, 1, 1, 0, 0, 40, 0, what, 0, 123) + data
 
 
 def run(root: Path, tgid: int, comm: str, cmdline: str, ppid: int = 1, start: int = 5, state: str = "S") -> None:
-    """A process in a /proc of ours."""
+    """Add a process to a made-up /proc."""
     folder = root / f"proc/{tgid}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comm").write_bytes(comm.encode() + b"\n")
@@ -107,7 +107,7 @@ def test_comm_changes(names: ProcessNames) -> None:
         event(FORK, 10, 10, 12, 11),  # a thread
         event(EXIT, 12, 11),
         event(COMM, 12, 11, comm=b"thread\0"),
-        event(EXIT, 11, 11),  # of somebody never seen
+        event(EXIT, 11, 11),  # a process never seen before
         event(0, 0, 0),  # an acknowledgement
         event(4, 11, 11, 0, 0),  # a uid event
     ],
@@ -168,9 +168,9 @@ def test_without_events_proc_is_read_in_the_background(deaf: ProcessNames, tmp_p
     run(tmp_path, 11, "early", "early\0")
     deaf.start()
     assert (deaf.available, deaf.reason, deaf.lost_events) == (False, "no process events: not here", 0)
-    eventually(lambda: deaf.get(11).cmdline == "early")  # was there before
+    eventually(lambda: deaf.get(11).cmdline == "early")  # it was there before
     run(tmp_path, 12, "late", "late\0")
-    eventually(lambda: deaf.get(12).cmdline == "late")  # first sight
+    eventually(lambda: deaf.get(12).cmdline == "late")  # seen for the first time
     run(tmp_path, 12, "late", "late: new title\0")
     assert deaf.get(12).cmdline == "late"
     now[0] += 11
@@ -230,7 +230,7 @@ def test_a_process_that_lives_for_50_ms_keeps_its_name() -> None:
 
 
 def stats(version: int, length: int, **members: int) -> bytes:
-    """A raw struct taskstats of version 13's layout."""
+    """A raw struct taskstats with the layout of version 13."""
     places = {"ac_etime": 144, "ac_utime": 152, "ac_stime": 160, "freepages_count": 312, "freepages_delay_total": 320}
     places.update(thrashing_delay_total=336, compact_delay_total=360, wpcopy_count=400, blkio_delay_total=40)
     raw = bytearray(length)
@@ -257,7 +257,7 @@ NOTHING = TaskUsage(None, None, None, None, None, None, None, None)
 
 @pytest.fixture
 def decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskStats:
-    """Without a socket, on a kernel that accounts delays."""
+    """TaskStats without a socket, on a kernel that accounts delays."""
 
     def refuse() -> tuple[socket.socket, int]:
         raise _netlink.NetlinkUnavailableError("no taskstats: not here")
@@ -327,7 +327,7 @@ def test_taskstats_of_this_kernel() -> None:
     assert task is not None
     if usage.system_time_us is None or usage.user_time_us is None:
         pytest.skip("this kernel's layout or TGID query does not give times")
-    # Times sampled at ticks against exact ones: on a busy virtual machine they have been seen 25 % apart.
+    # One is sampled at ticks, the other exact: on a busy virtual machine they have differed by 25%.
     total_us = usage.system_time_us + usage.user_time_us
     assert total_us == pytest.approx((own.system + own.user) * 1e6, rel=0.5, abs=300_000)
     assert asked.process(2**22 + 1) is None

@@ -1,4 +1,4 @@
-"""User lands are asked for by name (``pytest tests/userland``) or, as guests are, with ``MMWATCH_RUN_VM=1``."""
+"""These tests run if named (``pytest tests/userland``) or, like the guests, with ``MMWATCH_RUN_VM=1``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture
 def summary(request: pytest.FixtureRequest) -> list[str]:
-    """Lines for the end of the session."""
+    """Lines to print at the end of the session."""
     return request.config.stash.setdefault(summaries, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if lines := config.stash.get(summaries, []):
-        terminalreporter.section("user lands")
+        terminalreporter.section("userlands")
         for line in lines:
             terminalreporter.write_line(line)

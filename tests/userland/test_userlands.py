@@ -1,8 +1,8 @@
 """The live tests with the Python and BCC of an old and of the newest Debian, on this machine's kernel.
 
-Each release has a root file system of its own (tools/userland.sh). It is made once, which takes the network and two
-minutes. By their names these tests come after this machine's own live tests and before the virtual machines: what they
-hold against /proc/vmstat takes a host on which nobody else reclaims.
+Each release has its own root file system (tools/userland.sh), which is made once; that takes the network and two
+minutes. By name, these tests sort after this machine's own live tests and before the virtual machines: to compare with
+/proc/vmstat, they need a host on which nobody else reclaims.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MAKE_S, RUN_S, END_S = 3600, 600, 60
 class Userland:
     """A release of Debian.
 
-    :param python: its version, at least, and bcc's: what the release is there for.
-    :param old: not a version more.
+    :param python: lowest version, as of bcc; these versions are why the release is tested.
+    :param old: exactly these versions.
     """
 
     suite: str
@@ -40,7 +40,7 @@ USERLANDS = (
 
 
 def run(userland: Userland, *command: str, timeout_s: float) -> str:
-    """What a command in the user land says; the test fails if it does."""
+    """The output of a command in the userland. If the command fails, so does the test."""
     done = subprocess.run(
         [str(ROOT / "tools/userland.sh"), userland.suite, *command],
         stdin=subprocess.DEVNULL,
@@ -62,7 +62,7 @@ def run(userland: Userland, *command: str, timeout_s: float) -> str:
 @pytest.mark.timeout(MAKE_S + RUN_S + 2 * END_S)
 @pytest.mark.parametrize("userland", USERLANDS, ids=lambda userland: userland.suite)
 def test_the_live_tests_pass(userland: Userland, summary: list[str]) -> None:
-    """Oracle: those of the live tests."""
+    """Oracle: those of the live tests themselves."""
     began = time.monotonic()
     versions = "import sys, bcc; print(sys.version.split()[0], bcc.__version__)"
     said = run(userland, "python", "-c", versions, timeout_s=MAKE_S).splitlines()[-1]
@@ -70,7 +70,7 @@ def test_the_live_tests_pass(userland: Userland, summary: list[str]) -> None:
     assert (python, bcc) >= (userland.python, userland.bcc)
     assert not userland.old or (python, bcc) == (userland.python, userland.bcc)
     ready = time.monotonic()
-    # SIGINT: so that what the tests have started is ended too.
+    # SIGINT, so that whatever the tests started ends too.
     bounded = ("timeout", "--signal=INT", f"--kill-after={END_S}", str(RUN_S))
     pytest_live = ("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/live")
     told = run(userland, *bounded, *pytest_live, timeout_s=RUN_S + 2 * END_S)

@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--file-mib", type=int, default=512)
     parser.add_argument("--anon-mib", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=48, help="of the cgroup, MiB")
+    parser.add_argument("--limit", type=int, default=48, help="limit of the cgroup, MiB")
     parser.add_argument("--huge", action="store_true", help="allow huge pages")
     arguments = parser.parse_args()
     with (

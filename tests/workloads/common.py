@@ -1,8 +1,8 @@
-"""What the workloads share: a memory cgroup of their own, workers in it, a sparse file, a swap file.
+"""Shared by the workloads: a memory cgroup, workers in it, a sparse file, a swap file.
 
-Each workload is a program for /usr/bin/python3 (3.9, standard library). It prints one JSON object when it is done:
-the cgroup it worked in and the PIDs of its workers, in the order they were started. Whatever ends it, the cgroup,
-the files and the swap go. With MMWATCH_TEST_GATE set it prints the same when all is set up, and waits for a line on
+Each workload is a program for /usr/bin/python3 (3.9, standard library). When it is done it prints one JSON object: its
+cgroup and the PIDs of its workers, in the order they were started. However it ends, the cgroup, the files and the swap
+are removed. With MMWATCH_TEST_GATE set, it prints the same object once everything is set up, and waits for a line on
 stdin before anything is reclaimed.
 """
 
@@ -30,7 +30,7 @@ from mmwatch.host.cgroups import OwnCgroup, memory_mount
 MIB = 1 << 20
 CHUNK = MIB
 DISK = os.environ.get("MMWATCH_TEST_DISK", "/var/tmp")
-"""A directory on a disk: tmpfs has no page cache that could be dropped, and no swap files."""
+"""A directory on a disk: tmpfs has no page cache to drop and no swap files."""
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -39,17 +39,17 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 def memory_cgroup(limit_mib: int, suffix: str = "") -> Iterator[OwnCgroup]:
     """A cgroup that may hold ``limit_mib``, removed at the end.
 
-    :param suffix: of its name, where there are several.
+    :param suffix: appended to its name, if there are several.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # In a PID namespace others have the same PID.
+    # In another PID namespace, a process may have the same PID.
     name = f"mmwatch-test-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
     with OwnCgroup.create(memory_mount(), name, limit_mib * MIB) as cgroup:
         yield cgroup
 
 
 class Workers:
-    """Forked processes in a cgroup that begin together and die with this one."""
+    """Forked processes in a cgroup that start together and die with this one."""
 
     def __init__(self, cgroup: OwnCgroup) -> None:
         self._cgroup = cgroup
@@ -57,7 +57,7 @@ class Workers:
         self.pids: list[int] = []
 
     def fork(self, comm: str, work: Callable[[], None], group: str = "") -> None:
-        """Start one that is named ``comm`` and will do ``work``; in a cgroup below, if one is named."""
+        """Fork a worker named ``comm`` that will do ``work``, in the child cgroup ``group`` if given."""
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -74,7 +74,7 @@ class Workers:
         (self._cgroup.path / group / "cgroup.procs").write_text(str(pid))
 
     def run(self) -> None:
-        """Let them work, and wait until all have ended."""
+        """Let the workers run, and wait until all have exited."""
         if os.environ.get("MMWATCH_TEST_GATE"):
             done(self._cgroup, self.pids)
             sys.stdin.readline()
@@ -95,19 +95,19 @@ class Workers:
 
 
 def name(comm: str) -> None:
-    """The name of this thread."""
+    """Rename this thread."""
     _LIBC.prctl(_PR_SET_NAME, os.fsencode(comm), 0, 0, 0)
 
 
 def sparse_file(mib: int) -> IO[bytes]:
-    """A nameless sparse file on a disk: pages of it cost no reading."""
+    """A nameless sparse file on a disk, whose pages can be read without I/O."""
     file = tempfile.TemporaryFile(dir=DISK, buffering=0)  # noqa: SIM115
     file.truncate(mib * MIB)
     return file
 
 
 def read_part(fd: int, begin: int, length: int, chunk: int = CHUNK, share: float = 1.0) -> None:
-    """Read a part of a file into one buffer, so that only page cache grows; at this share of a CPU."""
+    """Read part of a file into one buffer, so that only page cache grows, using this share of a CPU."""
     buffer = bytearray(min(chunk, length))
     for offset in range(begin, begin + length, len(buffer)):
         started = time.monotonic()
@@ -117,7 +117,7 @@ def read_part(fd: int, begin: int, length: int, chunk: int = CHUNK, share: float
 
 
 def touch_anonymous(mib: int, rounds: int, huge: bool = False) -> None:
-    """Write to every page of ``mib`` anonymous memory, ``rounds`` times over."""
+    """Write to every page of ``mib`` of anonymous memory, ``rounds`` times."""
     memory = mmap.mmap(-1, mib * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
     for number in range(rounds):
@@ -128,9 +128,9 @@ def touch_anonymous(mib: int, rounds: int, huge: bool = False) -> None:
 
 @contextlib.contextmanager
 def swap_file(mib: int) -> Iterator[None]:
-    """Swap on a file, with the lowest priority; off again even if this process is killed.
+    """Swap on a file, with the lowest priority. It goes away even if this process is killed.
 
-    A process of its own waits for the end of this one, and cleans up in every case.
+    A guard process waits until this one exits and then always cleans up.
     """
     fd, path = tempfile.mkstemp(dir=DISK, prefix="mmwatch-swap-")
     wait, alive = os.pipe()
@@ -157,5 +157,5 @@ def swap_file(mib: int) -> Iterator[None]:
 
 
 def done(cgroup: OwnCgroup, pids: list[int], **more: Any) -> None:
-    """Print what the tests compare with."""
+    """Print what the tests compare against."""
     print(json.dumps({"cgroup": str(cgroup.path), "pids": pids, **more}), flush=True)

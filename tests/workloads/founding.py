@@ -1,9 +1,9 @@
-"""The founding case: a node full of page cache, then anonymous memory that would rather be on that node.
+"""The founding case: a node full of page cache, then anonymous memory that prefers that node.
 
-Reads a file on the CPUs of a node until the page cache has all of it, then touches anonymous memory there, page by
-page. With ``vm.zone_reclaim_mode=1`` and nodes that are far apart each allocation reclaims the node first: it frees
-some pages on the classic LRU, and none with the multi-generational one. With mode 0 the pages come from the next node;
-with ``--bind`` they may not, and kswapd and direct reclaim make room.
+Reads a file on the CPUs of a node until the page cache holds all of it, then touches anonymous memory there, page by
+page. With ``vm.zone_reclaim_mode=1`` and nodes that are far apart, each allocation reclaims the node first: it frees
+some pages on the classic LRU and none on the multi-generational one. With mode 0 the pages come from the next node;
+``--bind`` forbids that, so kswapd and direct reclaim make room.
 
 Prints one JSON object: what it did, and what that cost.
 """
@@ -40,7 +40,7 @@ def cpus_of(node: int) -> set[int]:
 
 
 def bind_memory(node: int | None) -> None:
-    """Allocate from this node only, from now on; None: from any again."""
+    """From now on, allocate only from this node; None: from any node again."""
     libc = ctypes.CDLL(None, use_errno=True)
     number = SYS_SET_MEMPOLICY[os.uname().machine]
     mask = None if node is None else ctypes.byref(ctypes.c_ulong(1 << node))
@@ -49,7 +49,7 @@ def bind_memory(node: int | None) -> None:
 
 
 def read_file(path: Path, mib: int) -> int:
-    """Read ``mib`` of a file, made as one hole: its pages are as much page cache as any, and cost no disk."""
+    """Read ``mib`` of a file that is one big hole: its pages are ordinary page cache but take no disk."""
     with path.open("ab") as file:
         file.truncate(mib * MIB)
     done = 0
@@ -61,7 +61,7 @@ def read_file(path: Path, mib: int) -> int:
 
 
 def anonymous(mib: int) -> mmap.mmap:
-    """Room for so much anonymous memory, in small pages."""
+    """Map ``mib`` of anonymous memory, in small pages."""
     memory = mmap.mmap(-1, mib * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without huge pages
         memory.madvise(MADV_NOHUGEPAGE)
@@ -69,9 +69,9 @@ def anonymous(mib: int) -> mmap.mmap:
 
 
 def touch(mib: int, then: Callable[[], object] = lambda: None) -> int:
-    """Touch so much anonymous memory, a small page at a time.
+    """Touch ``mib`` of anonymous memory, one small page at a time; the number of pages.
 
-    :param then: called while it is still there.
+    :param then: called before the memory is freed.
     """
     if not mib:
         return 0
@@ -83,7 +83,7 @@ def touch(mib: int, then: Callable[[], object] = lambda: None) -> int:
 
 
 def touch_together(mib: int, processes: int) -> list[int]:
-    """The same by several processes at once, each a share of it, which each keeps until all have theirs.
+    """The same by several processes at once. Each touches a share and keeps it until all have theirs.
 
     :returns: their PIDs.
     """
@@ -96,7 +96,7 @@ def touch_together(mib: int, processes: int) -> list[int]:
             status = 1
             try:
                 os.close(hold)
-                # One pipe ends when all have theirs, or were killed; then the other one does.
+                # The first pipe reaches EOF when all have theirs or were killed; then the second does.
                 touch(mib // processes, lambda: (os.close(has), os.read(held, 1)))
                 status = 0
             finally:
@@ -112,21 +112,21 @@ def touch_together(mib: int, processes: int) -> list[int]:
 
 
 def stalls() -> int:
-    """How often tasks reclaimed directly: allocstall of /proc/vmstat."""
+    """Number of direct reclaims: allocstall of /proc/vmstat."""
     lines = Path("/proc/vmstat").read_text().splitlines()
     return sum(int(value) for name, value in map(str.split, lines) if name.startswith("allocstall"))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run it once."""
+    """Run the workload once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", type=Path, required=True, help="on a real file system; made if missing")
-    parser.add_argument("--file-mib", type=int, default=950, help="how much of it to read (default 950)")
+    parser.add_argument("--file", type=Path, required=True, help="file on a real file system; created if missing")
+    parser.add_argument("--file-mib", type=int, default=950, help="how much of the file to read (default 950)")
     parser.add_argument("--anon-mib", type=int, default=500, help="how much memory to touch (default 500)")
-    parser.add_argument("--node", type=int, default=0, help="on which node (default 0)")
-    parser.add_argument("--bind", action="store_true", help="allow no other node")
-    parser.add_argument("--processes", type=int, default=1, help="that touch it together (default 1: this one)")
-    parser.add_argument("--stalls", type=int, default=0, help="go on until tasks reclaimed directly so often")
+    parser.add_argument("--node", type=int, default=0, help="node to run on (default 0)")
+    parser.add_argument("--bind", action="store_true", help="forbid other nodes")
+    parser.add_argument("--processes", type=int, default=1, help="processes that share the work (default 1: this one)")
+    parser.add_argument("--stalls", type=int, default=0, help="repeat until there were this many direct reclaims")
     arguments = parser.parse_args(argv)
     os.sched_setaffinity(0, cpus_of(arguments.node))
     if arguments.bind:

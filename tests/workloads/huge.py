@@ -1,7 +1,7 @@
-"""High order: huge pages are taken from a node that is full of page cache.
+"""High order: huge pages are allocated from a node that is full of page cache.
 
-Oracle: an allocation of order 9 that finds no free block reclaims directly, by the task that asked; what it asks for
-is 512 pages at a time.
+Oracle: an allocation of order 9 that finds no free block causes direct reclaim by the same task, which asks for 512
+pages each time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A PID namespace of its own: a load in it, and mmwatch beside the load, which filters by inner PID and by cgroup.
+"""A new PID namespace with a load and mmwatch in it; mmwatch filters by inner PID and by cgroup.
 
-Oracle: of the two processes of the load only the one that was asked for is seen, under the PID it got from fork in
-there; and whoever looks from outside counts the same pages.
+Oracle: of the load's two processes, mmwatch shows only the one it was asked for, under the PID that fork returned in
+the namespace; and an observer outside counts the same pages.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TOP = [sys.executable, "-m", "mmwatch", "top", "--json", "--by", "thread", "-i", "3"]
-"""Few readings: they are dear where all CPUs are one thread of an emulator."""
+"""Few readings, since they are expensive where one thread of an emulator runs all CPUs."""
 SUMMED = ("reclaims", "asked_pages", "reported_pages", "reclaimed_pages", "scanned_pages")
 
 
 def lines(out: Path, process: subprocess.Popen[bytes], at_least: int) -> list[str]:
-    """What it has printed; waits until that is so much."""
+    """The lines top has printed; waits until there are ``at_least`` this many."""
     while True:
-        # Opened anew: an offset shared with who writes would be moved below it.
+        # Reopened each time: a shared file offset would move where top writes.
         found = [line for line in out.read_text().splitlines(keepends=True) if line.endswith("\n")]
         if len(found) >= at_least:
             return found
@@ -37,7 +37,7 @@ def main() -> None:
     if "--inside" not in sys.argv:
         inside = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         os.execvp(inside[0], [*inside, sys.executable, __file__, "--inside"])
-    # The unshare of Debian 11 has what it starts ignore SIGINT, by which top is to end; so do shells, with jobs.
+    # top is to end by SIGINT, but unshare on Debian 11 makes its child ignore it, as shells do with background jobs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PYTHONPATH"] = str(HERE.parents[1])
     load = subprocess.Popen(
@@ -55,7 +55,7 @@ def main() -> None:
         top = subprocess.Popen([*TOP, *filters], stdout=file)
         lines(out, top, 1)
         load.communicate("\n")
-        seen = lines(out, top, len(lines(out, top, 1)) + 2)  # the second began after the load
+        seen = lines(out, top, len(lines(out, top, 1)) + 2)  # the second one began after the load
         top.send_signal(signal.SIGINT)
         top.wait()
     if load.returncode:

@@ -1,9 +1,9 @@
-"""The ladder: node reclaim that finds page cache, as much as it likes, and can free none of it.
+"""The ladder: node reclaim that finds plenty of page cache but can free none of it.
 
-Most of the node is anonymous memory, without swap; the rest is page cache that lies in pipes, which hold on to it.
-Memory that is touched then, with ``vm.zone_reclaim_mode=1``, has the node reclaimed first. Oracle: the pages look
-reclaimable, so the kernel tries, at priority 4, 3, 2, 1 and 0, where it looks at each page of the list; nothing is
-freed, and /proc/vmstat counts a failure (zone_reclaim_failed). It goes on until that has happened ``--times``.
+Most of the node is anonymous memory without swap. The rest is page cache that pipes hold references to. With
+``vm.zone_reclaim_mode=1``, touching memory then reclaims the node first. Oracle: the pages look reclaimable, so the
+kernel tries at priority 4, 3, 2, 1 and 0, where it scans every page of the list. Nothing is freed, and /proc/vmstat
+counts a failure (zone_reclaim_failed). The workload goes on until that has happened ``--times`` times.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import sys
 from common import MIB, sparse_file
 from founding import anonymous, bind_memory, cpus_of
 
-F_SETPIPE_SZ = 1031  # include/uapi/linux/fcntl.h; fcntl has it from Python 3.10 on, and os its splice
+F_SETPIPE_SZ = 1031  # include/uapi/linux/fcntl.h; in Python only from 3.10 on, as is os.splice
 PIPE_BYTES = MIB
 
 
 def counter(path: str, name: str, word: int) -> int:
-    """A figure of /proc/vmstat or of a node's meminfo."""
+    """A value from /proc/vmstat or from a node's meminfo."""
     with open(path) as file:
         return next(int(line.split()[word]) for line in file if name in line.split())
 
 
 def pin(fd: int, mib: int) -> None:
-    """Have pipes hold these pages of a file, as long as this process lives."""
+    """Make pipes hold these pages of a file for as long as this process lives."""
     libc = ctypes.CDLL(None, use_errno=True)
     for begin in range(0, mib * MIB, PIPE_BYTES):
         _reader, writer = os.pipe()
@@ -45,9 +45,9 @@ def pin(fd: int, mib: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--file-mib", type=int, default=32, help="page cache that cannot be freed")
-    parser.add_argument("--room-mib", type=int, default=64, help="what is left free: more than the high watermark")
+    parser.add_argument("--room-mib", type=int, default=64, help="memory to leave free; must exceed the high watermark")
     parser.add_argument("--times", type=int, default=40)
-    parser.add_argument("--touch-mib", type=int, default=160, help="give up after so much")
+    parser.add_argument("--touch-mib", type=int, default=160, help="give up after touching this much")
     parser.add_argument("--node", type=int, default=0)
     arguments = parser.parse_args()
     meminfo = f"/sys/devices/system/node/node{arguments.node}/meminfo"

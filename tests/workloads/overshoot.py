@@ -1,9 +1,9 @@
 """Overshoot: node reclaim of a node whose page cache belongs to many memory cgroups.
 
-A reader goes through the cgroups and leaves some page cache in each, until the node is full; then somebody outside of
-them touches memory there, with ``vm.zone_reclaim_mode=1``. Oracle: a kernel that walks all cgroups in each pass (up to
-6.10) takes a batch from each of them where one batch in all was asked for: at priority 4, where node reclaim begins, a
-list of 512 pages is worth 32, SWAP_CLUSTER_MAX.
+A reader goes through the cgroups and leaves some page cache in each until the node is full. Then a process outside the
+cgroups touches memory there, with ``vm.zone_reclaim_mode=1``. Oracle: a kernel that walks all cgroups in each pass (up
+to 6.10) takes a batch from each of them, though only one batch was asked for: at priority 4, where node reclaim begins,
+a list of 512 pages yields 32, SWAP_CLUSTER_MAX.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from founding import cpus_of, touch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", "--cgroups", type=int, default=150)
-    parser.add_argument("--each-mib", type=int, default=6, help="page cache of each")
-    parser.add_argument("--anon-mib", type=int, default=128, help="to touch")
+    parser.add_argument("--each-mib", type=int, default=6, help="page cache of each cgroup")
+    parser.add_argument("--anon-mib", type=int, default=128, help="memory to touch")
     parser.add_argument("--node", type=int, default=0)
     arguments = parser.parse_args()
     os.sched_setaffinity(0, cpus_of(arguments.node))

@@ -1,7 +1,7 @@
-"""Proactive reclaim: somebody asks for memory back before anybody needs it.
+"""Proactive reclaim: a task asks for memory back before anyone needs it.
 
-``memory.reclaim`` of a control group, or ``reclaim`` of a NUMA node. Oracle: the task that writes there reclaims, and
-at least as much as it asked for; no allocation waits for it.
+Writes to ``memory.reclaim`` of a cgroup or to ``reclaim`` of a NUMA node. Oracle: the task that writes reclaims at
+least as much as it asked for, and no allocation waits for it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ NODE = "/sys/devices/system/node/node{}/reclaim"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--node", type=int, help="reclaim this node; without: the workload's control group")
-    parser.add_argument("--file-mib", type=int, default=256, help="page cache to take it from")
+    parser.add_argument("--node", type=int, help="reclaim this node (default: the workload's cgroup)")
+    parser.add_argument("--file-mib", type=int, default=256, help="page cache to reclaim from")
     parser.add_argument("--mib", type=int, default=128, help="how much to ask for")
     arguments = parser.parse_args()
     length = arguments.file_mib * MIB

@@ -1,6 +1,6 @@
-"""A task that takes another name while it reclaims.
+"""A task that changes its name while it reclaims.
 
-Oracle: it ends as ``mmw-after``, and reclaims under both names.
+Oracle: it reclaims under both names and ends as ``mmw-after``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Tasks that live for milliseconds and reclaim: one after the other, each a program of its own.
+"""Tasks that live for milliseconds and reclaim, one after the other, each a separate program.
 
-Oracle: the cgroup is full before they begin, so each has to reclaim; each has a command line of its own, which ends
-with the number of the MiB of the file that it begins at. They are named dd; with ``--live`` python3, or whatever this
-Python is named. The first PID printed is that of the process that started them.
+Oracle: the cgroup is full before they start, so each has to reclaim. Each has its own command line, which ends with the
+MiB of the file where it starts reading. They are named dd or, with ``--live``, python3 (whatever this Python is named).
+The first PID printed is that of the process that starts them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ time.sleep(live_ms / 1000)"""
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", "--tasks", type=int, default=40)
-    parser.add_argument("--mib", type=int, default=16, help="each task reads so much")
-    parser.add_argument("--live", type=int, metavar="MS", help="each task goes on for so long")
-    parser.add_argument("--limit", type=int, default=24, help="of the cgroup, MiB")
+    parser.add_argument("--mib", type=int, default=16, help="how much each task reads")
+    parser.add_argument("--live", type=int, metavar="MS", help="how long each task stays alive after reading")
+    parser.add_argument("--limit", type=int, default=24, help="limit of the cgroup, MiB")
     arguments = parser.parse_args()
     results, results_in = os.pipe()
 

@@ -1,6 +1,6 @@
 """Soft limit (cgroup version 1): a group above its soft limit pays first when a node runs short.
 
-Oracle: kswapd reclaims the group's page cache in brackets of its own, inside kswapd's; the pages count once.
+Oracle: kswapd reclaims the group's page cache in separate brackets inside its own; the pages count once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--soft-limit", type=int, default=16, help="MiB")
     parser.add_argument("--file-mib", type=int, default=500, help="page cache of the group")
-    parser.add_argument("--anon-mib", type=int, default=700, help="anonymous memory that somebody else touches")
+    parser.add_argument("--anon-mib", type=int, default=700, help="anonymous memory that another process touches")
     parser.add_argument("--node", type=int, default=0)
     arguments = parser.parse_args()
     length = arguments.file_mib * MIB

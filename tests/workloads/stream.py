@@ -1,7 +1,7 @@
 """Streaming file read: processes and threads that read files larger than their memory cgroup.
 
-Oracle: page cache of a sparse file is clean and used once, so all reclaim is of file pages, by path memcg, by the
-workers themselves; together they reclaim at least what was read less the limit.
+Oracle: page cache of a sparse file is clean and used once, so all reclaim is of file pages, by path memcg and by the
+workers themselves. Together they reclaim at least what they read, less the limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from common import MIB, Workers, done, memory_cgroup, read_part, sparse_file
 
 @contextlib.contextmanager
 def below(cgroup: Path, name: str) -> Iterator[None]:
-    """A cgroup in another one; none without a name."""
+    """A child cgroup; without a name, none."""
     if not name:
         yield
         return
@@ -32,12 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", "--processes", type=int, default=2)
     parser.add_argument("-m", "--threads", type=int, default=1, help="in each process")
-    parser.add_argument("--mib", type=int, default=256, help="each thread reads so much")
-    parser.add_argument("--limit", type=int, default=32, help="of the cgroup, MiB")
+    parser.add_argument("--mib", type=int, default=256, help="how much each thread reads")
+    parser.add_argument("--limit", type=int, default=32, help="limit of the cgroup, MiB")
     parser.add_argument("--comm", default="mmw-stream")
-    parser.add_argument("--share", type=float, default=1.0, help="of a CPU, for each thread")
-    parser.add_argument("--group", default="", help="a cgroup below that the workers are in")
-    parser.add_argument("--note", help="does nothing: for the command line")
+    parser.add_argument("--share", type=float, default=1.0, help="share of a CPU for each thread")
+    parser.add_argument("--group", default="", help="child cgroup to put the workers in")
+    parser.add_argument("--note", help="ignored; it only appears in the command line")
     arguments = parser.parse_args()
     length = arguments.mib * MIB
     parts = arguments.processes * arguments.threads

@@ -1,7 +1,7 @@
-"""Many threads that reclaim: so many in all, so many at once, in a few processes, each reading a little.
+"""Many threads that reclaim, in a few processes. Each thread reads a little; only some run at a time.
 
-Oracle: all reclaim is of file pages, by path memcg, and by threads of the workers. Nearly each thread reads more than
-the cgroup has room for, so nearly each reclaims; ``threads`` of the result says how many there were.
+Oracle: all reclaim is of file pages, by path memcg, and by threads of the workers. Nearly every thread reads more than
+the cgroup has room for, so nearly every thread reclaims. ``threads`` of the result is their number.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ KIB = 1024
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", "--threads", type=int, default=10_000, help="in all")
+    parser.add_argument("-n", "--threads", type=int, default=10_000, help="total")
     parser.add_argument("-p", "--processes", type=int, default=4)
-    parser.add_argument("--at-once", type=int, default=100, help="in each process")
-    parser.add_argument("--kib", type=int, default=512, help="each thread reads so much")
-    parser.add_argument("--limit", type=int, default=64, help="of the cgroup, MiB: kernel stacks are part of it")
+    parser.add_argument("--at-once", type=int, default=100, help="threads running at once in each process")
+    parser.add_argument("--kib", type=int, default=512, help="how much each thread reads")
+    parser.add_argument("--limit", type=int, default=64, help="limit of the cgroup, MiB; kernel stacks count")
     arguments = parser.parse_args()
-    threading.stack_size(256 * KIB)  # with 64, threads of Python 3.14 never give their memory back
+    threading.stack_size(256 * KIB)  # with 64, threads of Python 3.14 never free their memory
     each = arguments.threads // arguments.processes
     length = arguments.kib * KIB
 

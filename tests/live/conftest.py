@@ -1,4 +1,4 @@
-"""The fixture of the live tests; what it is made of is in harness.py (several folders have a conftest)."""
+"""The fixture of the live tests. Its parts are in harness.py, because several folders have a conftest."""
 
 from __future__ import annotations
 

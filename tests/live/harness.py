@@ -1,4 +1,4 @@
-"""What live tests share: the command line as a subprocess, and workloads for it to look at."""
+"""Shared by the live tests: the command line as a subprocess, and workloads for it to observe."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKLOADS = ROOT / "tests" / "workloads"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 START_S = 20
-"""Time to attach in, on a machine that has other things to do."""
+"""Time allowed for attaching, on a busy machine."""
 HOSTILE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What may never reach a terminal; a newline ends a line."""
+"""Characters that must never reach a terminal. Newline is not among them: it ends a line."""
 
 ENDLESS = ("stream", "--mib", 100_000, "--share", 0.2)
-"""A load that goes on until it is ended, and leaves the machine to others."""
+"""A load that runs until it is ended and leaves CPU time to others."""
 
 Json = dict[str, Any]
 
@@ -33,13 +33,13 @@ def workload(name: str, *words: object) -> list[str]:
 
 
 def run_workload(name: str, *words: object) -> Json:
-    """Run one; what it printed."""
+    """Run a workload to its end; return what it printed."""
     done = subprocess.run(workload(name, *words), check=True, stdout=subprocess.PIPE, timeout=120)
     return json.loads(done.stdout)
 
 
 class Gated:
-    """A workload that is set up and waits; what it printed of itself is in ``about``."""
+    """A workload that is set up and waits. ``about`` is what it has printed about itself."""
 
     def __init__(self, name: str, *words: object) -> None:
         self.process = subprocess.Popen(
@@ -54,17 +54,17 @@ class Gated:
 
     @property
     def pids(self) -> list[int]:
-        """Of its workers."""
+        """PIDs of its workers."""
         return list(self.about["pids"])
 
     def go(self) -> None:
-        """Let it run."""
+        """Let the workload run."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def finish(self) -> Json:
-        """Let it run to its end; what it printed then."""
+        """Let the workload run to its end; return what it printed then."""
         out, _ = self.process.communicate("\n", timeout=120)
         assert self.process.returncode == 0
         self.about = json.loads(out)
@@ -83,7 +83,7 @@ class Gated:
 
 
 class Running:
-    """A command that observes; ready when it has attached."""
+    """An mmwatch command that is running."""
 
     def __init__(self, words: tuple[object, ...], folder: Path, environment: dict[str, str] | None = None) -> None:
         self.out = folder / f"{time.monotonic_ns()}.out"
@@ -98,7 +98,7 @@ class Running:
             )
 
     def wait_for(self, text: str, where: str = "out", timeout_s: float = START_S) -> None:
-        """Until its output has this text."""
+        """Wait until its output contains this text."""
         path = self.out if where == "out" else self.err
         deadline = time.monotonic() + timeout_s
         while text not in path.read_text(errors="replace"):
@@ -107,7 +107,7 @@ class Running:
             time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGINT, timeout_s: float = 30) -> int:
-        """End it; its exit status."""
+        """End it; return its exit status."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(how)
         return self.process.wait(timeout_s)
@@ -121,7 +121,7 @@ class Running:
         return self.err.read_text(errors="surrogateescape")
 
     def lines(self) -> list[Json]:
-        """Its JSON, one object a line; a last line that is cut off is not one."""
+        """Its JSON, one object per line, without an incomplete last line."""
         return [json.loads(line) for line in self.stdout.splitlines(keepends=True) if line.endswith("\n")]
 
 
@@ -139,7 +139,7 @@ class Mmwatch:
         prefix: tuple[str, ...] = (),
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+        """Run a command to its end."""
         return subprocess.run(
             [*prefix, sys.executable, "-m", "mmwatch", *map(str, words)],
             capture_output=True,
@@ -151,13 +151,13 @@ class Mmwatch:
         )
 
     def start(self, *words: object, environment: dict[str, str] | None = None) -> Running:
-        """Start it beside the test."""
+        """Start a command beside the test."""
         running = Running(words, self.folder, environment)
         self._running.append(running)
         return running
 
     def top(self, *words: object, **more: Any) -> Running:
-        """``top --json``, counting."""
+        """``top --json``, already counting."""
         running = self.start("top", "--json", *words, **more)
         running.wait_for("\n")
         return running
@@ -170,7 +170,7 @@ class Mmwatch:
         return found
 
     def record(self, path: Path, words: list[str], *more: object, **other: Any) -> Json:
-        """Record a command; what the command printed."""
+        """Record a command; return what the command printed."""
         done = self.run("record", "-f", "-o", path, *more, "--", *words, **other)
         assert done.returncode == 0, done.stderr
         assert "exit status 0" in done.stderr, done.stderr
@@ -178,7 +178,7 @@ class Mmwatch:
         return found
 
     def end_all(self) -> None:
-        """End what a failed test left running."""
+        """Kill what a failed test left running."""
         for running in self._running:
             if running.process.poll() is None:
                 running.process.kill()
@@ -186,7 +186,7 @@ class Mmwatch:
 
 
 def losses(accounting: Json) -> dict[str, int]:
-    """Every figure of loss that is not zero (or not known)."""
+    """Every loss count that is not zero (or not known)."""
     found = {name: accounting[name] for name in ("missed_runs", "table_full", "unmatched_begin", "unmatched_end")}
     found.update(
         {f"{name} {kind}": count for name in ("lost", "suppressed") for kind, count in accounting[name].items()}
@@ -200,6 +200,6 @@ def rows_of(report: Json, pid: int) -> list[Json]:
 
 
 def assert_clean(text: str) -> None:
-    """Nothing in it steers a terminal."""
+    """Assert that nothing in the text controls a terminal."""
     found = HOSTILE.search(text)
     assert found is None, f"{found and text[max(0, found.start() - 40) : found.end() + 40]!r}"

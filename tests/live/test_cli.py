@@ -1,4 +1,4 @@
-"""The commands as a user meets them: signals, pipes, mistakes, hostile names."""
+"""The commands as a user sees them: signals, pipes, mistakes, hostile names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from harness import ENDLESS, ENVIRONMENT, START_S, Gated, Mmwatch, assert_clean, workload
 
 EVIL = "\x1b[31mE\x1b]0;x\x07\n\"';\u202e"
-"""Colours, a window title, a new line, quotes, and text that runs backwards."""
+"""Colours, a window title, a newline, quotes, and right-to-left text."""
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_recording_with_its_summary(mmwatch: Mmwatch, tmp_path: Path, how: signal.Signals) -> None:
-    """Oracle: exit status, the summary, and a recording that says it was ended."""
+    """Oracle: exit status, the summary, and a recording that is not cut off."""
     path = tmp_path / "a.mmw"
     with Gated(*ENDLESS) as load:
         running = mmwatch.start("record", "-o", path, "-i", "0.2")
@@ -36,7 +36,7 @@ def test_a_signal_ends_a_recording_with_its_summary(mmwatch: Mmwatch, tmp_path: 
 
 
 def test_a_signal_at_any_moment_loses_nothing(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: /proc/vmstat, as far as the ends of the window tell; readings follow each other without a pause."""
+    """Oracle: /proc/vmstat, as exactly as the ends of the window allow. The readings follow without a pause."""
     with Gated(*ENDLESS) as load:
         load.go()
         for number in range(4):
@@ -47,7 +47,7 @@ def test_a_signal_at_any_moment_loses_nothing(mmwatch: Mmwatch, tmp_path: Path) 
             assert running.stop(signal.SIGTERM) == 0, running.stderr
             accounting = mmwatch.report(path)["accounting"]
             difference = accounting["reclaimed_pages"] - accounting["vmstat_reclaimed_pages"]
-            # Each of two reclaimers may be inside a batch of 64 pages or so that one side has counted, at each end.
+            # At each end, each of two reclaimers may be in a batch of about 64 pages that only one side has counted.
             assert abs(difference) <= accounting["edge_pages"] + 2 * 2 * 64, accounting
 
 
@@ -62,7 +62,7 @@ def test_a_signal_ends_what_is_shown(mmwatch: Mmwatch, command: str, how: signal
 
 
 def test_a_recording_survives_sigkill(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the time it was killed at, less an interval and what the machine took to write it."""
+    """Oracle: the time of the kill, less an interval and the time to write it."""
     path = tmp_path / "a.mmw"
     with Gated(*ENDLESS) as load:
         running = mmwatch.start("record", "-o", path, "-i", "0.2")
@@ -80,7 +80,7 @@ def test_a_recording_survives_sigkill(mmwatch: Mmwatch, tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_ends_the_recording(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the life of a process."""
+    """Oracle: how long the process lives."""
     with subprocess.Popen(["sleep", "3"]) as sleeper:
         began = time.monotonic()
         done = mmwatch.run("record", "-o", tmp_path / "a.mmw", "-p", sleeper.pid, "-i", "60")
@@ -90,7 +90,7 @@ def test_a_process_that_ends_ends_the_recording(mmwatch: Mmwatch, tmp_path: Path
 
 
 def test_a_command_runs_and_its_end_is_told(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the exit status the command has."""
+    """Oracle: the exit status of the command."""
     done = mmwatch.run("record", "-o", tmp_path / "a.mmw", "--", "sh", "-c", "echo out; exit 3")
     assert (done.returncode, done.stdout) == (0, "out\n")
     assert "the command ended (exit status 3)" in done.stderr
@@ -116,7 +116,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("words", "status", "message"), MISTAKES, ids=lambda value: str(value))
 def test_mistakes(mmwatch: Mmwatch, tmp_path: Path, words: list[str], status: int, message: str) -> None:
-    """Oracle: the exit status and the words of the manual."""
+    """Oracle: the exit status in the manual, and the message."""
     done = mmwatch.run(*(word.replace("{tmp}", str(tmp_path)) for word in words))
     assert (done.returncode, message in done.stderr) == (status, True), done.stderr
     assert "Traceback" not in done.stderr
@@ -124,7 +124,7 @@ def test_mistakes(mmwatch: Mmwatch, tmp_path: Path, words: list[str], status: in
 
 
 def test_a_closed_pipe_ends_it_silently(mmwatch: Mmwatch) -> None:
-    """Oracle: the exit status of the first in the pipe, and an empty stderr."""
+    """Oracle: the exit status of the first command in the pipe, and an empty stderr."""
     script = f"set -o pipefail; {sys.executable} -m mmwatch top -b -i 0.1 | head -1"
     done = subprocess.run(["bash", "-c", script], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -132,7 +132,7 @@ def test_a_closed_pipe_ends_it_silently(mmwatch: Mmwatch) -> None:
 
 
 def test_hostile_names_reach_nobody_raw(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: no control character but the end of a line in anything printed, and JSON whose texts are clean."""
+    """Oracle: nothing printed has control characters other than newline, and the texts in the JSON are clean."""
     path = tmp_path / "evil.mmw"
     group = EVIL.replace("\n", "").replace("/", "")
     words = ("stream", "--mib", 512, "--comm", EVIL[:10], "--note", EVIL, "--group", group)
@@ -175,7 +175,7 @@ TRACE = re.compile(
 
 
 def test_trace_prints_so_many_lines(mmwatch: Mmwatch) -> None:
-    """Oracle: the form of the line in the manual, the PIDs of the load, and clocks that go forward on each CPU."""
+    """Oracle: the line format in the manual, the PIDs of the load, and times that never go back on any CPU."""
     with Gated(*ENDLESS) as load:
         load.go()
         done = mmwatch.run("trace", "-n", 20, "-p", ",".join(map(str, load.pids)))
@@ -193,7 +193,7 @@ def test_trace_prints_so_many_lines(mmwatch: Mmwatch) -> None:
 
 
 def test_doctor_tries_every_probe(mmwatch: Mmwatch) -> None:
-    """Oracle: every other live test: they all observe."""
+    """Oracle: every other live test observes, so every probe must pass."""
     done = mmwatch.run("doctor", "--json")
     report = json.loads(done.stdout)
     assert (done.returncode, report["usable"], report["trial"], report["blockers"]) == (0, True, "passed", [])
@@ -201,7 +201,7 @@ def test_doctor_tries_every_probe(mmwatch: Mmwatch) -> None:
     assert "attached" in {need["state"] for need in report["needs"]}
 
 
-# Where the checkout and the environment lie, an ordinary user may not look; where this one mounts them, he may.
+# An ordinary user may not be able to reach the checkout and the environment, so mount them where nobody is kept out.
 AS_NOBODY = """
 mount -t tmpfs tmpfs /mnt && mkdir /mnt/environment /mnt/checkout || exit 1
 mount --bind "$1" /mnt/environment && mount --bind "$2" /mnt/checkout || exit 1
@@ -211,7 +211,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups /mnt/environment/bin/pyt
 
 
 def test_doctor_for_an_ordinary_user() -> None:
-    """Oracle: exit status 77, for only permission is missing."""
+    """Oracle: exit status 77, since only permission is missing."""
     words = ["unshare", "-m", "sh", "-c", AS_NOBODY, "sh", sys.prefix, ENVIRONMENT["PYTHONPATH"]]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd="/")
     assert done.returncode == 77, done.stderr
@@ -219,7 +219,7 @@ def test_doctor_for_an_ordinary_user() -> None:
 
 
 def test_doctor_without_anything_installed() -> None:
-    """Oracle: a Python that finds nothing outside of the standard library."""
+    """Oracle: a Python that finds nothing but the standard library."""
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'mmwatch';"
         "from mmwatch.cli.main import main; sys.exit(main(['doctor']))"
@@ -242,7 +242,7 @@ def leftovers() -> list[str]:
 
 
 def test_demo_leaves_nothing(mmwatch: Mmwatch) -> None:
-    """Oracle: the list of cgroups and processes, and /proc/vmstat in its last line."""
+    """Oracle: the list of cgroups, and the comparison with /proc/vmstat in the last line."""
     done = mmwatch.run("demo", "-d", "3s", "-b")
     assert done.returncode == 0, done.stderr
     assert "mmwatch-demo" in done.stdout
@@ -281,7 +281,7 @@ def alive(pid: int) -> bool:
 
 
 def test_the_workloads_leave_nothing() -> None:
-    """Oracle: the swaps of the host before and after, even where a load is killed."""
+    """Oracle: the host's swaps before and after, even if a load is killed."""
     before = Path("/proc/swaps").read_text()
     with subprocess.Popen(workload("both", "--rounds", 1000), start_new_session=True) as load:
         deadline = time.monotonic() + 10

@@ -1,4 +1,4 @@
-"""Exactness: what is counted is what /proc/vmstat says, to the page, from two observers at once."""
+"""Exactness: the counts of two observers at once equal /proc/vmstat, to the page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TRIES = 5
 
 
 class NotQuietError(Exception):
-    """Somebody else reclaimed while the counters were read at an end of the window."""
+    """Another task reclaimed while the counters were read at one end of the window."""
 
 
 def check(accounting: Json, what: str) -> None:
-    """Reclaimed and scanned are equal to /proc/vmstat, and nothing is lost."""
+    """Check that reclaimed and scanned equal /proc/vmstat and nothing is lost."""
     figures = {name: accounting[name] for name in accounting if name.endswith("_pages")}
     assert losses(accounting) == {}, f"{what}: {figures}"
     differences = [
@@ -37,14 +37,14 @@ def check(accounting: Json, what: str) -> None:
 
 
 def check_sums(report: Json, what: str) -> None:
-    """The rows add up to the totals."""
+    """Check that the rows add up to the totals."""
     for name in SUMMED:
         rows = [row[name] or 0 for row in report["rows"] if name != "asked_pages" or row["path"] != "kswapd"]
         assert sum(rows) == report["totals"][name], f"{what}: {name}"
 
 
 def once(mmwatch: Mmwatch, path: Path, name: str) -> None:
-    """Record a workload; the account and the sums are exact, and each worker is there."""
+    """Record a workload; check that the accounting and the sums are exact and that each worker is there."""
     done = mmwatch.record(path, LOADS[name], "-i", "0.3", "--detail", "none")
     with Reader(path) as reader:
         reports = {by: to_json(take(reader.session, fold(reader, by), by)) for by in ("task", "thread", "path")}
@@ -69,10 +69,10 @@ RUNS_OF = {"stream": 3, "stream, threads": 3, "anon": 3, "anon, huge": 2, "both"
 @pytest.mark.parametrize("name", LOADS)
 def test_to_the_page(mmwatch: Mmwatch, tmp_path: Path, name: str) -> None:
     """Oracle: Δ(pgsteal_anon + pgsteal_file) and Δ(pgscan_anon + pgscan_file) of /proc/vmstat over the same window,
-    for ``record`` in each run and for ``top -i 0.1`` beside them all; and each worker the load says it had.
+    for ``record`` in each run and for ``top -i 0.1`` beside all of them; and the load's own list of workers.
 
-    20 runs in all. Where somebody else on this machine reclaims at the very ends of a window (``edge_pages``), the
-    two sums cannot be compared, and the run is repeated.
+    There are 20 runs. If another task on this machine reclaims at the very ends of a window (``edge_pages``), the two
+    sums cannot be compared, and the run is repeated.
     """
     runs, tries = 0, 0
     top = mmwatch.top("-i", "0.1", "--by", "thread")
@@ -90,7 +90,7 @@ def test_to_the_page(mmwatch: Mmwatch, tmp_path: Path, name: str) -> None:
     try:
         check(lines[-1]["accounting_so_far"], "top")
     except NotQuietError:
-        if not tries:  # else the same neighbour is known to be at it
+        if not tries:  # otherwise some other task is known to reclaim
             raise
     for key in ("reclaimed_pages", "vmstat_reclaimed_pages", "scanned_pages", "vmstat_scanned_pages"):
         assert sum(line["accounting"][key] for line in lines) == lines[-1]["accounting_so_far"][key]
@@ -99,7 +99,7 @@ def test_to_the_page(mmwatch: Mmwatch, tmp_path: Path, name: str) -> None:
 
 
 def test_names_of_tasks_that_lived_50_ms(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the load's own list of its tasks, each of which has ended long before the interval does."""
+    """Oracle: the load's own list of its tasks, each of which exits long before the interval ends."""
     path = tmp_path / "run.mmw"
     done = mmwatch.record(path, workload("short", "-n", 20, "--live", 50), "-i", "5")
     report = mmwatch.report(path)
@@ -111,7 +111,7 @@ def test_names_of_tasks_that_lived_50_ms(mmwatch: Mmwatch, tmp_path: Path) -> No
 
 
 def test_a_task_has_its_latest_name(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the load's. The kernel side does not look at the name in each reclaim."""
+    """Oracle: the name at the end of the load. The kernel side does not read the name in each reclaim."""
     path = tmp_path / "run.mmw"
     done = mmwatch.record(path, workload("rename"), "-i", "5")
     (row,) = (row for row in rows_of(mmwatch.report(path), done["pids"][0]) if row["path"] == "memcg")
@@ -119,13 +119,13 @@ def test_a_task_has_its_latest_name(mmwatch: Mmwatch, tmp_path: Path) -> None:
 
 
 def worker_rows(report: Json, done: Json, comm: str) -> list[Json]:
-    """The rows of all workers, each of which must have one."""
+    """The rows of all workers. Each worker must have exactly one."""
     rows = []
     for pid in done["pids"]:
         (row,) = (row for row in rows_of(report, pid) if row["path"] == "memcg")
         assert row["comm"] == comm
         assert "tests/workloads/" in row["cmdline"]
-        # A cgroup that came and went between two readings has no name any more.
+        # A cgroup that existed only between two readings has no name.
         assert row["cgroup"] in (None, "/" + Path(done["cgroup"]).name)
         assert row["stall_ns"] > 0
         assert row["reclaims"] > 0
@@ -158,7 +158,7 @@ def check_both(report: Json, done: Json) -> None:
 
 
 def check_short(report: Json, done: Json) -> None:
-    """Each of the tasks that lived for some milliseconds has its row and name; its command line if time allowed."""
+    """Each task of a few milliseconds has its row and name, and its command line if time allowed."""
     known = 0
     for number, pid in enumerate(done["pids"][1:]):
         (row,) = (row for row in rows_of(report, pid) if row["path"] == "memcg")

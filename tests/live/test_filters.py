@@ -1,4 +1,4 @@
-"""Filters: by process, children, cgroup and comm, and PIDs of a PID namespace."""
+"""Filters by process, children, cgroup and comm, and PIDs in a PID namespace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stop(top: Running) -> list[Json]:
 
 
 def sums(lines: list[Json], pids: list[int] | None = None) -> dict[str, int]:
-    """Of all rows of these processes, or of all rows, in all intervals."""
+    """Sums over all intervals, of all rows or of those of these processes."""
     rows = [row for line in lines for row in line["rows"] if pids is None or row["tgid"] in pids]
     return {name: sum(row[name] for row in rows) for name in SUMMED}
 
@@ -30,7 +30,7 @@ def tgids(lines: list[Json]) -> set[int]:
 
 
 def test_by_pid_with_its_threads(mmwatch: Mmwatch) -> None:
-    """Oracle: an unfiltered observer's rows of the same process."""
+    """Oracle: the rows of the same process from an unfiltered observer."""
     with Gated("stream", "-n", 2, "-m", 3, "--mib", 48) as load:
         wanted = load.pids[1]
         everything = mmwatch.top("-i", "0.2", "--by", "thread")
@@ -55,7 +55,7 @@ def test_a_thread_stands_for_its_process(mmwatch: Mmwatch) -> None:
 
 
 def test_children_forked_later(mmwatch: Mmwatch) -> None:
-    """Oracle: the load's own list of the tasks that it forked while it was watched."""
+    """Oracle: the load's own list of the tasks it forked while it was watched."""
     with Gated("short", "-n", 30) as load:
         parent = load.pids[0]
         alone = mmwatch.top("-i", "0.2", "-p", parent)
@@ -66,7 +66,7 @@ def test_children_forked_later(mmwatch: Mmwatch) -> None:
 
 
 def test_children_that_were_there(mmwatch: Mmwatch) -> None:
-    """Oracle: the parent of the workers is watched, and reclaims nothing itself."""
+    """Oracle: the load's own list of workers. Their parent is watched and reclaims nothing itself."""
     with Gated("stream", "-n", 2, "--mib", 64) as load:
         top = mmwatch.top("-i", "0.2", "-p", load.process.pid, "--children")
         done = load.finish()
@@ -74,7 +74,7 @@ def test_children_that_were_there(mmwatch: Mmwatch) -> None:
 
 
 def test_a_command_only(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the workers the command had; another load runs beside it and is not seen."""
+    """Oracle: the workers of the command. Another load runs beside it and must not be seen."""
     with Gated(*ENDLESS, "-n", 1, "--comm", "mmw-other") as other:
         other.go()
         done = mmwatch.record(tmp_path / "only.mmw", workload("stream", "--mib", 64), "--only")
@@ -84,7 +84,7 @@ def test_a_command_only(mmwatch: Mmwatch, tmp_path: Path) -> None:
 
 
 def keys_of(descriptor: int) -> list[int]:
-    """The keys of a BPF map, numbers of 32 bits."""
+    """The 32-bit keys of a BPF map."""
     get_next_key, found = 4, []  # include/uapi/linux/bpf.h
     key, after = ctypes.c_uint32(), ctypes.c_uint32()
     element = syscall._Element(descriptor, 0, ctypes.addressof(after), 0)
@@ -95,7 +95,7 @@ def keys_of(descriptor: int) -> list[int]:
 
 
 def test_many_children_are_forgotten_when_they_end(mmwatch: Mmwatch) -> None:
-    """Oracle: the kernel's own table of the processes watched, which has room for 65,536: it shrinks again."""
+    """Oracle: the kernel's own table of watched processes, which has room for 65,536, must shrink again."""
     from mmwatch.cli.observe import Observer, resolve_target
 
     with Gated("short", "-n", 30) as load:
@@ -112,7 +112,7 @@ def test_many_children_are_forgotten_when_they_end(mmwatch: Mmwatch) -> None:
 
 
 def test_by_cgroup(mmwatch: Mmwatch) -> None:
-    """Oracle: an unfiltered observer's rows of the workers in that cgroup; another load is in another cgroup."""
+    """Oracle: the rows of that cgroup's workers from an unfiltered observer. Another load is in another cgroup."""
     with Gated("stream", "--group", "below", "--mib", 96) as load, Gated("stream", "--mib", 96) as other:
         name = Path(load.about["cgroup"]).name
         everything = mmwatch.top("-i", "0.2")
@@ -127,7 +127,7 @@ def test_by_cgroup(mmwatch: Mmwatch) -> None:
 
 
 def test_by_comm(mmwatch: Mmwatch) -> None:
-    """Oracle: the names the loads gave themselves; one is longer than the other by a letter."""
+    """Oracle: the names the loads gave themselves. One is a character longer than the other."""
     with Gated("stream", "--comm", "mmw-name", "--mib", 64) as load, Gated("stream", "--comm", "mmw-name2") as other:
         top = mmwatch.top("-i", "0.2", "--comm", "mmw-name")
         other.go()
@@ -137,7 +137,7 @@ def test_by_comm(mmwatch: Mmwatch) -> None:
 
 
 def test_inside_a_pid_namespace(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the PIDs that the load, in the same namespace, got from fork; they filter too (--only)."""
+    """Oracle: the PIDs that fork returned to the load in the same namespace, also with a filter (--only)."""
     path = tmp_path / "inner.mmw"
     inside = ("unshare", "--pid", "--fork", "--mount-proc")
     for more in ((), ("--only",)):
@@ -147,7 +147,7 @@ def test_inside_a_pid_namespace(mmwatch: Mmwatch, tmp_path: Path) -> None:
         for pid in done["pids"]:
             (row,) = rows_of(report, pid)
             assert row["comm"] == "mmw-stream"
-            # No process events in a PID namespace, so what ended between two readings has no command line.
+            # A PID namespace has no process events, so a process that exits between two readings has no command line.
             assert "stream.py" in (row["cmdline"] or "stream.py")
         assert report["accounting"]["comparable"] is (not more)
         if more:
@@ -155,7 +155,7 @@ def test_inside_a_pid_namespace(mmwatch: Mmwatch, tmp_path: Path) -> None:
 
 
 def test_by_pid_and_by_cgroup_inside_a_pid_namespace() -> None:
-    """Oracle: the PIDs that the load got from fork in there."""
+    """Oracle: the PIDs that fork returned to the load in the namespace."""
     seen = run_workload("inner")
     assert max(seen["pids"]) < 100
     ((chosen, sums),) = seen["sums"].items()
@@ -164,7 +164,7 @@ def test_by_pid_and_by_cgroup_inside_a_pid_namespace() -> None:
 
 
 def test_another_pid_namespace_has_no_number_here(mmwatch: Mmwatch, tmp_path: Path) -> None:
-    """Oracle: the observer's own namespace does not see the workers outside of it; their pages count all the same."""
+    """Oracle: the observer's namespace cannot see the workers outside it, but their pages still count."""
     path = tmp_path / "inner.mmw"
     with Gated(*ENDLESS, "-n", 1) as load:
         load.go()

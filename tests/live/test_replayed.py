@@ -1,6 +1,6 @@
-"""What was seen live comes back from the recording: the same intervals, the same JSON, the same screen.
+"""A recording gives back what was seen live: the same intervals, the same JSON, the same screen.
 
-The oracle is ``top`` itself: one observation is printed as ``top --json`` prints it, and recorded beside it.
+The oracle is ``top`` itself: one observation is both printed as by ``top --json`` and recorded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The full-screen display in a terminal: every way it ends leaves the terminal as it was and nothing attached."""
+"""The full-screen display in a terminal: however it ends, it restores the terminal and leaves nothing attached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALTERNATE, NORMAL = b"\x1b[?1049h", b"\x1b[?1049l"
 
 
 class Screen:
-    """The command in a pseudo-terminal of its own session."""
+    """The command in a pseudo-terminal, in its own session."""
 
     def __init__(self, folder: Path, *words: str, environment: dict[str, str] | None = None) -> None:
         self.master, self.slave = pty.openpty()
@@ -49,7 +49,7 @@ class Screen:
         )
 
     def read(self, seconds: float = 0.05) -> None:
-        """What it writes."""
+        """Collect what it writes."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if select.select([self.master], [], [], left)[0]:
@@ -59,7 +59,7 @@ class Screen:
                     return
 
     def wait_for(self, text: bytes, timeout_s: float = START_S) -> None:
-        """Until this was written."""
+        """Wait until it has written this."""
         end = time.monotonic() + timeout_s
         while text not in self.written:
             assert self.process.poll() is None, self.written[-2000:]
@@ -67,11 +67,11 @@ class Screen:
             self.read()
 
     def press(self, keys: bytes) -> None:
-        """Type."""
+        """Type these keys."""
         os.write(self.master, keys)
 
     def end(self, timeout_s: float = 20) -> int:
-        """Its exit status."""
+        """Wait until it exits; return its exit status."""
         end = time.monotonic() + timeout_s
         while self.process.poll() is None:
             assert time.monotonic() < end, "it does not end"
@@ -80,7 +80,7 @@ class Screen:
         return self.process.returncode
 
     def is_restored(self) -> bool:
-        """The settings of the terminal, and which of its screens is seen."""
+        """Whether the terminal has its settings, normal screen, cursor and mouse back."""
         return (
             termios.tcgetattr(self.slave) == self.before
             and self.written.count(ALTERNATE) == self.written.count(NORMAL) >= 1
@@ -89,7 +89,7 @@ class Screen:
         )
 
     def close(self) -> None:
-        """Whatever became of it."""
+        """Clean up, however it ended."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -99,7 +99,7 @@ class Screen:
 
 
 def left_of(sessions: set[int]) -> list[int]:
-    """Processes of these sessions: what is attached goes with the last that holds it."""
+    """Processes left in these sessions. Probes go away with the last process that holds them."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
@@ -126,7 +126,7 @@ def started(screens: list[Screen], folder: Path, *words: str, **more: dict[str, 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
 def test_a_key_ends_it(screens: list[Screen], tmp_path: Path, key: bytes) -> None:
-    """Oracle: exit status and the settings of the terminal."""
+    """Oracle: exit status and terminal settings."""
     screen = started(screens, tmp_path)
     assert termios.tcgetattr(screen.slave) != screen.before
     screen.press(key)
@@ -138,7 +138,7 @@ def test_a_key_ends_it(screens: list[Screen], tmp_path: Path, key: bytes) -> Non
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("when", ["compiling", "shown"])
 def test_a_signal_ends_it(screens: list[Screen], tmp_path: Path, how: signal.Signals, when: str) -> None:
-    """Oracle: exit status and the settings of the terminal; at once, and while it is shown."""
+    """Oracle: exit status and terminal settings, while compiling and while shown."""
     screen = Screen(tmp_path)
     screens.append(screen)
     screen.wait_for(b"compiling" if when == "compiling" else b"accounted")
@@ -149,7 +149,7 @@ def test_a_signal_ends_it(screens: list[Screen], tmp_path: Path, how: signal.Sig
 
 
 def test_a_terminal_that_is_closed_ends_it(screens: list[Screen], tmp_path: Path) -> None:
-    """Oracle: the process is gone, with the exit status of an orderly end."""
+    """Oracle: the process exits with the status of an orderly end."""
     screen = started(screens, tmp_path)
     os.close(screen.slave)
     os.close(screen.master)
@@ -157,13 +157,13 @@ def test_a_terminal_that_is_closed_ends_it(screens: list[Screen], tmp_path: Path
 
 
 def test_a_terminal_that_takes_nothing_holds_up_nothing(screens: list[Screen], tmp_path: Path) -> None:
-    """Oracle: a recording that goes on, and the end it comes to."""
+    """Oracle: the recording goes on and ends properly."""
     with Gated(*ENDLESS) as load:
         load.go()
         screen = started(screens, tmp_path, "top", "-i", "0.1")
         screen.press(b"r")
         screen.wait_for(b"REC")
-        for _ in range(400):  # far more than a terminal holds, and nobody reads
+        for _ in range(400):  # far more output than a terminal buffers, and nobody reads it
             screen.press(b"\t")
             time.sleep(0.005)
         time.sleep(1)
@@ -181,7 +181,7 @@ def test_a_terminal_that_takes_nothing_holds_up_nothing(screens: list[Screen], t
 
 
 def test_two_at_once(screens: list[Screen], tmp_path: Path) -> None:
-    """Oracle: both show the load, and end."""
+    """Oracle: both show the load, and both end."""
     with Gated(*ENDLESS) as load:
         load.go()
         pair = [started(screens, tmp_path), started(screens, tmp_path)]
@@ -193,7 +193,7 @@ def test_two_at_once(screens: list[Screen], tmp_path: Path) -> None:
 
 
 def test_an_error_is_told_on_the_terminal_as_it_was(screens: list[Screen], tmp_path: Path) -> None:
-    """Oracle: the exit status of the manual, one message, no traceback; a bcc that cannot be imported."""
+    """A bcc that cannot be imported. Oracle: the exit status in the manual, one message, no traceback."""
     (tmp_path / "bcc.py").write_text("raise ImportError('not today')\n")
     screen = Screen(tmp_path, environment={"PYTHONPATH": f"{tmp_path}:{ENVIRONMENT['PYTHONPATH']}"})
     screens.append(screen)
@@ -205,7 +205,7 @@ def test_an_error_is_told_on_the_terminal_as_it_was(screens: list[Screen], tmp_p
 
 
 def test_what_a_dumb_terminal_gets(screens: list[Screen], tmp_path: Path) -> None:
-    """Oracle: not one escape sequence."""
+    """Oracle: no escape sequence at all."""
     screen = Screen(tmp_path, "top", "-n", "1", environment={"TERM": "dumb"})
     screens.append(screen)
     assert screen.end() == 0
@@ -220,7 +220,7 @@ def test_the_account_is_that_of_the_load(screens: list[Screen], tmp_path: Path) 
         screen = started(screens, tmp_path, "top", "-i", "0.2")
         for pid in load.pids:
             screen.wait_for(str(pid).encode())
-        screen.press(b"\r")  # Enter: the detail of the worst
+        screen.press(b"\r")  # Enter: details of the worst task
         screen.wait_for(b"PRIORITY", 5)
         screen.press(b"q")
         assert screen.end() == 0

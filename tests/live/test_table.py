@@ -1,4 +1,4 @@
-"""The row table: full, used again, and attached in the middle of things."""
+"""The row table: full, with reused rows, and attached in the middle of reclaim."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def observing(**options: int) -> Iterator[Observer]:
 
 
 def watch(observer: Observer, load: Gated, every_s: float) -> Json:
-    """Let a load run to its end, reading every so often; all of it as one report."""
+    """Let a load run to its end, reading every ``every_s``; return everything as one report."""
     load.go()
     total: Interval | None = None
     while load.process.poll() is None:
@@ -40,7 +40,7 @@ def watch(observer: Observer, load: Gated, every_s: float) -> Json:
 
 
 def exact(accounting: Json) -> bool:
-    """Equal to the page; False where a neighbour makes it impossible to say."""
+    """Whether the counts equal /proc/vmstat to the page; False if other reclaim on this machine makes that unknown."""
     same = (
         accounting["reclaimed_pages"] == accounting["vmstat_reclaimed_pages"]
         and accounting["scanned_pages"] == accounting["vmstat_scanned_pages"]
@@ -51,7 +51,7 @@ def exact(accounting: Json) -> bool:
 
 @pytest.mark.parametrize("table_rows", [64, 256])
 def test_a_full_table_costs_attribution_only(table_rows: int) -> None:
-    """Oracle: /proc/vmstat; more threads reclaim at once than the table has rows."""
+    """Oracle: /proc/vmstat. More threads reclaim at once than the table has rows."""
     for _ in range(TRIES):
         with Gated("threads", "-n", 1600, "--at-once", 200) as load, observing(table_rows=table_rows) as observer:
             report = watch(observer, load, 0.5)
@@ -65,7 +65,7 @@ def test_a_full_table_costs_attribution_only(table_rows: int) -> None:
 
 
 def test_rows_are_used_again() -> None:
-    """Oracle: /proc/vmstat, and the size of the table: 10,000 threads reclaim and end, a hundred at once."""
+    """Oracle: /proc/vmstat and the size of the table. 10,000 threads reclaim and exit, a hundred at a time."""
     for _ in range(TRIES):
         with (
             Gated("threads", "-n", 10_000, "--at-once", 25, "--kib", 256, "--limit", 32) as load,
@@ -81,7 +81,7 @@ def test_rows_are_used_again() -> None:
 
 
 def test_attached_in_the_middle_of_reclaim() -> None:
-    """Oracle: /proc/vmstat within the pages that moved while the tables were read; no time before the start is told."""
+    """Oracle: /proc/vmstat, within the pages that moved during the reading. No time before the start is reported."""
     with Gated(*ENDLESS, "-n", 4) as load:
         load.go()
         time.sleep(0.3)
@@ -94,16 +94,16 @@ def test_attached_in_the_middle_of_reclaim() -> None:
             accounting = report["accounting"]
             assert accounting["unmatched_begin"] == 0
             difference = accounting["reclaimed_pages"] - accounting["vmstat_reclaimed_pages"]
-            # A batch that was counted by one side at the edge; a reclaimer holds back one of at most 64 pages or so.
+            # At the edges, each reclaimer may have a batch of about 64 pages that only one side has counted.
             assert abs(difference) <= accounting["edge_pages"] + 4 * 64
             assert all(0 <= row["stall_max_ns"] <= took_ns for row in report["rows"])
             assert report["totals"]["reclaims"] > 0
 
 
 def test_through_perf_the_totals_are_the_same(mmwatch: Mmwatch) -> None:
-    """Oracle: /proc/vmstat. Probes forced to tracepoints through perf, for which tracefs must be mounted.
+    """Oracle: /proc/vmstat. Forces tracepoints through perf, which need tracefs to be mounted.
 
-    bcc 0.18 looks for it only below debugfs; where there is one, tracefs mounts itself there.
+    bcc 0.18 looks for it only below debugfs, where the kernel mounts it automatically.
     """
     script = 'mount -t tracefs nodev /sys/kernel/tracing; mount -t debugfs nodev /sys/kernel/debug; exec "$@"'
     path = mmwatch.folder / "perf.mmw"
@@ -119,7 +119,7 @@ def test_through_perf_the_totals_are_the_same(mmwatch: Mmwatch) -> None:
         (row,) = (row for row in report["rows"] if row["comm"] == "mmw-anon")
         assert row["reclaimed_anon_pages"] > 1000
         assert row["priority_min"] is not None
-        if losses(report["accounting"]):  # the missing share is named
+        if losses(report["accounting"]):  # what is missing is reported
             assert report["accounting"]["missed_runs"] > 0
             return
         if exact(report["accounting"]):

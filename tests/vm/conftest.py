@@ -1,7 +1,7 @@
-"""The laboratory is asked for by name (``make test-vm``, ``pytest tests/vm``) or with ``MMWATCH_RUN_VM=1``.
+"""The laboratory runs if named (``make test-vm``, ``pytest tests/vm``) or with ``MMWATCH_RUN_VM=1``.
 
-It boots virtual machines under software emulation, which takes minutes: a plain ``pytest`` leaves it out.
-``MMWATCH_VM_KEEP=1`` keeps what the guests left, below the cache, and ``MMWATCH_VM_RESULTS=FOLDER`` judges that anew.
+It boots virtual machines under software emulation, which takes minutes, so plain ``pytest`` leaves it out.
+``MMWATCH_VM_KEEP=1`` keeps the guests' results below the cache; ``MMWATCH_VM_RESULTS=FOLDER`` tests such results again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="session")
 def laboratory(request: pytest.FixtureRequest) -> Iterator[object]:
-    """Guests for the cases that are to be tested in this session, and no others."""
+    """Guests for the cases of this session, and no others."""
     from laboratory import Laboratory
 
     mine = [item for item in request.session.items if HERE in item.path.parents]

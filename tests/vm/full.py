@@ -1,6 +1,6 @@
-"""Runs a command while shrink_node has as many BPF programs as a function may have (kernel: BPF_MAX_TRAMP_LINKS).
+"""Runs a command while shrink_node has almost as many BPF programs as the kernel allows (BPF_MAX_TRAMP_LINKS).
 
-``full.py ROOM COMMAND...``: but for so many; its exit status is the command's.
+``full.py ROOM COMMAND...`` leaves room for ROOM more. The exit status is the command's.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ MAX = 1000
 if __name__ == "__main__":
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_directory() / "include")
     program = BPF(text="KFUNC_PROBE(shrink_node) { return 0; }")
-    (name,) = program.funcs  # loaded and attached by bcc itself; releases of it name it differently
+    (name,) = program.funcs  # loaded and attached by bcc itself; its name depends on the bcc release
     links: list[int] = []
     while len(links) < MAX:
-        del program.funcs[name]  # or bcc gives the same program again
+        del program.funcs[name]  # otherwise bcc returns the same program again
         function = program.load_func(name, BPF.TRACING)
         links.append(lib.bpf_attach_kfunc(function.fd))
         if links[-1] < 0:

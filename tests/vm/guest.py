@@ -1,9 +1,10 @@
-"""What runs inside a guest: the scenarios it is told to, one after another, each observed by mmwatch.
+"""Runs inside a guest: runs the job's scenarios one after another, each observed by mmwatch.
 
-``guest.py JOB`` reads the job the runner wrote and leaves in its folder: ``facts-LRU-CGROUP.json``, for each case
-``LRU-SCENARIO.json``, and at the very end ``done.json``. What is missing there has failed; ``guest.log`` says why.
+``guest.py JOB`` reads the job that the runner wrote, and writes to the job's folder: ``facts-LRU-CGROUP.json``, then
+``LRU-SCENARIO.json`` for each case, and ``done.json`` at the very end. If one is missing, it failed; ``guest.log`` says
+why.
 
-The tests' oracle is /proc/vmstat, read here and not by mmwatch, at two moments at which nobody reclaims.
+The tests' oracle is /proc/vmstat. It is read here, not by mmwatch, at two moments when nobody reclaims.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CGROUPS = Path("/sys/fs/cgroup")  # version 2
 DISK = Path("/run/lab-disk")
 SWAP = "/dev/vdb"
 QUIET_S = 1.0
-"""Longer than kswapd's nap (a tenth of a second) before it says that it sleeps."""
+"""Longer than the short sleep (a tenth of a second) that kswapd takes before it really sleeps."""
 QUIET_WITHIN_S = 60.0
 SINGLE = """SELECT kinds.name, sum(scanned_pages), sum(reclaimed_pages) FROM records JOIN kinds USING (kind)
 JOIN paths USING (path) WHERE paths.name = 'node' GROUP BY kind"""
@@ -37,14 +38,14 @@ RECLAIM = ("pgscan", "pgsteal", "pageoutrun", "allocstall", "zone_reclaim", "pgr
 
 
 def vmstat() -> dict[str, int]:
-    """All of /proc/vmstat, with what is kept per CPU folded in."""
-    with contextlib.suppress(OSError):  # EINVAL where a statistic is negative for a moment
+    """All of /proc/vmstat, with per-CPU remainders folded in."""
+    with contextlib.suppress(OSError):  # EINVAL if a statistic is briefly negative
         Path("/proc/sys/vm/stat_refresh").read_bytes()
     return {name: int(value) for name, value in map(str.split, Path("/proc/vmstat").read_text().splitlines())}
 
 
 def wait_until_quiet() -> bool:
-    """Until nobody has reclaimed for a second."""
+    """Wait until nobody has reclaimed for a second; False if that never happens."""
     end = time.monotonic() + QUIET_WITHIN_S
     last, since = {}, time.monotonic()
     while time.monotonic() < end:
@@ -68,7 +69,7 @@ def free_pages() -> dict[str, int]:
 
 @contextlib.contextmanager
 def written(values: Mapping[Path, str]) -> Iterator[None]:
-    """Write to files below /proc and /sys, and put back what was there."""
+    """Write to files below /proc and /sys, and restore them at the end."""
     before = {path: path.read_text().strip() for path in values}
     try:
         for path, value in values.items():
@@ -81,7 +82,7 @@ def written(values: Mapping[Path, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def forced(mode: Mapping[str, str]) -> Iterator[None]:
-    """Have observers that begin now observe in this mode."""
+    """Make observers that start now use this mode."""
     os.environ.update(MMWATCH_PROBES=mode["probes"], MMWATCH_PASSES=mode["passes"])
     try:
         yield
@@ -90,15 +91,15 @@ def forced(mode: Mapping[str, str]) -> Iterator[None]:
 
 
 def limit_memory_by(version: int) -> None:
-    """Have this version's hierarchy limit memory; the guest boots with version 2.
+    """Give the memory controller to this version's hierarchy; the guest boots with version 2.
 
-    The controller is free for another hierarchy when the last page charged to a cgroup that is gone has been freed.
+    The controller can move only after the last page charged to a removed cgroup has been freed.
     """
     if version == 2:
         return
     (CGROUPS / "cgroup.subtree_control").write_text("-memory")
     (VM / "drop_caches").write_text("3")
-    # A mount point beside version 2's: what is made inside that is a cgroup.
+    # Not below version 2's mount point, where mkdir would make a cgroup.
     point = Path("/run/cgroup-memory")
     point.mkdir(exist_ok=True)
     for _ in range(100):
@@ -110,7 +111,7 @@ def limit_memory_by(version: int) -> None:
 
 
 def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workloads: Path) -> dict[str, dict[str, Any]]:
-    """One scenario under observers that are attached already; the result of each."""
+    """Run a scenario under observers that are already attached; the result of each."""
     from mmwatch.model.snapshot import take, to_json
 
     os.sync()
@@ -145,14 +146,14 @@ def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workload
 
 
 def record_case(scenario: Mapping[str, Any], workloads: Path, detail: str) -> dict[str, Any]:
-    """The same with the commands a user has: ``record`` around the workload, then ``report --json``; and SQL."""
+    """The same with a user's commands: ``record`` around the workload, then ``report --json``, then SQL."""
     mmwatch = [sys.executable, "-m", "mmwatch"]
     file = DISK / "record.mmw"
     (VM / "drop_caches").write_text("3")
     with written({VM / name: value for name, value in scenario["sysctls"]}):
-        # It sleeps at the end, so that kswapd's last work is inside the recording.
+        # Sleep at the end, so that the recording includes the last of kswapd's work.
         workload = ["sh", "-c", '"$@" && sleep 2', "sh", *_command(scenario, workloads)]
-        # Few readings: all CPUs of the guest are one thread of the emulator.
+        # Few readings, since one thread of the emulator runs all CPUs of the guest.
         options = ["-i", "5", "--detail", detail, "-f", "-o", str(file)]
         record = _run([*mmwatch, "record", *options, "--", *workload], scenario["timeout_s"])
     report = _run([*mmwatch, "report", "--by", "thread", "--json", str(file)], 120)
@@ -169,7 +170,7 @@ def record_case(scenario: Mapping[str, Any], workloads: Path, detail: str) -> di
 
 
 def show_case(scenario: Mapping[str, Any], workloads: Path, folder: Path) -> dict[str, Any]:
-    """As a user sees it: into ``folder`` what ``top`` and ``trace`` say beside the workload, and a recording."""
+    """What a user sees: write the output of ``top`` and ``trace`` on the workload, and a recording, to ``folder``."""
     mmwatch = [sys.executable, "-m", "mmwatch"]
     workload = _command(scenario, workloads)
     statuses = {}
@@ -178,7 +179,7 @@ def show_case(scenario: Mapping[str, Any], workloads: Path, folder: Path) -> dic
         shown = folder / f"shown-{words[0]}.txt"
         with written({VM / name: value for name, value in scenario["sysctls"]}), shown.open("wb") as out:
             watch = subprocess.Popen([*mmwatch, *words], stdout=out, stderr=out)
-            while not shown.stat().st_size and watch.poll() is None:  # its first word: it has attached
+            while not shown.stat().st_size and watch.poll() is None:  # its first output: it has attached
                 time.sleep(0.1)
             statuses["workload"] = _run(workload, scenario["timeout_s"]).returncode
             watch.send_signal(signal.SIGINT)
@@ -192,7 +193,7 @@ def show_case(scenario: Mapping[str, Any], workloads: Path, folder: Path) -> dic
 
 
 def provoke(provocation: Mapping[str, Any], scenario: Mapping[str, Any], tests: Path) -> dict[str, Any]:
-    """What the commands say, and do, when something stands in their way."""
+    """What the commands print and do with an obstacle in their way."""
     prefix = [word.format(python=sys.executable, tests=tests) for word in provocation["prefix"]]
     file = DISK / "provoked.mmw"
     file.unlink(missing_ok=True)
@@ -224,7 +225,7 @@ def facts_as_json(facts: Any) -> str:
 
 
 def prepare(checkout: str) -> None:
-    """The guest's disk, for which the runner has loaded what it takes; and what an ordinary host has mounted."""
+    """Mount the guest's disk (the runner has loaded the modules) and what an ordinary host has mounted."""
     DISK.mkdir(exist_ok=True)
     os.environ["MMWATCH_TEST_DISK"] = str(DISK)
     os.environ["PYTHONPATH"] = checkout
@@ -238,7 +239,7 @@ def main(job_file: Path) -> None:
     """Run the job."""
     job = json.loads(job_file.read_text())
     folder = job_file.parent
-    # On the last node: what we take of memory is not taken from the node that is to be full.
+    # Run on the last node, so that our own memory does not come from the node that is to be full.
     os.sched_setaffinity(0, {job["cpus"] - 1})
     prepare(job["checkout"])
     sys.path.insert(0, job["checkout"])
@@ -253,7 +254,7 @@ def main(job_file: Path) -> None:
     def finished(what: str, result: dict[str, Any] | None = None) -> None:
         nonlocal began
         if result is not None:
-            # All of it or nothing: the runner takes what is there.
+            # All or nothing, since the runner reads whatever is there.
             new = folder / f"{what}.new"
             new.write_text(json.dumps(result))
             new.rename(folder / f"{what}.json")

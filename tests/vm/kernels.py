@@ -1,10 +1,10 @@
-"""Brings Debian kernels: looks up, downloads and unpacks them into a cache, beside the host's own apt.
+"""Fetches Debian kernels: looks them up, downloads them and unpacks them into a cache, apart from the host's apt.
 
-``python tests/vm/kernels.py [NAME...]`` brings them and says where they are; ``--renew`` looks for newer ones.
+``python tests/vm/kernels.py [NAME...]`` fetches them and prints where they are; ``--renew`` looks for newer ones.
 
-The archive is the one this host's apt uses, and so are its proxies and keys; lists, caches and sources are our own, and
-none of the host's hooks run. What has been unpacked is used for a week without asking the network; then it is
-asked, and if it does not answer, what is there goes on being used.
+The archive, proxies and keys are those of this host's apt. Lists, caches and sources are our own, and none of the
+host's hooks run. An unpacked kernel is used for a week without asking the network. After that the network is asked, and
+if it does not answer, the old kernel stays in use.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ UNNEEDED = (
     "kernel/net/bluetooth",
     "kernel/net/mac80211",
 )
-"""Below lib/modules/VERSION: two thirds of a kernel that no guest of ours ever loads."""
+"""Below lib/modules/RELEASE: two thirds of a kernel that our guests never load."""
 
 
 class MissingError(Exception):
-    """What the laboratory cannot do without, and what to do about it."""
+    """Something that the laboratory needs is missing. Says what, and what to do about it."""
 
 
 @dataclass(frozen=True)
 class Image:
     """An unpacked kernel.
 
-    :param release: as ``uname -r`` will say.
+    :param release: as ``uname -r`` prints it.
     :param version: of the Debian package.
-    :param vmlinuz: in a folder that has lib/modules/RELEASE too.
+    :param vmlinuz: in a folder that also has lib/modules/RELEASE.
     """
 
     release: str
@@ -74,8 +74,8 @@ def cache_directory() -> Path:
 def fetch(kernel: Kernel, cache: Path | None = None, renew: bool = False) -> Image:
     """The kernel, from the cache if it is there.
 
-    :param renew: ask the network for a newer one however young this one is.
-    :raises MissingError: it is neither there nor can it be brought.
+    :param renew: ask the network for a newer one, however new this one is.
+    :raises MissingError: it is not in the cache and cannot be fetched.
     """
     cache = cache or cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def fetch(kernel: Kernel, cache: Path | None = None, renew: bool = False) -> Ima
         except MissingError as error:
             if present is None:
                 raise
-            print(f"still with {present.release}: {error}", file=sys.stderr)
+            print(f"keeping {present.release}: {error}", file=sys.stderr)
         stamp.touch()
         found = _present(cache / kernel.suite)
         assert found is not None
@@ -109,7 +109,7 @@ def _present(folder: Path) -> Image | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Two runs at once wait for each other, and find the work done."""
+    """Makes a second run wait for the first, so that it finds the work done."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -129,7 +129,7 @@ class Apt:
             sources.append(f"deb {security} {kernel.suite}-security main")
         (folder / "sources.list").write_text("\n".join(sources) + "\n")
         (folder / "apt.conf").write_text(
-            "#clear APT::Update;\n"  # hooks of the host, which clean the host's caches
+            "#clear APT::Update;\n"  # hooks of the host would clean the host's caches
             f'Dir::State "{folder}";\n'
             f'Dir::State::Lists "{folder}/lists";\n'
             f'Dir::State::status "{folder}/status";\n'
@@ -149,7 +149,7 @@ class Apt:
         )
 
     def newest(self) -> tuple[str, list[str]]:
-        """Version and packages of the suite's ordinary kernel: image and modules may be packages of their own."""
+        """Version and packages of the suite's ordinary kernel. Image and modules may be separate packages."""
         self._network("apt-get", "update")
         version, image = "", META_PACKAGE
         wanted = [META_PACKAGE]
@@ -165,7 +165,7 @@ class Apt:
         return version, wanted
 
     def download(self, packages: Sequence[str]) -> list[Path]:
-        """The packages' files."""
+        """Download the packages; the paths of their files."""
         downloads = self.folder / "downloads"
         shutil.rmtree(downloads)
         downloads.mkdir()
@@ -206,9 +206,9 @@ class Apt:
 
 
 def archive_uris() -> tuple[str, str]:
-    """The Debian archive this host's apt is set to, and that of its security updates ("" without).
+    """The Debian archive that this host's apt uses, and that of its security updates ("" if none).
 
-    :raises MissingError: this host's apt knows none.
+    :raises MissingError: this host's apt has no Debian archive.
     """
     given = os.environ.get("MMWATCH_DEBIAN_ARCHIVE", "").split()
     if given:
@@ -230,7 +230,7 @@ def archive_uris() -> tuple[str, str]:
                 found.setdefault(suite.replace("/updates", "-security"), uri)
     if codename not in found:
         raise MissingError(
-            "this host's apt has no Debian archive; set MMWATCH_DEBIAN_ARCHIVE='URL SECURITY-URL' to bring kernels"
+            "this host's apt has no Debian archive; set MMWATCH_DEBIAN_ARCHIVE='URL SECURITY-URL' to fetch kernels"
         )
     return found[codename], found.get(f"{codename}-security", "")
 
@@ -241,10 +241,10 @@ def _field(text: str, name: str) -> str:
 
 
 def _unpack(packages: Sequence[Path], version: str, to: Path) -> None:
-    """Lay a kernel out as ``to/vmlinuz`` and ``to/lib/modules/RELEASE``, all or nothing."""
+    """Unpack a kernel to ``to/vmlinuz`` and ``to/lib/modules/RELEASE``, all or nothing."""
     for tool in ("dpkg", "depmod"):
         if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-            raise MissingError(f"{tool} is missing: tools/setup.sh vm (as root) brings it")
+            raise MissingError(f"{tool} is missing: tools/setup.sh vm (as root) installs it")
     new, raw = to.with_name(f"{to.name}.new"), to.with_name(f"{to.name}.raw")
     for folder in (new, raw):
         shutil.rmtree(folder, ignore_errors=True)
@@ -270,9 +270,9 @@ def _unpack(packages: Sequence[Path], version: str, to: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Bring kernels and say where they are."""
-    parser = argparse.ArgumentParser(description="bring the laboratory's kernels into the cache")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(k.name for k in KERNELS)}")
+    """Fetch kernels and print where they are."""
+    parser = argparse.ArgumentParser(description="fetch the laboratory's kernels into the cache")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(k.name for k in KERNELS)}")
     parser.add_argument("--renew", action="store_true", help="look for newer ones")
     arguments = parser.parse_args(argv)
     for kernel in KERNELS:

@@ -1,4 +1,4 @@
-"""Guests for a whole test session: each kernel is booted once, as soon as there is room, and its results are shared."""
+"""Guests for a whole test session. Each kernel boots once, as soon as there is room, and its results are shared."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lab import KERNELS, Case, Kernel, Provocation
 from runner import Results, boot, collect
 
 GUESTS = int(os.environ.get("MMWATCH_VM_GUESTS", "2"))
-"""At a time. Two on two cores: a guest boots, loads programs and sleeps on one of its two most of the time."""
+"""How many run at a time. Two suit two cores: most of the time, a guest uses only one of its two CPUs."""
 
 
 class Laboratory:
-    """Boots what the cases need; :meth:`result` waits for it."""
+    """Boots the guests that the cases need; :meth:`result` waits for them."""
 
     def __init__(
         self, cases: Iterable[Case], recorded: Iterable[tuple[Kernel, str]], provoked: Iterable[tuple[str, Provocation]]
@@ -60,19 +60,19 @@ class Laboratory:
         return results.cases[name]
 
     def result(self, case: Case) -> dict[str, Any]:
-        """What the guest left of a case; waits for the guest."""
+        """The result that the guest left for a case; waits for the guest."""
         return self._named(case.kernel, case.result)
 
     def recorded(self, kernel: Kernel, lru: str) -> dict[str, Any]:
-        """What ``record`` and ``report`` left."""
+        """The results of ``record`` and ``report``."""
         return self._named(kernel, f"{lru}-record")
 
     def provoked(self, kernel: str, provocation: Provocation) -> dict[str, Any]:
-        """What the commands said when something stood in their way."""
+        """What the commands printed with an obstacle in their way."""
         return self._named(next(found for found in KERNELS if found.name == kernel), f"provoked-{provocation.name}")
 
     def times(self) -> list[str]:
-        """A line a kernel: how long each part took."""
+        """One line per kernel: how long each part took."""
         lines = []
         for kernel, guest in self._guests.items():
             if guest.done() and guest.exception() is None and (done := guest.result().done):
@@ -81,5 +81,5 @@ class Laboratory:
         return lines
 
     def close(self) -> None:
-        """Wait for the guests that run; those that wait for room are not booted any more."""
+        """Wait for running guests. Those still waiting for room are not booted."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,6 +1,6 @@
 """A reclaim load of known shape: threads that stream sparse files through a memory cgroup too small for them.
 
-It is a separate program, so that whatever is measured beside it has its interpreter to itself.
+It is a separate program, so that it does not share an interpreter with what is measured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ def work(
 
 
 def main() -> None:
-    """Run the load."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)

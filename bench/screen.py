@@ -78,7 +78,6 @@ class Terminal:
         return None
 
     def resident_mib(self) -> float:
-        """Resident memory of the process."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 

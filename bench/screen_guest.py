@@ -87,7 +87,6 @@ class Feed:
 
 
 def resident_mib() -> float:
-    """Resident memory of this process."""
     return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 

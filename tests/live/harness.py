@@ -28,7 +28,6 @@ Json = dict[str, Any]
 
 
 def workload(name: str, *words: object) -> list[str]:
-    """The command line of a workload."""
     return [sys.executable, str(WORKLOADS / f"{name}.py"), *map(str, words)]
 
 
@@ -195,7 +194,6 @@ def losses(accounting: Json) -> dict[str, int]:
 
 
 def rows_of(report: Json, pid: int) -> list[Json]:
-    """The rows of a process."""
     return [row for row in report["rows"] if row["tgid"] == pid]
 
 

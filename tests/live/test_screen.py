@@ -67,7 +67,6 @@ class Screen:
             self.read()
 
     def press(self, keys: bytes) -> None:
-        """Type these keys."""
         os.write(self.master, keys)
 
     def end(self, timeout_s: float = 20) -> int:

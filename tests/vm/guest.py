@@ -59,7 +59,6 @@ def wait_until_quiet() -> bool:
 
 
 def free_pages() -> dict[str, int]:
-    """Free pages of each node."""
     found = {}
     for node in sorted(Path("/sys/devices/system/node").glob("node[0-9]*")):
         words = (node / "meminfo").read_text().split()
@@ -236,7 +235,6 @@ def prepare(checkout: str) -> None:
 
 
 def main(job_file: Path) -> None:
-    """Run the job."""
     job = json.loads(job_file.read_text())
     folder = job_file.parent
     # Run on the last node, so that our own memory does not come from the node that is to be full.

@@ -270,7 +270,6 @@ def _unpack(packages: Sequence[Path], version: str, to: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Fetch kernels and print where they are."""
     parser = argparse.ArgumentParser(description="fetch the laboratory's kernels into the cache")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(k.name for k in KERNELS)}")
     parser.add_argument("--renew", action="store_true", help="look for newer ones")

@@ -31,7 +31,6 @@ MADV_NOHUGEPAGE = 15
 
 
 def cpus_of(node: int) -> set[int]:
-    """The CPUs of a node."""
     found: set[int] = set()
     for part in Path(f"/sys/devices/system/node/node{node}/cpulist").read_text().strip().split(","):
         first, _, last = part.partition("-")
@@ -118,7 +117,6 @@ def stalls() -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the workload once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, required=True, help="file on a real file system; created if missing")
     parser.add_argument("--file-mib", type=int, default=950, help="how much of the file to read (default 950)")

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from mmwatch.kernel.program import bpf_directory
+from mmwatch.abi import bpf_directory
 from mmwatch.kernel.ring import Ring
 
 CALLS = 3_000_000
@@ -21,7 +21,7 @@ RING_BYTES = 8 << 20
 PROGRAM = """
 #include <linux/types.h>
 #include <asm/ptrace.h>
-#include "records.h"
+#include "abi.h"
 BPF_RINGBUF_OUTPUT(records, %d);
 BPF_ARRAY(record_layout, struct record, 1);
 BPF_ARRAY(counts, u64, 2);

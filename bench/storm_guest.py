@@ -101,7 +101,7 @@ def empty(kind: str) -> Callable[[], Callable[[], None]]:
     """A program that does nothing, on node reclaim's begin or on shrink_node."""
 
     def start() -> Callable[[], None]:
-        from mmwatch.kernel.program import bpf_directory
+        from mmwatch.abi import bpf_directory
 
         os.environ["BCC_KERNEL_SOURCE"] = str(bpf_directory() / "include")
         from bcc import BPF

@@ -204,7 +204,7 @@ def diagnose(facts: Facts, chosen: Plan, host: Surroundings) -> Diagnosis:
 
 def try_out(found: Diagnosis, chosen: Plan) -> Diagnosis:
     """Load, attach and detach everything, and add what came of it."""
-    from mmwatch.kernel.program import Options
+    from mmwatch.kernel.builder_process import Options
     from mmwatch.kernel.tracer import Tracer
 
     try:

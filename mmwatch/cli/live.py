@@ -120,7 +120,7 @@ class LiveFeed(threading.Thread):
             observer = Observer(
                 self._target,
                 interval_s=self._interval_s,
-                detail=frozenset({"reclaims"}),
+                detail=frozenset({"reclaim"}),
                 ring_bytes=RING_BYTES,
                 passes=self._passes,
             )

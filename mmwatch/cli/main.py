@@ -59,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :returns: the exit status.
     """
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    if arguments.command is None:
-        parser.print_help(sys.stderr)
-        return EXIT_USAGE
-    interrupts.install()
     try:
+        parser = build_parser()
+        arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help(sys.stderr)
+            return EXIT_USAGE
+        interrupts.install()
         status = int(arguments.run(arguments) or EXIT_OK)
         sys.stdout.flush()
         return status

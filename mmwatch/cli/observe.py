@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import mmwatch
 from mmwatch import units
+from mmwatch.abi import RECORD_KINDS
 from mmwatch.errors import MmwatchError, UnavailableError, UsageError
 from mmwatch.kernel.builder import Builder
+from mmwatch.kernel.builder_process import Options
 from mmwatch.kernel.facts import Facts, gather
 from mmwatch.kernel.plan import Choice, Filter, Plan, plan
-from mmwatch.kernel.program import RECORD_KINDS, Options
 
 if TYPE_CHECKING:  # what is slow to import comes in beside the compiler
     import numpy as np
@@ -133,7 +134,7 @@ class Observer:
             self.facts: Facts = gather()
             force = os.environ.get("MMWATCH_PROBES") or None
             self.plan: Plan = plan(self.facts, target.wanted, force, _passes(passes))
-            if "passes" in detail:
+            if "pass" in detail:
                 _require_passes(self.plan.choices)
             options = Options(target.wanted, detail, table_rows, ring_bytes)
             builder.compile(self.plan, options)
@@ -145,7 +146,7 @@ class Observer:
 
         if self._settings.lru_gen_enabled is not None:
             self.tracer.set_lru_gen(bool(self._settings.lru_gen_enabled & 1))
-        if "passes" in detail:
+        if "pass" in detail:
             _require_passes(self.tracer.choices)
         self._vmstat.refresh()
         self._begin()

@@ -14,6 +14,13 @@ from mmwatch.units import clean, parse_duration_s
 
 INTERVAL_MIN_S = 0.02
 
+DETAILS = {
+    "reclaims": frozenset({"reclaim"}),
+    "passes": frozenset({"reclaim", "pass"}),
+    "batches": frozenset({"reclaim", "batch"}),
+}
+"""What ``--detail`` may say, and the record kinds that means (:data:`mmwatch.abi.RECORD_KINDS`)."""
+
 Subparsers = Any
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mmwatch.model.snapshot import Accounting
     from mmwatch.recording import Summary, Writer
 
-DETAILS = ("reclaims", "passes", "batches", "none")
 DRAIN_S = 0.05
 """Time between two looks at the ring buffer: it holds 70,000 records, ten times what has been seen in that time."""
 
@@ -48,7 +47,7 @@ def add(subparsers: options.Subparsers) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="replace FILE if it exists")
     parser.add_argument(
         "--detail",
-        choices=DETAILS,
+        choices=(*options.DETAILS, "none"),
         default="reclaims",
         help="keep each single reclaim too, or each pass or batch (default: reclaims); totals are always exact",
     )
@@ -155,13 +154,8 @@ class Recording:
         self.arguments, self.path, self.child = arguments, path, child
         self.interval_s, self.duration_s = interval_s, duration_s
         self.watched = [os.pidfd_open(pid) for pid in target.described.get("pid", ())] if child is None else []
-        kinds = {
-            "none": (),
-            "reclaims": ("reclaims",),
-            "passes": ("reclaims", "passes"),
-            "batches": ("reclaims", "batches"),
-        }[arguments.detail]
-        self.observer = Observer(target, interval_s=interval_s, detail=frozenset(kinds), passes=arguments.passes)
+        detail = options.DETAILS.get(arguments.detail, frozenset())
+        self.observer = Observer(target, interval_s=interval_s, detail=detail, passes=arguments.passes)
         self.total: Accounting | None = None
         self.records = 0
 

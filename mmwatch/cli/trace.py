@@ -35,8 +35,7 @@ def add(subparsers: options.Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     target = options.target(arguments)
-    kinds = frozenset({"reclaims", arguments.detail})
-    observer = Observer(target, detail=kinds, names=False, passes=arguments.passes)
+    observer = Observer(target, detail=options.DETAILS[arguments.detail], names=False, passes=arguments.passes)
     from mmwatch.display.trace import trace_lines
 
     scans_known = "scanned_file_pages" not in observer.session.unknown

@@ -61,7 +61,7 @@ class Recent:
 def recents(records: npt.NDArray[np.void], monotonic_s: float) -> list[Recent]:
     """The reclaims among single records, in their order.
 
-    :param records: an array of ``struct record`` (``bpf/records.h``), or of a recording.
+    :param records: an array of ``struct record`` (``bpf/abi.h``), or of a recording.
     :param monotonic_s: Unix time when CLOCK_MONOTONIC was 0.
     """
     names = ("time_ns", "path", "node", "order", "asked_pages", "scanned_pages", "reclaimed_pages", "priority")

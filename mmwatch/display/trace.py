@@ -10,7 +10,7 @@ from mmwatch.model.measures import NODE_UNKNOWN, PATHS, PRIORITY_UNKNOWN
 from mmwatch.units import decode
 
 RECLAIM, BATCH, PASS = range(3)
-"""``enum record_kind`` of ``bpf/records.h``."""
+"""``enum record_kind`` of ``bpf/abi.h``."""
 
 _EVENTS = {RECLAIM: "reclaim", BATCH: "batch", PASS: "pass"}
 _PATHS = dict(enumerate(PATHS))

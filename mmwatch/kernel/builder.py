@@ -1,8 +1,8 @@
-"""Has a process of its own compile, load and attach the programs, and takes over what it leaves: file descriptors.
+"""Compiles, loads and attaches the programs in a process of its own, and takes over its file descriptors.
 
-The compiler is LLVM, a hundred megabytes of which most would stay for as long as we observe. In a process of its own it
-is gone as soon as everything is attached, it works beside us while we import and read what else start-up needs, and
-when it fails, however hard, there is somebody left to say so.
+The compiler is LLVM: a hundred megabytes, most of which would stay for as long as we observe. In another process it is
+gone as soon as everything is attached; it runs in parallel with the imports and reads that start-up needs; and when it
+crashes, somebody is left to say so.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import mmwatch
+from mmwatch.abi import bpf_directory
 from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
-from mmwatch.kernel.passing import receive, send
-from mmwatch.kernel.plan import PassProbe, Plan
-from mmwatch.kernel.program import Options, bpf_directory
+from mmwatch.kernel.builder_process import Options
+from mmwatch.kernel.channel import receive, send
+from mmwatch.kernel.plan import Plan, Probe
 
 FILES = 256
-"""Open files: two for each probe, one for each table, and what recordings and services take."""
+"""Open files needed: two a probe, one a table, and those of recordings and services."""
 
 _PACKAGES = str(Path(mmwatch.__file__).resolve().parents[1])
-"""Where mmwatch is: what an editable install makes known by other means than the path, site would have to read."""
-_RUN = "import sys; sys.path[:] = sys.argv[2:]; from mmwatch.kernel.program import serve; serve(int(sys.argv[1]))"
+"""Where mmwatch is: an editable install need not put that on the path, and without site nothing else finds it."""
+_RUN = (
+    "import sys; sys.path[:] = sys.argv[2:]; from mmwatch.kernel.builder_process import serve; serve(int(sys.argv[1]))"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Table:
     layout: Any
 
     def map(self) -> mmap.mmap:
-        """All of a mappable array; what is beyond its entries up to the end of the page is nothing."""
+        """Map all of a mappable array. The rest of its last page is unused."""
         length = -(-int(self.layout["itemsize"]) * self.entries // mmap.PAGESIZE) * mmap.PAGESIZE
         return mmap.mmap(self.descriptor, length)
 
@@ -56,24 +59,24 @@ class Attached:
 
     :param programs: descriptors of the programs that run.
     :param links: descriptors that keep them attached.
-    :param paired: so many of the programs, the first ones, are two each that see the same.
+    :param paired: how many of the programs, the first ones, are in pairs.
     :param failures: why programs could not be loaded or attached, by need.
-    :param passes: the way passes are seen.
-    :param refusals: ways that were tried before, each with what the kernel said.
+    :param probes: the probe that was attached, by need; of needs that functions serve.
+    :param refusals: the probes that were tried before it, each with what the kernel said, by need.
     """
 
     programs: tuple[int, ...]
     links: tuple[int, ...]
     paired: int
     failures: Mapping[str, str]
-    passes: PassProbe | None
-    refusals: tuple[str, ...]
+    probes: Mapping[str, Probe]
+    refusals: Mapping[str, tuple[str, ...]]
 
 
 class Builder:
-    """The process, from construction to :meth:`close`; a context manager.
+    """The process that builds, from construction to :meth:`close`; a context manager.
 
-    It starts at once and imports bcc; :meth:`compile` tells it what to do.
+    It starts at once and imports bcc; :meth:`compile` gives it work.
 
     :raises UnavailableError: too few files may be open.
     """
@@ -82,7 +85,7 @@ class Builder:
         _make_room_for_files()
         self._said = os.memfd_create("mmwatch-builder")
         self._socket, theirs = socket.socketpair()
-        # bcc takes the place of its headers from the environment. Ctrl-C is for us: who stops it is close().
+        # bcc takes the kernel's headers from there. Ctrl-C is not for it: close() stops it.
         environment = {**os.environ, "BCC_KERNEL_SOURCE": str(bpf_directory() / "include")}
         with theirs:
             self._process = subprocess.Popen(
@@ -102,7 +105,7 @@ class Builder:
         self.close()
 
     def close(self) -> None:
-        """End it, whatever it is at; what it handed over stays."""
+        """End the process, whatever it is doing. The descriptors it handed over stay open."""
         if self._process.returncode is None:
             self._process.kill()
             self._process.wait()
@@ -112,7 +115,7 @@ class Builder:
         self._socket.close()
 
     def compile(self, plan: Plan, options: Options) -> None:
-        """Have it begin.
+        """Start compiling.
 
         :raises NoPermissionError: the plan says that this user may not.
         :raises UnavailableError: the plan says that nothing can be attached.
@@ -127,16 +130,16 @@ class Builder:
             raise self._ended() from None
 
     def tables(self) -> dict[str, Table]:
-        """The maps by name, as soon as it has compiled; it loads the programs meanwhile.
+        """The maps by name, once it has compiled. It loads the programs in the meantime.
 
         :raises NoPermissionError: the kernel refuses BPF to this user.
-        :raises UnavailableError: it does not compile; says why.
+        :raises UnavailableError: the programs do not compile; says why.
         """
         found, descriptors = self._receive()
         return {name: Table(descriptor, *rest) for (name, *rest), descriptor in zip(found, descriptors)}
 
     def attach(self) -> Attached:
-        """Have it attach: from here on everything counts.
+        """Attach: from here on everything counts.
 
         :raises NoPermissionError: the kernel refuses BPF to this user.
         :raises UnavailableError: no program could be attached.
@@ -158,7 +161,7 @@ class Builder:
         return found, descriptors
 
     def _ended(self) -> UnavailableError:
-        """It has gone without a word to us."""
+        """The error for a process that ended without an answer."""
         status = self._process.wait()
         os.lseek(self._said, 0, os.SEEK_SET)
         said = os.read(self._said, 1 << 20).decode("utf-8", "replace").strip().splitlines()

@@ -1,14 +1,18 @@
-"""The events mmwatch counts, declared once: which tracepoint, what is read from it, and how.
+"""The table of probes: tracepoints and functions, what is read there and how, and which need each serves.
 
-Each has a handler ``on_NAME`` in ``bpf/reclaim.bpf.c``. A raw tracepoint passes the arguments of the kernel's own call,
-so their order must be known: it is when the types in BTF are one of the ``raw`` signatures. Else the tracepoint is
+An event has a handler ``on_NAME`` in ``bpf/``. A raw tracepoint passes on the arguments of the kernel's own call, so
+their order must be known: it is if their types in BTF are one of the ``raw`` signatures. Otherwise the tracepoint is
 attached through perf, where fields have names. Field and signature history: kernel, include/trace/events/vmscan.h.
+
+Another event, or another function, costs an entry here and its handler.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from mmwatch.abi import ROW
 
 
 @dataclass(frozen=True)
@@ -21,15 +25,15 @@ class Raw:
 
 @dataclass(frozen=True)
 class Event:
-    """One handler of ``bpf/reclaim.bpf.c``.
+    """A tracepoint and its handler.
 
-    :param tracepoints: all of these; they share a record layout.
-    :param alternatives: tried in this order where the first is missing.
-    :param fields: what the handler reads, as the tracefs format names it.
     :param need: the need this serves (:data:`NEEDS`).
+    :param tracepoints: the handler is attached to all of these; they share a record layout.
+    :param fields: what the handler reads, as the tracefs format names it.
+    :param alternatives: tried in this order where the first of ``tracepoints`` is missing.
     :param required: without it the need is not served at all.
-    :param structs: structs whose members the raw handler reads at BTF offsets.
-    :param raw_knows_more: than the fields of the trace record say.
+    :param structs: of :data:`STRUCTS`, those the raw handler reads.
+    :param raw_knows_more: the raw arguments say more than the fields of the trace record.
     """
 
     name: str
@@ -44,17 +48,39 @@ class Event:
 
     @property
     def fields_by_name(self) -> bool:
-        """It can be attached through perf: the handler finds what it reads there by name."""
+        """Whether it can be attached through perf: its handler reads by field name there."""
         return self.need not in ("lifetimes", "children")
 
 
 @dataclass(frozen=True)
+class Function:
+    """A kernel function probed at its entry.
+
+    Its handlers, in ``bpf/NAME.h``: the fentry program ``KFUNC_PROBE(NAME, …)``, its second one ``on_NAME_pair``, and
+    ``on_NAME`` for a kprobe.
+
+    :param need: the need this serves (:data:`NEEDS`).
+    :param members: (struct, member) the handler reads at BTF offsets; without one of them the function is not probed.
+    :param optional: likewise, but the handler does without.
+    """
+
+    name: str
+    need: str
+    members: tuple[tuple[str, str], ...] = ()
+    optional: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Need:
-    """Something a user wants to see, and the measures that are unknown without it."""
+    """Something a user wants to see."""
 
     name: str
     help: str
-    measures: tuple[str, ...] = field(default=())
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that are unknown without it: members of ``struct row`` that name it in ``bpf/abi.h``."""
+        return tuple(member.name for member in ROW if member.need == self.name)
 
 
 NEEDS: tuple[Need, ...] = (
@@ -63,34 +89,35 @@ NEEDS: tuple[Need, ...] = (
     Need("softlimit", "cgroup v1 soft limit reclaim, inside direct reclaim and kswapd"),
     Need("node", "node (zone) reclaim"),
     Need("kswapd", "background reclaim by kswapd"),
-    Need(
-        "batches",
-        "pages reclaimed, node and priority of each batch",
-        (
-            "reclaimed_file_pages",
-            "reclaimed_anon_pages",
-            "batches",
-            "dirty_pages",
-            "writeback_pages",
-            "immediate_pages",
-            "activated_pages",
-            "referenced_pages",
-            "unmap_failed_pages",
-            "priority_histogram",
-        ),
-    ),
-    Need("scans", "pages scanned, exactly", ("scanned_file_pages", "scanned_anon_pages")),
-    Need("active", "deactivation of active pages", ("active_batches", "active_taken_pages", "deactivated_pages")),
-    Need("shrinkers", "time and objects of slab shrinkers", ("shrinker_calls", "shrinker_ns", "shrinker_objects")),
-    Need("throttling", "sleeps inside reclaim, by reason", ("throttled", "throttled_ns")),
-    Need("wakeups", "which task woke kswapd", ("kswapd_wakeups",)),
-    Need("writes", "pages reclaim wrote itself", ("written_pages",)),
-    Need(
-        "passes",
-        "each call of shrink_node: the priority ladder, also where no batch tells",
-        ("passes", "passes_futile", "pass_ns", "pass_reclaimed_pages", "pass_histogram"),
-    ),
+    Need("batches", "pages reclaimed, node and priority of each batch"),
+    Need("scans", "pages scanned, exactly"),
+    Need("active", "deactivation of active pages"),
+    Need("shrinkers", "time and objects of slab shrinkers"),
+    Need("throttling", "sleeps inside reclaim, by reason"),
+    Need("wakeups", "which task woke kswapd"),
+    Need("writes", "pages reclaim wrote itself"),
+    Need("passes", "each call of shrink_node: the priority ladder, also where no batch tells"),
     Need("lifetimes", "the end of threads, so that their rows are used again"),
+)
+
+BRACKETS = ("direct", "memcg", "softlimit", "node", "kswapd")
+"""Needs that are the brackets of one path each. Members of ``struct row`` whose need is ``brackets`` are counted by
+every one of them, so no measure is unknown for want of one: its path only has no rows."""
+NO_MEASURE = ("lifetimes",)
+"""Needs that count nothing."""
+
+FUNCTIONS: tuple[Function, ...] = (
+    Function(
+        "shrink_node",  # (pg_data_t *, struct scan_control *); shrink_zone up to 4.7, too old to map BPF maps (5.5)
+        "passes",
+        (
+            ("scan_control", "nr_to_reclaim"),
+            ("scan_control", "priority"),
+            ("scan_control", "nr_reclaimed"),
+            ("pglist_data", "node_id"),
+        ),
+        (("scan_control", "proactive"),),
+    ),
 )
 
 _BEGIN = (
@@ -233,7 +260,7 @@ EVENTS: tuple[Event, ...] = (
         (),
         (Raw(("folio *",), {"folio": 0}), Raw(("page *",), {"folio": 0})),  # up to 5.17: the second
         alternatives=("vmscan:mm_vmscan_writepage",),
-        raw_knows_more=True,  # how large a folio is
+        raw_knows_more=True,  # the size of the folio
     ),
     Event(
         "sched_process_free",
@@ -250,29 +277,10 @@ FOLLOW_CHILDREN = Event(
     raw=(Raw(("task_struct *", "task_struct *"), {}),),
     structs=("task_struct",),
 )
-"""Attached when a filter follows the children a process forks."""
+"""Attached when a filter follows the children that processes fork."""
 
-PASS_FUNCTION = "shrink_node"
-"""One call is one pass; its arguments are (pg_data_t *, struct scan_control *). It was shrink_zone before 4.8, which is
-older than anything BPF maps can be mapped on (5.5)."""
-
-PASS_MEMBERS = (
-    ("scan_control", "nr_to_reclaim"),
-    ("scan_control", "priority"),
-    ("scan_control", "nr_reclaimed"),
-    ("pglist_data", "node_id"),
-)
-"""What a pass is read from; without BTF it cannot be."""
-
-MEMBERS: Mapping[str, tuple[str, ...]] = {
-    "reclaim_stat": (
-        "nr_dirty",
-        "nr_writeback",
-        "nr_immediate",
-        "nr_activate",
-        "nr_ref_keep",
-        "nr_unmap_fail",
-    ),
+STRUCTS: Mapping[str, tuple[str, ...]] = {
+    "reclaim_stat": ("nr_dirty", "nr_writeback", "nr_immediate", "nr_activate", "nr_ref_keep", "nr_unmap_fail"),
     "task_struct": ("pid", "group_leader", "thread_pid", "cgroups"),
     "pid": ("level", "numbers"),
     "upid": ("nr", "ns"),
@@ -283,8 +291,15 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "cgroup": ("self", "kn"),
     "kernfs_node": ("id",),
     "folio": ("_nr_pages", "_folio_nr_pages"),
-    "scan_control": ("nr_to_reclaim", "priority", "nr_reclaimed", "proactive"),
-    "pglist_data": ("node_id",),
     "page": ("compound_nr",),
 }
-"""Struct members whose offsets the handlers use, where BTF has them."""
+"""Struct members whose offsets the handlers of events use, where BTF has them."""
+
+
+def members() -> dict[str, tuple[str, ...]]:
+    """:data:`STRUCTS`, and what the handlers of :data:`FUNCTIONS` read."""
+    found = dict(STRUCTS)
+    for function in FUNCTIONS:
+        for struct, member in (*function.members, *function.optional):
+            found[struct] = tuple(dict.fromkeys((*found.get(struct, ()), member)))
+    return found

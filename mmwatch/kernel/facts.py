@@ -1,4 +1,4 @@
-"""What this host offers to probe with. Looked up once, frozen, three-valued: None is "could not find out"."""
+"""What this host offers to probe with: looked up once, frozen, three-valued. None is "could not find out"."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmwatch.kernel import events
 from mmwatch.kernel.btf import VMLINUX, Btf
-from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS, PASS_FUNCTION
+from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN
 from mmwatch.kernel.tracefs import Tracefs
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -29,28 +30,28 @@ class Facts:
     :param kernel: release, for people only; never compared.
     :param capabilities: effective ones of :data:`CAPABILITIES`; None: /proc cannot be read.
     :param bcc: importable by this Python.
-    :param fields: of each tracepoint, by ``category:event``; None where there is no such tracepoint. Empty when nothing
-        is known of any, see ``tracefs``.
+    :param fields: of each tracepoint, by ``category:event``; None where there is no such tracepoint. Empty when tracefs
+        cannot be read, see ``tracefs``.
     :param gfp_flags: bits by name, in the order the kernel's own events look for them; empty when not known.
     :param raw_arguments: C types of a raw tracepoint's arguments, by ``category:event``, from BTF.
     :param offsets: byte offsets by (struct, member), from BTF.
     :param taskstats: byte offset and size of each member of struct taskstats, from BTF; empty without it.
     :param proactive_bit: of scan_control.proactive in its byte (6.0 and later).
-    :param pass_in_btf: fentry may find :data:`PASS_FUNCTION`.
-    :param pass_symbols: its names in kallsyms, with the suffixes compilers add (``.isra.0``), plain ones first.
-    :param kprobes: the kernel has them, for perf to attach.
-    :param kprobes_fire: those that are attached do (kernel: kernel/kprobes.c, ``kprobes_all_disarmed``).
-    :param ftrace_enabled: what is attached to the entry of a function is run: fentry, and kprobes there.
-    :param preemptible_tracepoints: a task may lose the CPU in the middle of a tracepoint's programs. Such a program is
-        not run for others on that CPU meanwhile (kernel: __bpf_trace_run, ``prog->active``), unless it is attached
-        through perf, which keeps the CPU. Tracepoints were not preemptible before they were guarded by SRCU
-        (kernel: include/linux/tracepoint.h, __DECLARE_TRACE), and the type of that guard came for them.
-    :param preemptible: a task may lose the CPU while it runs in the kernel, so also in the middle of an fentry program
-        (kernel: CONFIG_PREEMPT and its variants); None: not known.
+    :param functions: those of :data:`mmwatch.kernel.events.FUNCTIONS` that BTF has, so that fentry may find them.
+    :param symbols: names in kallsyms of each, with the suffixes compilers add (``.isra.0``), plain ones first.
+    :param kprobes: the kernel has kprobes that perf can attach.
+    :param kprobes_fire: attached kprobes run (kernel: kernel/kprobes.c, ``kprobes_all_disarmed``).
+    :param ftrace_enabled: programs attached to the entry of a function run, by fentry or by kprobe.
+    :param preemptible_tracepoints: a task may be preempted inside a tracepoint's programs. Until it resumes, the kernel
+        skips that program for other tasks on the CPU (__bpf_trace_run, ``prog->active``), unless it is attached through
+        perf, which disables preemption. Tracepoints became preemptible when SRCU came to guard them (kernel:
+        include/linux/tracepoint.h, __DECLARE_TRACE); the type of that guard was introduced for them.
+    :param preemptible: a task may be preempted in the kernel, so also inside an fentry program (kernel: CONFIG_PREEMPT
+        and its variants); None: not known.
     :param lockdown: ``none``, ``integrity``, ``confidentiality``; None: not built in, or cannot be read.
     :param nodes: NUMA nodes that have memory.
     :param pid_namespace: inode of the PID namespace; 0 in the initial one.
-    :param memory_cgroup: version of the hierarchy that limits memory; None: no such.
+    :param memory_cgroup: version of the cgroup hierarchy that limits memory; None: there is none.
     """
 
     kernel: str = ""
@@ -71,8 +72,8 @@ class Facts:
     enumerators: Mapping[str, int] = field(default_factory=dict)
     taskstats: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     proactive_bit: int | None = None
-    pass_in_btf: bool = False
-    pass_symbols: tuple[str, ...] = ()
+    functions: frozenset[str] = frozenset()
+    symbols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kprobes: bool | None = None
     kprobes_fire: bool | None = None
     ftrace_enabled: bool | None = None
@@ -86,16 +87,15 @@ class Facts:
 
 
 def gather(root: Path = Path("/")) -> Facts:
-    """Look at the host. Changes nothing; works for any user, who may learn less."""
+    """Look at the host, changing nothing. Any user may; not everybody learns everything."""
     tracefs = Tracefs(root)
-    events = [*EVENTS, FOLLOW_CHILDREN]
-    names = [name for event in events for name in (*event.tracepoints, *event.alternatives)]
+    names = [name for event in (*EVENTS, FOLLOW_CHILDREN) for name in (*event.tracepoints, *event.alternatives)]
     short = {name: name.split(":")[1] for name in names}
     btf = Btf.of_kernel(
         [
             *(f"btf_trace_{event}" for event in short.values()),
-            *MEMBERS,
-            PASS_FUNCTION,
+            *events.members(),
+            *(function.name for function in events.FUNCTIONS),
             _TRACEPOINT_GUARD,
             "taskstats",
             "pageflags",
@@ -112,7 +112,7 @@ def gather(root: Path = Path("/")) -> Facts:
     if btf is not None:
         try:
             types = _Types.of(btf, short)
-        except ValueError:  # damaged: as good as none
+        except ValueError:  # damaged: as if there were none
             btf = None
     return Facts(
         kernel=platform.release(),
@@ -133,8 +133,8 @@ def gather(root: Path = Path("/")) -> Facts:
         enumerators=types.enumerators,
         taskstats=types.taskstats,
         proactive_bit=types.proactive_bit,
-        pass_in_btf=types.pass_in_btf,
-        pass_symbols=(PASS_FUNCTION,) if types.pass_in_btf else _symbols(PASS_FUNCTION, root),
+        functions=types.functions,
+        symbols=_symbols(types.functions, root),
         kprobes=_kprobes(root),
         kprobes_fire=_switch(root / "sys/kernel/debug/kprobes/enabled"),
         ftrace_enabled=_switch(root / "proc/sys/kernel/ftrace_enabled"),
@@ -150,7 +150,7 @@ def gather(root: Path = Path("/")) -> Facts:
 
 @dataclass
 class _Types:
-    """What BTF tells of the types of interest, as :class:`Facts` has it."""
+    """What BTF knows, as :class:`Facts` has it."""
 
     raw_arguments: dict[str, tuple[str, ...]] = field(default_factory=dict)
     offsets: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class _Types:
     enumerators: dict[str, int] = field(default_factory=dict)
     taskstats: dict[str, tuple[int, int]] = field(default_factory=dict)
     proactive_bit: int | None = None
-    pass_in_btf: bool = False
+    functions: frozenset[str] = frozenset()
     preemptible_tracepoints: bool | None = None
 
     @classmethod
@@ -167,14 +167,14 @@ class _Types:
         found = cls(
             taskstats=btf.members("taskstats"),
             proactive_bit=btf.bit("scan_control", "proactive"),
-            pass_in_btf=btf.has_function(PASS_FUNCTION),
+            functions=frozenset(f.name for f in events.FUNCTIONS if btf.has_function(f.name)),
             preemptible_tracepoints=btf.has_type(_TRACEPOINT_GUARD),
         )
         for name, event in tracepoints.items():
             arguments = btf.raw_arguments(event)
             if arguments is not None:
                 found.raw_arguments[name] = arguments
-        for struct, wanted in MEMBERS.items():
+        for struct, wanted in events.members().items():
             members = btf.members(struct)
             found.offsets.update({(struct, member): members[member][0] for member in wanted if member in members})
             size = btf.size(struct)
@@ -208,12 +208,17 @@ def _capabilities(root: Path) -> frozenset[str] | None:
     return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
 
 
-def _symbols(function: str, root: Path) -> tuple[str, ...]:
-    """A function's names in /proc/kallsyms. Slow (100 ms): only asked where BTF does not know the plain name."""
-    found = re.findall(
-        rf" [tT] ({function}(?:\.(?:isra|constprop|part|cold)\.?\d*)*)$", _read(root / "proc/kallsyms") or "", re.M
-    )
-    return tuple(sorted({name for name in found if ".cold" not in name}, key=lambda name: (len(name), name)))
+def _symbols(in_btf: frozenset[str], root: Path) -> dict[str, tuple[str, ...]]:
+    """Names of the functions in /proc/kallsyms. Reading it is slow (100 ms): not done where BTF has them all."""
+    found = {function.name: {function.name} & in_btf for function in events.FUNCTIONS}
+    unknown = [name for name, symbols in found.items() if not symbols]
+    if unknown:
+        name = "|".join(map(re.escape, unknown))
+        pattern = rf" [tT] (({name})(?:\.(?:isra|constprop|part|cold)\.?\d*)*)$"
+        for symbol, function in re.findall(pattern, _read(root / "proc/kallsyms") or "", re.MULTILINE):
+            if ".cold" not in symbol:
+                found[function] = found[function] | {symbol}
+    return {name: tuple(sorted(symbols, key=lambda s: (len(s), s))) for name, symbols in found.items()}
 
 
 def _kprobes(root: Path) -> bool | None:
@@ -228,7 +233,7 @@ def _switch(path: Path) -> bool | None:
 
 
 def _preemptible(root: Path) -> bool | None:
-    """What the kernel was built for (init/Makefile), or, with PREEMPT_DYNAMIC, what is chosen now (5.12)."""
+    """As the kernel was built (init/Makefile) or, with PREEMPT_DYNAMIC, as it is set now (5.12)."""
     version = _read(root / "proc/sys/kernel/version")
     if version is None:
         return None
@@ -244,7 +249,7 @@ def _lockdown(root: Path) -> str | None:
 
 
 def _nodes(root: Path) -> tuple[int, ...]:
-    """From ``has_memory`` ("0-1,3"); one node where the kernel has no NUMA."""
+    """From ``has_memory`` ("0-1,3"); node 0 where the kernel has no NUMA."""
     text = _read(root / "sys/devices/system/node/has_memory")
     if text is None:
         return (0,)
@@ -269,7 +274,7 @@ def _pid_namespace(root: Path) -> int:
 
 
 def _memory_cgroup(root: Path) -> int | None:
-    """2 where memory is in the unified hierarchy, 1 where it has one of its own."""
+    """2 where the memory controller is in the unified hierarchy, 1 where it has a hierarchy of its own."""
     mounts = _read(root / "proc/self/mountinfo") or ""
     unified = False
     for line in mounts.splitlines():

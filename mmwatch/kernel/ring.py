@@ -1,4 +1,4 @@
-"""Draining a BPF ring buffer through a mapping, without a call per record.
+"""Drains a BPF ring buffer through a mapping, without a call per record.
 
 Layout: kernel, kernel/bpf/ringbuf.c. The consumer position is a page of its own at offset 0, which we write; the
 producer position and the data follow, read-only, the data mapped twice in a row so that a record that wraps is
@@ -21,8 +21,8 @@ class Ring:
     """The reading end of a ring buffer of fixed-size records.
 
     :param fd: of the BPF map.
-    :param size_bytes: of its data: what the map was made with.
-    :param dtype: of a record, as the C side lays it out; its size is a multiple of 8.
+    :param size_bytes: size the map was made with.
+    :param dtype: of a record, as BCC lays it out; its size is a multiple of 8.
     """
 
     def __init__(self, fd: int, size_bytes: int, dtype: np.dtype[np.void]) -> None:
@@ -38,7 +38,7 @@ class Ring:
             raise ValueError(f"records of {dtype.itemsize} bytes do not lie in a ring buffer without gaps")
 
     def drain(self, at_most: int = 1 << 20) -> npt.NDArray[np.void]:
-        """The records that are complete, oldest first, and their room given back. ``(records,)``."""
+        """Take the records that are complete, oldest first: ``(records,)``. Their room is free again."""
         begin = int(self._consumer[0])
         available = min((int(self._producer[0]) - begin) // self._slot.itemsize, at_most)
         start = begin & (self._size_bytes - 1)

@@ -1,7 +1,7 @@
-"""What is asked of the bpf system call itself.
+"""The bpf system call, without bcc.
 
-The front end writes to maps, for which bcc would bring a compiler along; the builder attaches a second program to a
-function, of which bcc allows one.
+The front end writes to maps, for which bcc would load its compiler; the builder attaches a second program to a
+function, where bcc allows one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 _BPF_MAP_UPDATE_ELEM, _BPF_PROG_LOAD, _BPF_RAW_TRACEPOINT_OPEN = 2, 5, 17  # include/uapi/linux/bpf.h
 _BPF_PROG_TYPE_TRACING, _BPF_TRACE_FENTRY = 26, 24
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
-"""Of the system call: arch/*/entry/syscalls/syscall*.tbl, scripts/syscall.tbl."""
-_NUMBER = _NUMBERS.get(platform.machine(), -1)  # which is answered by ENOSYS
+"""Of the system call, by machine: arch/*/entry/syscalls/syscall*.tbl, scripts/syscall.tbl."""
+_NUMBER = _NUMBERS.get(platform.machine(), -1)  # the kernel answers -1 with ENOSYS
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 
 class _Element(ctypes.Structure):
-    """``union bpf_attr`` of the commands that deal with one element."""
+    """``union bpf_attr`` for commands on one element."""
 
     _fields_ = (
         ("map", ctypes.c_uint64),  # the descriptor, and padding
@@ -34,9 +34,9 @@ class _Element(ctypes.Structure):
 
 
 def update(descriptor: int, key: Any, value: Any) -> None:
-    """Enter a value, both as ctypes have them.
+    """Set a map's value for a key; both are ctypes objects.
 
-    :raises OSError: the map is full, or it may not be written.
+    :raises OSError: the map is full, or may not be written.
     """
     _bpf(_BPF_MAP_UPDATE_ELEM, _Element(descriptor, ctypes.addressof(key), ctypes.addressof(value), 0))
 
@@ -62,7 +62,7 @@ def _bpf(command: int, attributes: ctypes.Structure) -> int:
 
 
 class _Program(ctypes.Structure):
-    """``union bpf_attr`` of ``BPF_PROG_LOAD``, as far as a program attached to a function of the kernel needs it."""
+    """``union bpf_attr`` for ``BPF_PROG_LOAD``, up to the last field a tracing program needs."""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -80,16 +80,18 @@ class _Program(ctypes.Structure):
 
 
 class _RawTracepoint(ctypes.Structure):
-    """``union bpf_attr`` of ``BPF_RAW_TRACEPOINT_OPEN``, which attaches tracing programs, too."""
+    """``union bpf_attr`` for ``BPF_RAW_TRACEPOINT_OPEN``, which attaches tracing programs too."""
 
     _fields_ = (("name", ctypes.c_char_p), ("program", ctypes.c_uint32), ("pad", ctypes.c_uint32))
 
 
-def attach_alike(link: int, instructions: bytes) -> tuple[int, int]:
-    """Load another fentry program and attach it to the function that a link leads to.
+def attach_pair(link: int, instructions: bytes) -> tuple[int, int]:
+    """Load a second fentry program and attach it to the function that another is attached to.
 
-    :returns: descriptors of the program and of its link.
-    :raises OSError: refused, or the kernel does not tell the function (bpf_tracing_link_show_fdinfo, 5.13).
+    :param link: of the first one.
+
+    :returns: descriptors of the second program and of its link.
+    :raises OSError: refused, or the kernel does not say which function that is (bpf_tracing_link_show_fdinfo, 5.13).
     """
     told = Path(f"/proc/self/fdinfo/{link}").read_text()
     function = told.partition("target_btf_id:")[2].split()
@@ -102,7 +104,7 @@ def attach_alike(link: int, instructions: bytes) -> tuple[int, int]:
             instructions_count=len(instructions) // 8,
             instructions=instructions,
             license=b"GPL",
-            name=b"on_pass_again",
+            name=b"mmwatch_pair",
             attach_type=_BPF_TRACE_FENTRY,
             attach_btf_id=int(function[0]),
         ),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from mmwatch.abi import RECORD_KINDS
 from mmwatch.model.interval import Node
 from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, PRIORITY_UNKNOWN, Fold, Measure
 
@@ -17,8 +18,8 @@ APPLICATION_ID = 0x6D6D7721
 """``mmw!`` at offset 68 of the file, by which file(1) and we know a recording from any other SQLite file."""
 VERSION = 1
 
-KINDS = ("reclaim", "batch", "pass")
-"""``enum record_kind`` of ``bpf/records.h``, in its order."""
+KINDS = RECORD_KINDS
+"""``enum record_kind`` of ``bpf/abi.h``, in its order."""
 
 RECORD_DTYPE = np.dtype(
     [(name, "u8") for name in ("time_ns", "duration_ns", "cgroup_id", "asked_pages", "scanned_pages")]

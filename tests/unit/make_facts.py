@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, MEMBERS, PASS_FUNCTION
+from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, FUNCTIONS, members
 from mmwatch.kernel.facts import CAPABILITIES, Facts
 
 ALL_EVENTS = (*EVENTS, FOLLOW_CHILDREN)
@@ -30,12 +30,12 @@ FACTS = Facts(
         for name in event.tracepoints
     },
     raw_arguments={name: event.raw[0].types for event in ALL_EVENTS for name in event.tracepoints},
-    offsets={(struct, member): 8 for struct, members in MEMBERS.items() for member in members},
+    offsets={(struct, member): 8 for struct, names in members().items() for member in names},
     sizes={"upid": 16},
     enumerators={"PG_head": 6, "memory_cgrp_id": 4},
     proactive_bit=1,
-    pass_in_btf=True,
-    pass_symbols=(PASS_FUNCTION,),
+    functions=frozenset(function.name for function in FUNCTIONS),
+    symbols={function.name: (function.name,) for function in FUNCTIONS},
     kprobes=True,
     kprobes_fire=True,
     ftrace_enabled=True,
@@ -65,7 +65,7 @@ def without_btf(**fields: Any) -> Facts:
             "enumerators": {},
             "taskstats": {},
             "proactive_bit": None,
-            "pass_in_btf": False,
+            "functions": frozenset(),
             **fields,
         }
     )

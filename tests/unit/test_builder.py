@@ -14,9 +14,9 @@ from make_facts import FACTS
 
 from mmwatch.errors import EXIT_UNAVAILABLE, MmwatchError, NoPermissionError, UnavailableError
 from mmwatch.kernel.builder import Builder
-from mmwatch.kernel.passing import receive, send
+from mmwatch.kernel.builder_process import Options, _hold_stdin, _layout
+from mmwatch.kernel.channel import receive, send
 from mmwatch.kernel.plan import plan
-from mmwatch.kernel.program import Options, _hold_stdin, _layout
 
 
 @pytest.fixture

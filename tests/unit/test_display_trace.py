@@ -10,7 +10,7 @@ import pytest
 from mmwatch.display.trace import trace_lines
 from mmwatch.model.measures import PATHS
 
-# struct record of bpf/records.h; live, the layout is what BCC reports.
+# struct record of bpf/abi.h; live, the layout is what BCC reports.
 RECORD_DTYPE = np.dtype(
     [(name, "u8") for name in ("time_ns", "duration_ns", "cgroup_id")]
     + [(name, "u8") for name in ("asked_pages", "scanned_pages", "reclaimed_pages")]

@@ -158,7 +158,7 @@ def test_json_holds_no_hostile_name(comm: bytes) -> None:
 
 
 def histogram(times_ns: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """As stall_bucket() of bpf/records.h counts: by the bits after the highest one set."""
+    """As stall_bucket() of bpf/brackets.h counts: by the bits after the highest one set."""
     found = np.zeros(STALL_BUCKETS, np.uint64)
     for ns in times_ns.tolist():
         top = ns.bit_length() - 1

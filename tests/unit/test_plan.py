@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from make_facts import FACTS, TRACEPOINTS, make_facts, ordinary_user, without_btf
 
-from mmwatch.kernel.events import EVENTS, NEEDS
+from mmwatch.kernel.events import EVENTS, FUNCTIONS, NEEDS
 from mmwatch.kernel.plan import (
     FENTRY,
     KPROBE,
@@ -16,12 +16,13 @@ from mmwatch.kernel.plan import (
     RAW,
     Choice,
     Filter,
-    PassProbe,
     Plan,
+    Probe,
     bcc_command,
     plan,
 )
 
+(SHRINK_NODE,) = FUNCTIONS
 PASS_MEASURES = frozenset(next(need.measures for need in NEEDS if need.name == "passes"))
 
 BEGIN = "vmscan:mm_vmscan_direct_reclaim_begin"
@@ -118,7 +119,7 @@ def test_an_unknown_signature_goes_through_perf() -> None:
 
 def test_fields_that_were_renamed_are_a_reason() -> None:
     made = plan(without_btf(fields={**FACTS.fields, BEGIN: frozenset({"order", "flags"})}))
-    assert choice(made, "direct").reason == "the tracepoint has not the fields gfp_flags"
+    assert choice(made, "direct").reason == "the tracepoint lacks the fields gfp_flags"
 
 
 def test_newer_signatures_are_known() -> None:
@@ -273,54 +274,55 @@ def test_a_plan_is_pure() -> None:
 
 def test_passes_are_tried_by_fentry_then_by_kprobe() -> None:
     made = plan(FACTS)
-    assert made.passes == (PassProbe(FENTRY, "shrink_node"), PassProbe(KPROBE, "shrink_node"))
+    probes = made.probes["shrink_node"]
+    assert probes == (Probe(SHRINK_NODE, FENTRY, "shrink_node"), Probe(SHRINK_NODE, KPROBE, "shrink_node"))
+    assert [probe.flags for probe in probes] == [("-DFENTRY_shrink_node",), ("-DKPROBE_shrink_node",)]
     assert choice(made, "passes").probe == "fentry shrink_node"
-    assert "PASSES" in flag_names(made)
 
 
 def test_a_cloned_function_is_tried_under_each_of_its_names() -> None:
     names = ("shrink_node.isra.0", "shrink_node.constprop.0")
-    made = plan(make_facts(pass_in_btf=False, pass_symbols=names))
-    assert made.passes == tuple(PassProbe(KPROBE, name) for name in names)
+    made = plan(make_facts(functions=frozenset(), symbols={"shrink_node": names}))
+    assert made.probes == {"shrink_node": tuple(Probe(SHRINK_NODE, KPROBE, name) for name in names)}
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"pass_in_btf": False, "kprobes": False}, "this kernel has no kprobes"),
-        ({"pass_in_btf": False, "pass_symbols": ()}, "this kernel has no function shrink_node"),
-        ({"ftrace_enabled": False}, "kernel.ftrace_enabled is 0: what is attached to a function would never run"),
+        ({"functions": frozenset(), "kprobes": False}, "this kernel has no kprobes"),
+        ({"functions": frozenset(), "symbols": {}}, "this kernel has no function shrink_node"),
+        ({"ftrace_enabled": False}, "kernel.ftrace_enabled is 0: a probe on a function would never run"),
         (
-            {"pass_in_btf": False, "kprobes_fire": False},
-            "kprobes are switched off: attached, they would never run",
+            {"functions": frozenset(), "kprobes_fire": False},
+            "kprobes are switched off: they would never run",
         ),
-        ({"offsets": {}}, "BTF does not tell where struct scan_control has its priority"),
+        ({"offsets": {}}, "BTF does not say where nr_to_reclaim is in struct scan_control"),
     ],
 )
 def test_without_a_way_to_see_passes_they_are_unknown(fields: dict[str, Any], reason: str) -> None:
     made = plan(make_facts(**fields))
     assert (choice(made, "passes").state, choice(made, "passes").reason) == ("missing", reason)
-    assert (made.passes, made.unknown) == ((), PASS_MEASURES)
-    assert "PASSES" not in flag_names(made)
+    assert (made.probes, made.unknown) == ({"shrink_node": ()}, PASS_MEASURES)
 
 
 def test_not_knowing_of_kprobes_is_no_reason_not_to_try_one() -> None:
-    assert PassProbe(KPROBE, "shrink_node") in plan(make_facts(kprobes=None)).passes
+    assert Probe(SHRINK_NODE, KPROBE, "shrink_node") in plan(make_facts(kprobes=None)).probes["shrink_node"]
 
 
 def test_what_would_never_run_is_not_attached() -> None:
     """It would count nothing, which is not the same as that there was nothing."""
     made = plan(make_facts(kprobes_fire=False, preemptible_tracepoints=True))
-    assert made.passes == (PassProbe(FENTRY, "shrink_node", twice=True),)
+    assert made.probes == {"shrink_node": (Probe(SHRINK_NODE, FENTRY, "shrink_node", pair=True),)}
+    assert made.probes["shrink_node"][0].flags == ("-DFENTRY_shrink_node", "-DPAIR_shrink_node")
     assert (choice(made, "passes").state, choice(made, "passes").remedy) == (
         "attached",
         "echo 1 > /sys/kernel/debug/kprobes/enabled",
     )
     unknown = plan(make_facts(kprobes_fire=None, ftrace_enabled=None))
-    assert unknown.passes == plan(FACTS).passes
+    assert unknown.probes == plan(FACTS).probes
 
 
 def test_passes_can_be_forced_and_switched_off() -> None:
-    assert {probe.how for probe in plan(FACTS, passes=KPROBE).passes} == {KPROBE}
+    assert {probe.how for probe in plan(FACTS, passes=KPROBE).probes["shrink_node"]} == {KPROBE}
     off = plan(FACTS, passes="none")
-    assert (choice(off, "passes").state, off.passes, off.unknown) == ("off", (), PASS_MEASURES)
+    assert (choice(off, "passes").state, off.probes, off.unknown) == ("off", {"shrink_node": ()}, PASS_MEASURES)

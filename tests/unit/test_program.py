@@ -8,7 +8,7 @@ import pytest
 
 from mmwatch.errors import NoPermissionError, UnavailableError
 from mmwatch.kernel.builder import FILES, Builder
-from mmwatch.kernel.program import explained
+from mmwatch.kernel.builder_process import explained
 
 
 def limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[int, int]]:
@@ -44,7 +44,9 @@ def test_what_may_be_raised_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_words_of_bcc_are_told_without_python_around_them() -> None:
     with pytest.raises(UnavailableError, match=r"to kprobe shrink_node\.isra\.99, it's not traceable"), explained():
-        raise Exception("Failed to attach BPF program b'on_pass' to kprobe b'shrink_node.isra.99', it's not traceable")
+        raise Exception(
+            "Failed to attach BPF program b'on_shrink_node' to kprobe b'shrink_node.isra.99', it's not traceable"
+        )
 
 
 def test_a_refusal_is_one_of_permission() -> None:

@@ -8,9 +8,9 @@ import pytest
 from make_facts import FACTS
 
 from mmwatch.cli import main as command_line
+from mmwatch.kernel.builder_process import _turn
 from mmwatch.kernel.plan import plan
-from mmwatch.kernel.program import _turn
-from mmwatch.kernel.tracer import seen_by_none
+from mmwatch.kernel.tracer import missed_by_all
 
 
 def test_ends_are_attached_before_begins() -> None:
@@ -29,21 +29,21 @@ def test_ends_are_attached_before_begins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("misses", "paired", "by_one", "expected"),
+    ("misses", "paired", "seen_once", "expected"),
     [
         ([], 0, 0, 0),
         ([3, 0, 4], 0, 0, 7),
-        ([5, 2, 0], 2, 7, 0),  # what one of two missed, the other has seen
+        ([5, 2, 0], 2, 7, 0),  # what one of a pair missed, the other counted
         ([5, 2, 1], 2, 3, 3),  # two were missed by both
         ([1, 0], 2, 0, 0),  # seen by the other, which has not said so yet
         ([1, 0], 2, 2, 0),  # said so after the misses were read
         ([5, 2, 1, 1, 9], 4, 5, 11),
     ],
 )
-def test_what_is_missed_is_what_neither_of_two_programs_has_seen(
-    misses: list[int], paired: int, by_one: int, expected: int
+def test_what_is_missed_is_what_neither_of_a_pair_has_counted(
+    misses: list[int], paired: int, seen_once: int, expected: int
 ) -> None:
-    assert seen_by_none(misses, paired, by_one) == expected
+    assert missed_by_all(misses, paired, seen_once) == expected
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -15,7 +15,7 @@ from mmwatch.kernel.facts import Facts, gather
 
 def elsewhere() -> Facts:
     """This host's facts, but for the function."""
-    return dataclasses.replace(gather(), pass_in_btf=False, pass_symbols=("shrink_node.isra.99",))
+    return dataclasses.replace(gather(), functions=frozenset(), symbols={"shrink_node": ("shrink_node.isra.99",)})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from bcc import BPF
 from bcc.libbcc import lib
 
-from mmwatch.kernel.program import bpf_directory
+from mmwatch.abi import bpf_directory
 
 MAX = 1000
 

@@ -442,12 +442,12 @@ def test_record_and_report_show_the_founding_case(laboratory: Laboratory, kernel
 EXPECTED: dict[Provocation, tuple[int, str, str | None]] = {
     NO_KPROBES: (
         0,
-        "kprobes are switched off: attached, they would never run > echo 1 > /sys/kernel/debug/kprobes/enabled",
+        "kprobes are switched off: they would never run > echo 1 > /sys/kernel/debug/kprobes/enabled",
         "fentry shrink_node",
     ),
     NO_FTRACE: (
         0,
-        "kernel.ftrace_enabled is 0: what is attached to a function would never run > sysctl kernel.ftrace_enabled=1",
+        "kernel.ftrace_enabled is 0: a probe on a function would never run > sysctl kernel.ftrace_enabled=1",
         None,
     ),
     NO_SYMBOL: (0, "refused: kprobe shrink_node.isra.99: ", None),

@@ -1,4 +1,4 @@
-"""Objects and file descriptors from one process to another, over a socket between the two."""
+"""Passes objects and file descriptors between two processes over a socket."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _DESCRIPTORS_MAX = 253  # SCM_MAX_FD, include/net/scm.h
 
 
 def send(to: socket.socket, what: Any, descriptors: Sequence[int] = ()) -> None:
-    """Send an object, and copies of ``descriptors``.
+    """Send an object and copies of ``descriptors``.
 
-    :raises OSError: nobody is there any more.
+    :raises OSError: the other side has gone.
     """
     data = pickle.dumps(what)
     socket.send_fds(to, [_LENGTH.pack(len(data))], list(descriptors))
@@ -24,9 +24,9 @@ def send(to: socket.socket, what: Any, descriptors: Sequence[int] = ()) -> None:
 
 
 def receive(of: socket.socket) -> tuple[Any, list[int]]:
-    """What the other side sent next; only ever of a process that this one started, or was started by.
+    """Receive what the other side sent next. It is unpickled: only for a child or the parent of this process.
 
-    :returns: the object, and descriptors, which commands that are run do not inherit.
+    :returns: the object, and the descriptors, which are not inherited by commands.
     :raises EOFError: the other side has gone.
     """
     head, descriptors, _flags, _address = socket.recv_fds(of, _LENGTH.size, _DESCRIPTORS_MAX)

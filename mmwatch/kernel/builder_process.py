@@ -1,4 +1,4 @@
-"""Compiling, loading and attaching the BPF programs with bcc, the only module that imports it: see builder."""
+"""The process :mod:`mmwatch.kernel.builder` starts: compiles, loads and attaches with bcc. Nothing else imports bcc."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ import mmap
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import mmwatch
 from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
-from mmwatch.kernel.passing import receive, send
-from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, Filter, PassProbe, Plan
-from mmwatch.kernel.syscall import attach_alike
-
-RECORD_KINDS = ("reclaims", "batches", "passes")
-"""``enum record_kind`` of ``bpf/records.h``, in its order."""
+from mmwatch.kernel import source
+from mmwatch.kernel.channel import receive, send
+from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, Filter, Plan, Probe
+from mmwatch.kernel.syscall import attach_pair
 
 
 @dataclass(frozen=True)
@@ -29,9 +25,9 @@ class Options:
     """How to trace.
 
     :param wanted: which tasks.
-    :param detail: of :data:`RECORD_KINDS`, what to stream one by one.
+    :param detail: of :data:`mmwatch.abi.RECORD_KINDS`, what to stream one by one.
     :param table_rows: thread x path x node rows; about 1 KiB of locked kernel memory each.
-    :param ring_bytes: of the ring buffer for ``detail``; a power of two.
+    :param ring_bytes: size of the ring buffer for ``detail``; a power of two.
     """
 
     wanted: Filter = field(default_factory=Filter)
@@ -40,25 +36,14 @@ class Options:
     ring_bytes: int = 8 << 20
 
 
-def bpf_directory() -> Path:
-    """Where the C programs are: inside the installed package, or beside it in a checkout.
-
-    :raises UnavailableError: neither.
-    """
-    package = Path(mmwatch.__file__).resolve().parent
-    for place in (package / "bpf", package.parent / "bpf"):
-        if (place / "reclaim.bpf.c").is_file():
-            return place
-    raise UnavailableError(f"the BPF programs of mmwatch are missing from {package}", "install mmwatch again")
-
-
-# ---- all that follows runs in the builder's process ----
+# ---- the rest runs in that process ----
 
 
 def serve(descriptor: int) -> None:
-    """Build what the other end of a socket asks for: its plan and options; tables for it; ``attach``; what came of it.
+    """Build for the other end of a socket. Plan and options come in, tables go out; ``attach`` comes in, the outcome
+    goes out.
 
-    Never returns: bcc would detach everything on its way out.
+    Never returns: on a regular exit bcc would detach everything.
     """
     with socket.socket(fileno=descriptor) as asked:
         with_bcc: Any = _import_bcc()
@@ -81,40 +66,24 @@ def _import_bcc() -> Any:
 
     class Program(BPF):  # type: ignore[misc]
         def _trace_autoload(self) -> None:
-            """Nothing attaches by its name: each program may fail on its own."""
+            """Attach nothing by its name: each program may fail on its own."""
 
     return Program
 
 
 def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) -> None:
-    programs: list[int] = []
-    links: list[int] = []
-    refusals: list[str] = []
-    paired = 0
-    bpf = _compile(plan, options, with_bcc)
-    while plan.passes:  # first of all: when it fails, there is nothing to be undone
-        probe = plan.passes[0]
-        try:
-            programs, links = map(list, zip(*_attach_passes(bpf, probe)))
-            paired = len(programs) if probe.twice else 0
-            break
-        except Exception as error:  # bcc raises bare Exceptions
-            refusals.append(f"{probe.how} {probe.symbol}: {error}")
-        finally:
-            _hold_stdin()
-        plan = replace(plan, passes=plan.passes[1:])
-        if plan.passes and plan.passes[0].flags != probe.flags:
-            bpf.cleanup()
-            bpf = _compile(plan, options, with_bcc)
+    # Functions first: should an attempt fail, nothing else has to be undone.
+    bpf, functions = _attach_functions(plan, options, with_bcc)
+    programs, links, paired = functions.programs, functions.links, functions.paired
     _send_tables(asked, bpf, options)
     failures: dict[str, str] = {}
     loaded: list[Attachment] = []
-    with ThreadPoolExecutor(2) as verifying:  # the kernel's work: it waits for no Python
+    with ThreadPoolExecutor(2) as verifying:  # loading is work of the kernel, during which Python is free
         turns = [(a, verifying.submit(_load, bpf, a)) for a in sorted(plan.attachments, key=_turn)]
     for attachment, loading in turns:
         try:
             found = loading.result()
-            if attachment.twice:
+            if attachment.pair:
                 programs, paired = [*found, *programs], paired + len(found)
             else:
                 programs += found
@@ -129,42 +98,111 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
             failures[attachment.event.need] = str(error)
     if failures and not any(a.event.need not in failures for a in plan.attachments):
         raise UnavailableError(f"no program could be attached: {next(iter(failures.values()))}", "see: mmwatch doctor")
-    passes = plan.passes[0] if plan.passes else None
-    send(asked, (len(programs), paired, failures, passes, tuple(refusals)), [*programs, *links])
+    what = (len(programs), paired, failures, functions.probes, functions.refusals)
+    send(asked, what, [*programs, *links])
 
 
-def _compile(plan: Plan, options: Options, with_bcc: Any) -> Any:
-    """The BPF object of bcc. Of the ways to see passes only the first is compiled in."""
-    directory = bpf_directory()
+def _compile(plan: Plan, options: Options, probes: Iterable[Probe], with_bcc: Any) -> Any:
+    """The BPF object of bcc.
+
+    :param probes: of functions, those to compile in.
+    """
     flags = [
-        f"-I{directory}",
         f"-DROWS={options.table_rows}",
         f"-DPAGE_SIZE={mmap.PAGESIZE}",
         "-Wno-macro-redefined",
-        "-g0",  # of what bcc asks the compiler for, nobody reads the debug information: a tenth of the time
+        "-g0",  # bcc asks for debug information, which nobody reads and which takes a tenth of the time
         *plan.flags,
         *(flag for attachment in plan.attachments for flag in attachment.flags),
-        *(flag for probe in plan.passes[:1] for flag in probe.flags),
+        *(flag for probe in probes for flag in probe.flags),
     ]
     if options.detail:
         flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
-    return with_bcc(text=(directory / "reclaim.bpf.c").read_bytes(), cflags=flags)
+    return with_bcc(text=source.program(), cflags=flags)
 
 
-def _attach_passes(bpf: Any, probe: PassProbe) -> list[tuple[int, int]]:
+@dataclass
+class _Functions:
+    """Probes of functions that are attached; as :class:`mmwatch.kernel.builder.Attached` has them.
+
+    :param ours: the descriptors among them that bcc does not know of.
+    """
+
+    programs: list[int] = field(default_factory=list)
+    links: list[int] = field(default_factory=list)
+    paired: int = 0
+    probes: dict[str, Probe] = field(default_factory=dict)
+    refusals: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ours: list[int] = field(default_factory=list)
+
+    def add(self, probe: Probe, attached: list[tuple[int, int]]) -> None:
+        """What :func:`_attach_function` returned. Pairs come first."""
+        programs, links = ([pair[side] for pair in attached] for side in (0, 1))
+        self.programs = [*programs, *self.programs] if probe.pair else [*self.programs, *programs]
+        self.paired += len(programs) if probe.pair else 0
+        self.links += links
+        self.ours += [descriptor for pair in attached[1:] for descriptor in pair]
+        self.probes[probe.function.need] = probe
+
+    def detached(self) -> _Functions:
+        """None of them, when bcc has detached its own; what was refused is remembered."""
+        for descriptor in self.ours:
+            os.close(descriptor)
+        return _Functions(refusals=self.refusals)
+
+
+def _attach_functions(plan: Plan, options: Options, with_bcc: Any) -> tuple[Any, _Functions]:
+    """Compile, and attach to each function the first of its probes that the kernel accepts.
+
+    A probe that needs other flags than the one before it costs another run of the compiler.
+    """
+    remaining = {name: list(probes) for name, probes in plan.probes.items() if probes}
+    done: set[str] = set()
+    found = _Functions()
+
+    def compiled() -> Any:
+        return _compile(plan, options, [probes[0] for probes in remaining.values()], with_bcc)
+
+    bpf = compiled()
+    while waiting := [name for name in remaining if name not in done]:
+        name, probe = waiting[0], remaining[waiting[0]][0]
+        try:
+            found.add(probe, _attach_function(bpf, probe))
+            done.add(name)
+            continue
+        except Exception as error:  # bcc raises bare Exceptions
+            need = probe.function.need
+            found.refusals[need] = (*found.refusals.get(need, ()), f"{probe}: {error}")
+        finally:
+            _hold_stdin()
+        if len(remaining[name]) == 1:
+            done.add(name)  # the program stays compiled in, and is not attached
+            continue
+        del remaining[name][0]
+        if remaining[name][0].flags != probe.flags:
+            bpf.cleanup()
+            done -= {attached.function.name for attached in found.probes.values()}
+            found = found.detached()
+            bpf = compiled()
+    return bpf, found
+
+
+def _attach_function(bpf: Any, probe: Probe) -> list[tuple[int, int]]:
     """Descriptors of each program and of what keeps it attached."""
+    handler = f"on_{probe.function.name}".encode()
     with explained():
         if probe.how == KPROBE:
-            program = bpf.load_func(b"on_pass", bpf.KPROBE)
-            bpf.attach_kprobe(event=probe.symbol.encode(), fn_name=b"on_pass")
-            (of_event,) = bpf.kprobe_fds.values()
-            return [(program.fd, of_event[b"on_pass"])]
+            program = bpf.load_func(handler, bpf.KPROBE)
+            symbol = probe.symbol.encode()
+            bpf.attach_kprobe(event=symbol, fn_name=handler)
+            link = next(fds[handler] for fds in bpf.kprobe_fds.values() if handler in fds)
+            return [(program.fd, link)]
         # Newer releases of bcc put the module into the name of the program.
         for name in (f"kfunc__vmlinux__{probe.symbol}".encode(), f"kfunc__{probe.symbol}".encode()):
             try:
                 bpf.attach_kfunc(fn_name=name)
                 first = (bpf.funcs[name].fd, bpf.kfunc_entry_fds[name])
-                return [first, attach_alike(first[1], bpf.dump_func(b"on_pass_again"))] if probe.twice else [first]
+                return [first, attach_pair(first[1], bpf.dump_func(handler + b"_pair"))] if probe.pair else [first]
             except Exception as error:  # bcc raises bare Exceptions
                 if "Unknown program" not in str(error):
                     raise
@@ -172,24 +210,24 @@ def _attach_passes(bpf: Any, probe: PassProbe) -> list[tuple[int, int]]:
 
 
 def _hold_stdin() -> None:
-    """Where bcc closed standard input, have its number taken: what got it next would be closed by the next attempt.
+    """Open descriptor 0 again where bcc closed it: the next file would get that number, and the next attempt close it.
 
-    The libbpf of older releases of bcc (0.18) frees a BTF it can make nothing of, and file descriptor 0 with it.
+    The libbpf of older releases of bcc (0.18) closes descriptor 0 when it frees a BTF it cannot use.
     """
     try:
         os.fstat(0)
     except OSError:
-        os.open(os.devnull, os.O_RDONLY)  # gets the lowest that is free
+        os.open(os.devnull, os.O_RDONLY)  # gets the lowest free number
 
 
 def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:
-    """Name, entries and layout of each table that the front end needs."""
+    """Send name, entries and layout of each table the front end needs."""
     names = ["rows", "control", "stats", "free_rows", "free_slots"] + ["watched_tgids"] * bool(options.wanted.tgids)
     tables = {name: bpf[name.encode()] for name in names}
-    # Of a queue bcc 0.18 does not tell how long it is, and nobody asks.
+    # bcc 0.18 does not say how long a queue is; nobody needs it.
     described = [(name, int(getattr(table, "max_entries", 0)), _layout(table.Leaf)) for name, table in tables.items()]
     descriptors = [table.map_fd for table in tables.values()]
-    if options.detail:  # a ring buffer's values are what is laid out like another table's
+    if options.detail:  # a ring buffer has no layout of its own
         described.append(("records", options.ring_bytes, _layout(bpf[b"record_layout"].Leaf)))
         descriptors.append(bpf[b"records"].map_fd)
     send(asked, described, descriptors)
@@ -201,13 +239,13 @@ def _load(bpf: Any, attachment: Attachment) -> list[int]:
 
 
 def _attach(bpf: Any, attachment: Attachment) -> list[int]:
-    """Descriptors that keep it attached, one a tracepoint."""
+    """Descriptors that keep it attached, one for each tracepoint and program."""
     links = []
     for tracepoint in attachment.tracepoints:
         for name in _names(attachment):
             if attachment.how == RAW:
                 bpf.attach_raw_tracepoint(tp=tracepoint.split(":")[1].encode(), fn_name=name)
-                links.append(bpf.raw_tracepoint_fds.popitem()[1])  # or bcc attaches no other there
+                links.append(bpf.raw_tracepoint_fds.popitem()[1])  # or bcc refuses a second one there
             else:
                 bpf.attach_tracepoint(tp=tracepoint.encode(), fn_name=name)
                 links.append(bpf.tracepoint_fds[tracepoint.encode()])
@@ -215,20 +253,19 @@ def _attach(bpf: Any, attachment: Attachment) -> list[int]:
 
 
 def _names(attachment: Attachment) -> list[bytes]:
-    """Of its functions in the C file."""
+    """Names of its handlers in C."""
     name = f"on_{attachment.event.name}".encode()
-    return [name, name + b"_again"] if attachment.twice else [name]
+    return [name, name + b"_pair"] if attachment.pair else [name]
 
 
 def _turn(attachment: Attachment) -> int:
-    """When a program is attached: ends before begins, so that a reclaim whose begin was seen has its end seen too; the
-    end of threads first of all."""
+    """Order of attaching: the end of threads, then ends before begins, so that where a begin is seen its end is."""
     name = attachment.event.name
     return 0 if name == "sched_process_free" else 2 if name.endswith(("_begin", "_start", "_wake")) else 1
 
 
 def _layout(leaf: Any) -> dict[str, Any]:
-    """What ``numpy.dtype`` takes for a table's value, without numpy: the struct as bcc lays it out in ctypes."""
+    """The struct that bcc lays out in ctypes as ``numpy.dtype`` takes it; numpy itself is not imported here."""
     if not hasattr(leaf, "_fields_"):
         return {"names": ["value"], "formats": [_format(leaf)], "offsets": [0], "itemsize": ctypes.sizeof(leaf)}
     names = [name for name, *_ in leaf._fields_]
@@ -251,10 +288,10 @@ def _format(kind: Any) -> Any:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn bcc's bare exceptions into errors to act on, with what libbcc prints of them.
+    """Turn bcc's bare exceptions into errors to act on, with what libbcc prints.
 
     :raises NoPermissionError: the kernel refuses BPF to this user.
-    :raises UnavailableError: anything else; with the compiler's or the kernel's own words.
+    :raises UnavailableError: anything else, in the compiler's or the kernel's own words.
     """
     kept = os.memfd_create("mmwatch-stderr")
     saved = os.dup(2)
@@ -263,7 +300,7 @@ def explained() -> Iterator[None]:
         yield
     except MmwatchError:
         raise
-    except Exception as error:  # what bcc raises
+    except Exception as error:  # bcc raises bare Exceptions
         os.lseek(kept, 0, os.SEEK_SET)
         raise _explanation(error, os.read(kept, 1 << 20).decode("utf-8", "replace")) from error
     finally:
@@ -273,7 +310,7 @@ def explained() -> Iterator[None]:
 
 
 def _explanation(error: Exception, talk: str) -> MmwatchError:
-    # What bcc says of EPERM, to root too, whom lockdown or a security module may have refused.
+    # bcc says this of EPERM even to root, whom lockdown or a security module may have refused.
     said = str(error).replace("Need super-user privileges to run", "Operation not permitted")
     said = re.sub(r"\bb'([^']*)'", r"\1", said)
     detail = talk.strip().splitlines()
@@ -284,7 +321,7 @@ def _explanation(error: Exception, talk: str) -> MmwatchError:
             f"the kernel refused a BPF program: {said}",
             "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
         )
-    if "'struct tracepoint__" in talk:  # bcc makes it from the format file, which 0.18 looks for only there
+    if "'struct tracepoint__" in talk:  # bcc makes it from the format file; 0.18 looks for that only in debugfs
         return UnavailableError(
             "this bcc finds no tracepoint in /sys/kernel/debug/tracing", "mount -t debugfs nodev /sys/kernel/debug"
         )

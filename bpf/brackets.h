@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Brackets: a reclaim from its begin to its end. */
+#ifndef MMWATCH_BRACKETS_H
+#define MMWATCH_BRACKETS_H
+
+#include "pairs.h"
+#include "passes.h"
+#include "rows.h"
+#include "stream.h"
+
+#define SWAP_CLUSTER_MAX 32 /* include/linux/swap.h */
+#define NAME_AGE_NS 1000000 /* a reclaim that begins later than that refreshes comm and cgroup */
+
+static __always_inline u32 stall_bucket(u64 ns)
+{
+	u64 rest = ns;
+	u32 log = 0, index;
+
+	if (ns < 1 << STALL_SHIFT_MIN)
+		return 0;
+	if (rest >> 32) {
+		rest >>= 32;
+		log += 32;
+	}
+	if (rest >> 16) {
+		rest >>= 16;
+		log += 16;
+	}
+	if (rest >> 8) {
+		rest >>= 8;
+		log += 8;
+	}
+	if (rest >> 4) {
+		rest >>= 4;
+		log += 4;
+	}
+	if (rest >> 2) {
+		rest >>= 2;
+		log += 2;
+	}
+	log += rest >> 1;
+	index = 1 + (log - STALL_SHIFT_MIN) * 4 + ((ns >> (log - 2)) & 3);
+	return index < STALL_BUCKETS ? index : STALL_BUCKETS - 1;
+}
+
+/* Adds the time since the bracket resumed to its row; running says whether it goes on. */
+static __always_inline void settle_in(struct bracket *b, struct place *at, u64 now, bool running)
+{
+	u64 ns = now - b->resume_ns;
+
+	if (b->resume_ns) {
+		b->stall_ns += ns;
+		ADD(at, stall_ns, ns);
+		/* kswapd naps inside its bracket, so its time only counts up to its latest batch. */
+		if (!shared(at))
+			at->row->open_since_ns = running && b->path != PATH_KSWAPD ? now : 0;
+	}
+	b->resume_ns = running ? now : 0;
+}
+
+static __always_inline void settle(struct bracket *b, u64 now, bool running)
+{
+	struct place at;
+
+	if (find(&at, b->row))
+		settle_in(b, &at, now, running);
+}
+
+/* What was isolated goes to the row of the batch that names its node. */
+static __always_inline void flush_pending(struct thread *t, struct place *at)
+{
+	if (!t->pending_file_pages && !t->pending_anon_pages)
+		return;
+	ADD(at, scanned_file_pages, t->pending_file_pages);
+	ADD(at, scanned_anon_pages, t->pending_anon_pages);
+	t->pending_file_pages = 0;
+	t->pending_anon_pages = 0;
+}
+
+/* The end of a reclaim. now is 0 for kswapd where no event tells when it stopped: its latest batch stands for it. */
+static __always_inline void finish(struct thread *t, struct bracket *b, u64 task, u64 now, u64 reported_pages)
+{
+	u32 zero = 0, order = b->order, slot, bucket;
+	struct control *c = control.lookup(&zero);
+	u64 ns, own_pages;
+	struct place at;
+
+	if (!c || !find(&at, b->row))
+		return;
+#ifdef PASSES
+	pass_over(b, &at, task, now ? now : b->resume_ns, reported_pages);
+#endif
+#ifdef PAIR_shrink_node
+	settle_pair(&t->pass_pair);
+#endif
+#ifdef PAIR_write_folio
+	settle_pair(&t->write_pair);
+#endif
+	if (now)
+		settle_in(b, &at, now, false);
+	ns = b->stall_ns;
+	flush_pending(t, &at);
+	if (b->unseen)
+		return;
+	own_pages = reported_pages > b->nested_pages ? reported_pages - b->nested_pages : 0;
+	slot = masked(c->epoch, EPOCHS);
+	bucket = masked(stall_bucket(ns), STALL_BUCKETS);
+	ADD(&at, reclaims, 1);
+	ADD(&at, asked_pages, b->asked_pages);
+	ADD(&at, reported_pages, own_pages);
+	if (!own_pages)
+		ADD(&at, reclaims_futile, 1);
+	ADD(&at, stall_histogram[bucket], 1);
+	ADD(&at, order_histogram[masked(order, SLOTS(ORDERS))], 1);
+	at.row->gfp_flags = b->gfp_flags;
+	if (ns > at.row->stall_max_ns[slot])
+		at.row->stall_max_ns[slot] = ns;
+	if (own_pages > at.row->reclaimed_max_pages[slot])
+		at.row->reclaimed_max_pages[slot] = own_pages;
+	ADD(&at, events, 1);
+#ifdef DETAIL_PAGES
+	if (streams(RECORD_RECLAIM)) {
+		struct record record = {
+			.time_ns = now ? now : bpf_ktime_get_ns(),
+			.duration_ns = ns,
+			.asked_pages = b->asked_pages,
+			.scanned_pages = b->scanned_pages,
+			.reclaimed_pages = own_pages,
+			.kind = RECORD_RECLAIM,
+			.path = b->path,
+			.node = at.row->node,
+			.priority = b->priority,
+			.order = order,
+			.gfp_flags = b->gfp_flags,
+		};
+		emit(&record, at.row, task);
+	}
+#endif
+}
+
+/* A bracket belongs to the node its first batch, or pass, took from. */
+static __always_inline void move_bracket(struct bracket *b, struct place *to, u64 task)
+{
+	struct place from;
+	bool found;
+
+	if (to->index == b->row)
+		return;
+	found = find(&from, b->row);
+	b->row = to->index;
+	if (!found || shared(&from) || b->path == PATH_KSWAPD)
+		return;
+	from.row->open_since_ns = 0;
+	from.row->events++;
+	if (!shared(to)) {
+		to->row->open_since_ns = b->resume_ns;
+		row_refresh(to->row, task);
+	}
+}
+
+/* A bracket whose end never came: its time is unknown. */
+static __always_inline void abandon(struct bracket *b)
+{
+	struct place at;
+
+	count(STAT_UNMATCHED_BEGIN);
+	if (!find(&at, b->row))
+		return;
+#ifdef PASSES
+	add_passes(b, &at);
+#endif
+	if (!shared(&at))
+		at.row->open_since_ns = 0;
+}
+
+static __always_inline void open_bracket(struct thread *t, struct bracket *b, u64 task, u64 now, u32 path, s32 node,
+					 u32 order, u32 gfp_flags, u32 asked_pages)
+{
+	u32 index = row_of(t, task, path, node);
+	struct place at;
+
+	find(&at, index);
+	*b = (struct bracket){
+		.resume_ns = now,
+		.path = path,
+		.row = index,
+		.order = order,
+		.gfp_flags = gfp_flags,
+		.asked_pages = asked_pages,
+		.priority = PRIORITY_UNKNOWN,
+	};
+	if (!at.row || shared(&at))
+		return;
+	if (now - t->named_ns > NAME_AGE_NS) {
+		row_refresh(at.row, task);
+		t->named_ns = now;
+	}
+	if (path != PATH_KSWAPD)
+		at.row->open_since_ns = now;
+	at.row->events++;
+}
+
+static __always_inline void begin(u32 path, s32 node, u32 order, u32 gfp_flags, u32 asked_pages)
+{
+	u64 task = bpf_get_current_task(), now;
+	struct bracket *b;
+	struct thread *t;
+
+	if (!watched(task))
+		return;
+	t = thread_of(task);
+	if (!t) {
+		count(STAT_TABLE_FULL_THREADS);
+		return;
+	}
+	now = bpf_ktime_get_ns();
+	b = &t->outer;
+	if (t->depth == 1 && path == PATH_SOFTLIMIT && t->outer.path != PATH_SOFTLIMIT) {
+		settle(&t->outer, now, false);
+		b = &t->inner;
+	} else if (t->depth) {
+		if (t->depth == 2)
+			abandon(&t->inner);
+		abandon(&t->outer);
+		t->depth = 0;
+	}
+	open_bracket(t, b, task, now, path, node, order, gfp_flags, asked_pages);
+	t->depth++;
+}
+
+/* The innermost open bracket. */
+static __always_inline struct bracket *bracket_of(struct thread *t)
+{
+	return t->depth == 2 ? &t->inner : &t->outer;
+}
+
+/*
+ * Whether an event that belongs inside a bracket counts, and its thread: NULL if the table is full. Outside of any
+ * bracket it counts as PATH_OTHER.
+ */
+static __always_inline bool inside(u64 task, struct thread **thread)
+{
+	*thread = known_thread(task);
+	if (*thread && ((*thread)->depth || (*thread)->pid_tgid == bpf_get_current_pid_tgid()))
+		return true;
+	if (!watched(task))
+		return false;
+	*thread = thread_of(task);
+	if (!*thread)
+		count(STAT_TABLE_FULL_THREADS);
+	return true;
+}
+
+/* The row for an event on a node, in the path of the open bracket; without a thread, an overflow row. */
+static __always_inline bool find_inside(struct place *at, struct thread *t, u64 task, s32 node)
+{
+	return find(at, t ? row_of(t, task, t->depth ? bracket_of(t)->path : PATH_OTHER, node) : PATH_OTHER);
+}
+
+#ifdef CTX_direct_reclaim_begin
+int on_direct_reclaim_begin(struct CTX_direct_reclaim_begin *ctx)
+{
+	u32 order = ARG_direct_reclaim_begin_order;
+	u32 asked = 1 << (order & 31);
+
+	begin(PATH_DIRECT, node_here(), order, ARG_direct_reclaim_begin_gfp_flags,
+	      asked > SWAP_CLUSTER_MAX ? asked : SWAP_CLUSTER_MAX);
+	return 0;
+}
+#endif
+
+#ifdef CTX_memcg_reclaim_begin
+int on_memcg_reclaim_begin(struct CTX_memcg_reclaim_begin *ctx)
+{
+	begin(PATH_MEMCG, node_here(), ARG_memcg_reclaim_begin_order, ARG_memcg_reclaim_begin_gfp_flags,
+	      SWAP_CLUSTER_MAX);
+	return 0;
+}
+#endif
+
+#ifdef CTX_softlimit_reclaim_begin
+int on_softlimit_reclaim_begin(struct CTX_softlimit_reclaim_begin *ctx)
+{
+	begin(PATH_SOFTLIMIT, node_here(), ARG_softlimit_reclaim_begin_order, ARG_softlimit_reclaim_begin_gfp_flags,
+	      SWAP_CLUSTER_MAX);
+	return 0;
+}
+#endif
+
+#ifdef CTX_node_reclaim_begin
+int on_node_reclaim_begin(struct CTX_node_reclaim_begin *ctx)
+{
+	u32 order = ARG_node_reclaim_begin_order;
+	u32 asked = 1 << (order & 31);
+
+	begin(PATH_NODE, ARG_node_reclaim_begin_nid, order, ARG_node_reclaim_begin_gfp_flags,
+	      asked > SWAP_CLUSTER_MAX ? asked : SWAP_CLUSTER_MAX);
+	return 0;
+}
+#endif
+
+#ifdef CTX_reclaim_end
+/*
+ * One program for all ends, since each program costs start-up time to compile: the innermost bracket is the one that
+ * ends. A reclaim that began before mmwatch came is not counted.
+ */
+int on_reclaim_end(struct CTX_reclaim_end *ctx)
+{
+	u64 task = bpf_get_current_task(), now = bpf_ktime_get_ns(), reported_pages = ARG_reclaim_end_nr_reclaimed;
+	struct thread *t = known_thread(task);
+	struct place at;
+
+	if (t && t->depth) {
+		finish(t, bracket_of(t), task, now, reported_pages);
+		t->depth--;
+		if (t->depth) {
+			t->outer.nested_pages += reported_pages;
+			t->outer.resume_ns = now;
+			settle(&t->outer, now, true);
+		}
+		return 0;
+	}
+	if (!watched(task))
+		return 0;
+	if (thread_of(task) || !find(&at, PATH_OTHER)) {
+		count(STAT_UNMATCHED_END);
+		return 0;
+	}
+	/* The table is full, as begin() has counted: the reclaim counts, its path and time are unknown. */
+	ADD(&at, reclaims, 1);
+	ADD(&at, reported_pages, reported_pages);
+	ADD(&at, events, 1);
+	return 0;
+}
+#endif
+
+#endif

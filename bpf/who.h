@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Who reclaims: PIDs as the front end's PID namespace has them, cgroups, and whether a filter lets a task through. */
+#ifndef MMWATCH_WHO_H
+#define MMWATCH_WHO_H
+
+#include "maps.h"
+
+#define LEVELS_MAX 32 /* MAX_PID_NS_LEVEL; a filter does not find cgroups nested deeper than this */
+
+#ifdef PIDNS_INUM
+/* A task's number in the front end's PID namespace (struct pid, include/linux/pid.h); 0 where it has none there. */
+static __always_inline u32 task_nr(u64 task)
+{
+	u64 pid = read_u64(task + OFF_task_struct_thread_pid);
+	u32 level = read_u32(pid + OFF_pid_level);
+
+	for (u32 i = 0; i < LEVELS_MAX; i++) {
+		u64 upid = pid + OFF_pid_numbers + i * SIZE_upid;
+
+		if (i > level)
+			break;
+		if (read_u32(read_u64(upid + OFF_upid_ns) + OFF_pid_namespace_ns + OFF_ns_common_inum) == PIDNS_INUM)
+			return read_u32(upid + OFF_upid_nr);
+	}
+	return 0;
+}
+
+static __always_inline u32 current_tid(u64 task)
+{
+	return task_nr(task);
+}
+
+static __always_inline u32 current_tgid(u64 task)
+{
+	return task_nr(read_u64(task + OFF_task_struct_group_leader));
+}
+#else
+static __always_inline u32 current_tid(u64 task)
+{
+	return (u32)bpf_get_current_pid_tgid();
+}
+
+static __always_inline u32 current_tgid(u64 task)
+{
+	return bpf_get_current_pid_tgid() >> 32;
+}
+#endif
+
+#ifdef OFF_task_struct_cgroups
+/* The css in the hierarchy that limits memory: the memory controller's on cgroup v1, the unified one on v2. */
+static __always_inline u64 current_css(u64 task)
+{
+	u64 set = read_u64(task + OFF_task_struct_cgroups);
+
+#ifdef MEMORY_CGRP_ID
+	return read_u64(set + OFF_css_set_subsys + 8 * MEMORY_CGRP_ID);
+#else
+	return read_u64(set + OFF_css_set_dfl_cgrp) + OFF_cgroup_self;
+#endif
+}
+
+static __always_inline u64 css_id(u64 css)
+{
+	u64 cgroup = read_u64(css + OFF_cgroup_subsys_state_cgroup);
+
+	return read_u64(read_u64(cgroup + OFF_cgroup_kn) + OFF_kernfs_node_id);
+}
+#endif
+
+static __always_inline u64 current_cgroup(u64 task)
+{
+#ifdef MEMORY_CGRP_ID
+	return css_id(current_css(task));
+#elif defined(CGROUP_V2)
+	return bpf_get_current_cgroup_id();
+#else
+	return 0;
+#endif
+}
+
+static __always_inline bool watched(u64 task)
+{
+#ifdef FILTER_TGID
+	u32 tgid = current_tgid(task);
+
+	if (!watched_tgids.lookup(&tgid))
+		return false;
+#endif
+#ifdef FILTER_COMM_LOW
+	u64 comm[2] = {};
+
+	bpf_get_current_comm(&comm, sizeof(comm));
+	if (comm[0] != FILTER_COMM_LOW || comm[1] != FILTER_COMM_HIGH)
+		return false;
+#endif
+#ifdef FILTER_CGROUP
+	u64 css = current_css(task);
+
+	for (u32 i = 0; i < LEVELS_MAX; i++) {
+		if (css_id(css) == FILTER_CGROUP)
+			return true;
+		css = read_u64(css + OFF_cgroup_subsys_state_parent);
+		if (!css)
+			break;
+	}
+	return false;
+#endif
+	return true;
+}
+
+#endif

@@ -1,4 +1,4 @@
-"""What this kernel offers (facts), which probes to use (plan), attaching and reading them (tracer).
+"""What this kernel offers (facts), which probes to use (plan), attaching them (builder) and reading (tracer).
 
 The only place that imports bcc, and only when a tracer is started.
 """

@@ -1,7 +1,7 @@
 """A reader of the kernel's BTF: struct offsets, enum values, the arguments of raw tracepoints.
 
-The format is documented in the kernel's Documentation/bpf/btf.rst. Only what is asked for by name is looked at: one
-walk over the 100,000 types of a kernel takes about 60 ms.
+The format is documented in the kernel's Documentation/bpf/btf.rst. Only types asked for by name are read; one walk
+over the 100,000 types of a kernel takes about 60 ms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _EXTRA_WORDS_EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _FUNC_PROTO: 2, _DATASEC: 
 
 @contextmanager
 def _damage_is_value_error() -> Iterator[None]:
-    """References that lead nowhere, or in a circle, are found where they are followed."""
+    """Dangling and circular references show up where they are followed."""
     try:
         yield
     except (IndexError, RecursionError, TypeError, struct.error) as error:
@@ -33,7 +33,7 @@ class Btf:
     """The types of ``names`` in a BTF blob.
 
     :param names: of structs, enums and typedefs that will be asked for.
-    :raises ValueError: the blob is no BTF, or of an unknown kind, or damaged; any method may find that out.
+    :raises ValueError: the blob is no BTF, has an unknown kind of type, or is damaged; any method may find that.
     """
 
     @_damage_is_value_error()
@@ -58,7 +58,7 @@ class Btf:
 
     @classmethod
     def of_kernel(cls, names: Iterable[str], root: Path = Path("/")) -> Btf | None:
-        """The running kernel's; None where it has none or it cannot be read."""
+        """The running kernel's BTF; None where there is none or it cannot be read."""
         try:
             return cls((root / VMLINUX).read_bytes(), names)
         except (OSError, ValueError):
@@ -96,7 +96,7 @@ class Btf:
             if not type_id or self._kind(type_id) not in _MODIFIERS:
                 return type_id
             type_id = self._words[self._at[type_id] + 2]
-        raise ValueError("BTF is damaged: a type that is its own")
+        raise ValueError("BTF is damaged: a type that refers to itself")
 
     def _size(self, type_id: int) -> int:
         type_id = self._resolve(type_id)
@@ -111,7 +111,7 @@ class Btf:
 
     @_damage_is_value_error()
     def members(self, name: str) -> dict[str, tuple[int, int]]:
-        """Byte offset and size of each member of a struct, those of anonymous members included. Empty: no such struct.
+        """Byte offset and size of each member of a struct, including those of anonymous members. Empty: no such struct.
 
         The size of a bit field is that of its storage.
         """
@@ -119,13 +119,13 @@ class Btf:
 
     @_damage_is_value_error()
     def bit(self, name: str, member: str) -> int | None:
-        """The place of a bit field in its byte, 0 to 7, on a little-endian machine; None: no such member."""
+        """Number of a bit field's first bit in its byte, on a little-endian machine; None: no such member."""
         found = self._members(name).get(member)
         return None if found is None else found[0] % 8
 
     @_damage_is_value_error()
     def has_function(self, name: str) -> bool:
-        """Whether the kernel has a function of this name that fentry could attach to."""
+        """Whether the kernel has a function of this name that fentry can attach to."""
         return self._find(name, (_FUNC,)) is not None
 
     @_damage_is_value_error()

@@ -1,7 +1,7 @@
 """Reading tracepoint formats from tracefs, mounted or not.
 
-Where tracefs is not mounted, root can still have one that nobody else sees: a mount that is attached nowhere
-(fsopen, fsmount: Linux 5.2) and ends with the process. The host's mounts stay as they are.
+Where tracefs is not mounted, root can have a private one that nobody else sees: a mount attached nowhere (fsopen,
+fsmount: Linux 5.2), gone with the process. The host's mounts stay as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CLOEXEC = 1
 
 
 class Tracefs:
-    """Where the events are described.
+    """The place where events are described.
 
     :ivar path: the directory, or None.
     :ivar state: ``mounted``, ``private`` (a mount of our own that nobody sees) or ``missing``.
@@ -56,9 +56,9 @@ class Tracefs:
         return None if text is None else frozenset(_FIELD.findall(text))
 
     def flags(self, tracepoint: str) -> dict[str, int]:
-        """The names of flags that an event prints, with their bits, in the order this kernel looks for them.
+        """The flags that an event prints: bits by name, in the order this kernel looks for them.
 
-        A name whose bits the format does not tell as numbers is left out.
+        Names whose bits the format does not give as numbers are left out.
         """
         found = {}
         for expression, name in _FLAG.findall((self._format(tracepoint) or "").partition("print fmt:")[2]):
@@ -83,7 +83,7 @@ class Tracefs:
 
 
 def _number(expression: str) -> int | None:
-    """The value of an integer constant as C has it, of what occurs in formats; None: it is something else."""
+    """The value of a C integer constant of the kind that occurs in formats; None: it is something else."""
 
     def value(node: ast.AST) -> int:
         if isinstance(node, ast.Constant) and isinstance(node.value, int):

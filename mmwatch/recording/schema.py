@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from mmwatch.abi import RECORD_KINDS
+from mmwatch.abi import RECORD, RECORD_KINDS
 from mmwatch.model.interval import Node
 from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, PRIORITY_UNKNOWN, Fold, Measure
 
@@ -21,14 +21,7 @@ VERSION = 1
 KINDS = RECORD_KINDS
 """``enum record_kind`` of ``bpf/abi.h``, in its order."""
 
-RECORD_DTYPE = np.dtype(
-    [(name, "u8") for name in ("time_ns", "duration_ns", "cgroup_id", "asked_pages", "scanned_pages")]
-    + [("reclaimed_pages", "u8")]
-    + [(name, "u4") for name in ("kind", "cpu", "tgid", "tid", "path")]
-    + [("node", "i4")]
-    + [(name, "u4") for name in ("priority", "order", "gfp_flags", "file")]
-    + [("comm", "S16")]
-)
+RECORD_DTYPE = np.dtype([(member.name, member.format) for member in RECORD])
 """Detail records as they are read back: the members of ``struct record``. What is written may be laid out otherwise."""
 
 NULL_FOR = {"node": NODE_UNKNOWN, "cpu_node": NODE_UNKNOWN, "priority": PRIORITY_UNKNOWN, "asked_pages": 0}

@@ -29,7 +29,7 @@ class Kernel:
     :param limits_ask_for_more: than 32 pages at a time, for a large folio.
     :param options: of its command line.
     :param modes: each of :data:`MODES` can be forced on it.
-    :param preemptible_tracepoints: raw ones skip what others do while their task has lost the CPU.
+    :param preemptible_tracepoints: raw ones miss events while a task is preempted inside them.
     """
 
     name: str

@@ -123,7 +123,7 @@ def test_the_workload_ran_and_the_guest_was_quiet_at_both_ends(case: Case, resul
 @every_case
 def test_nothing_was_lost(case: Case, result: Result) -> None:
     account, totals = result["report"]["accounting"], result["report"]["totals"]
-    # Writes are only seen raw: where two programs both lose the CPU, others miss some. One alone missed more than this.
+    # Writes are only seen raw: where both programs of a pair are preempted, some are missed. One alone missed more.
     seldom = totals["written_pages"] // 1000 if case.kernel.preemptible_tracepoints else 0
     assert (account["missed_runs"] or 0) <= seldom
     assert (account["table_full"], account["unmatched_begin"], account["unmatched_end"]) == (0, 0, 0)

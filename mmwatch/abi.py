@@ -1,6 +1,6 @@
 """What crosses between the kernel side and the front end, read from ``bpf/abi.h``, where it is declared.
 
-That header is lists of a fixed form, and this parser knows no other: it raises on whatever it does not understand.
+That header consists of lists in a fixed form. The parser knows no other and raises on anything it does not understand.
 """
 
 from __future__ import annotations
@@ -85,24 +85,42 @@ _PREFIXES = {
     "stat": "STAT_",
 }
 
-_MACROS = ("SLOTS(n)", "ENUMERATOR(name,", "ROW_MEMBER(type,", "RECORD_MEMBER(type,")
-_FRAME = ("#ifndef MMWATCH_ABI_H", "#define MMWATCH_ABI_H", "#endif", "struct stats { u64 count[SLOTS(STATS)]; };")
+_FRAME = (
+    "#ifndef MMWATCH_ABI_H",
+    "#define MMWATCH_ABI_H",
+    "#define SLOTS(n) "
+    "((n) <= 2 ? 2 : (n) <= 4 ? 4 : (n) <= 8 ? 8 : (n) <= 16 ? 16 : (n) <= 32 ? 32 : (n) <= 64 ? 64 : 128)",
+    "#define ENUMERATOR(name, help) name,",
+    "#define ROW_MEMBER(type, name, array, fold, unit, need, help) type name array;",
+    "#define RECORD_MEMBER(type, name, array, unit, help) type name array;",
+    "struct stats { u64 count[SLOTS(STATS)]; };",
+    "#endif",
+)
+"""Lines that declare nothing to be read, but have to be as they are for the rest to mean what it seems to."""
+_SLOTS_MAX = 128
 _ROW_FIELDS = ("type", "name", "array", "fold", "unit", "need")
 _RECORD_FIELDS = ("type", "name", "array", "unit")
 
 
 def parse(text: str) -> Abi:
-    """What a header of this form declares. One statement stands on one line, when lines that end in ``\\`` are joined.
+    """What a header of this form declares: one statement a line, once lines that end in ``\\`` are joined.
 
     :raises ValueError: it has another form.
     """
+    try:
+        return _parse(text)
+    except (KeyError, IndexError, ValueError) as error:  # the first two: not declared, or incomplete
+        raise ValueError(f"bpf/abi.h: {error}") from error
+
+
+def _parse(text: str) -> Abi:
     constants: dict[str, int] = {}
     lists: dict[str, str] = {}
     enums: dict[str, tuple[tuple[str, str], ...]] = {}
     structs: dict[str, tuple[Member, ...]] = {}
     for line in _statements(text):
         words = line.split()
-        if line in _FRAME or (words[0] == "#define" and words[1].startswith(_MACROS)):
+        if line in _FRAME:
             continue
         if words[0] == "#define" and words[1].endswith("_LIST(X)"):
             _enter(lists, words[1][: -len("(X)")], line.partition("(X)")[2])
@@ -116,12 +134,12 @@ def parse(text: str) -> Abi:
             entries = lists[_argument(words[3], "ROW_MEMBER" if row else "RECORD_MEMBER")]
             _enter(structs, words[1], _members(entries, _ROW_FIELDS if row else _RECORD_FIELDS, constants))
         else:
-            raise ValueError(f"abi.h: not understood: {line[:80]}")
+            raise ValueError(f"not understood: {line[:80]}")
     return Abi(constants, enums, structs)
 
 
 def _statements(text: str) -> list[str]:
-    """Lines with something on them, joined, without comments."""
+    """Joined lines, without comments and empty ones."""
     first, *others = text.split("/*")
     text = first + "".join(part.partition("*/")[2] for part in others)
     return [line for line in map(str.strip, text.replace("\\\n", " ").split("\n")) if line]
@@ -130,13 +148,13 @@ def _statements(text: str) -> list[str]:
 def _argument(call: str, macro: str) -> str:
     """``PATH_LIST`` of ``PATH_LIST(ENUMERATOR)``."""
     if not call.endswith(f"_LIST({macro})"):
-        raise ValueError(f"abi.h: {call} is not a list of {macro}")
+        raise ValueError(f"{call} is not a list of {macro}")
     return call[: -len(f"({macro})")]
 
 
 def _enter(table: dict[str, Any], name: str, value: Any) -> None:
     if name in table or not name.isidentifier():
-        raise ValueError(f"abi.h: {name} is declared twice, or is no name")
+        raise ValueError(f"{name} is declared twice, or is not a name")
     table[name] = value
 
 
@@ -149,11 +167,11 @@ def _entries(entries: str, fields: tuple[str, ...]) -> list[tuple[dict[str, str]
         text, _, end = rest.partition('"')
         values = [value.strip() for value in head.split(",")]
         if before.strip() or end.strip() != ")" or len(values) != len(fields) + 1 or values[-1] or "\\" in text:
-            raise ValueError(f"abi.h: not understood: X({part.strip()[:80]}")
+            raise ValueError(f"not understood: X({part.strip()[:80]}")
         found.append((dict(zip(fields, values)), text))
     names = [values["name"] for values, _ in found]
     if len(set(names)) != len(names) or not all(map(str.isidentifier, names)):
-        raise ValueError(f"abi.h: a name stands twice, or is none: {', '.join(names)}")
+        raise ValueError(f"a name is listed twice, or is not a name: {', '.join(names)}")
     return found
 
 
@@ -162,7 +180,7 @@ def _enumerators(enum: str, entries: str) -> tuple[tuple[str, str], ...]:
     found = []
     for values, text in _entries(entries, ("name",)):
         if not values["name"].startswith(prefix):
-            raise ValueError(f"abi.h: {values['name']} of enum {enum} does not begin with {prefix}")
+            raise ValueError(f"{values['name']} of enum {enum} does not begin with {prefix}")
         found.append((values["name"][len(prefix) :].lower(), text))
     return tuple(found)
 
@@ -172,7 +190,7 @@ def _members(entries: str, fields: tuple[str, ...], constants: Mapping[str, int]
     for values, text in _entries(entries, fields):
         length, slots = _array(values["array"], constants)
         if values["type"] not in _FORMATS or values["unit"] not in _UNITS:
-            raise ValueError(f"abi.h: the type or the unit of {values['name']} is not known")
+            raise ValueError(f"the type or the unit of {values['name']} is not known")
         fold = Fold[values["fold"]] if "fold" in values else None
         need = values.get("need", "none")
         members.append(
@@ -195,11 +213,13 @@ def _array(array: str, constants: Mapping[str, int]) -> tuple[int, int]:
     if not array:
         return 0, 0
     if not (array.startswith("[") and array.endswith("]")):
-        raise ValueError(f"abi.h: {array} is no array")
+        raise ValueError(f"{array} is no array")
     name = array[1:-1]
     if not name.startswith("SLOTS("):
         return constants[name], constants[name]
     length = constants[name[len("SLOTS(") : -1]]
+    if length > _SLOTS_MAX:
+        raise ValueError(f"{name} is more than SLOTS() can round up")
     return length, max(2, 1 << (length - 1).bit_length())
 
 

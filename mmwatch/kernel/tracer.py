@@ -169,12 +169,10 @@ def _what_came_of(plan: Plan, attached: Attached) -> tuple[tuple[Choice, ...], f
     for need, refusals in attached.refusals.items():
         reason = f"refused: {'; '.join([*refusals, *plan.left_out])}"
         probe = attached.probes.get(need)
-        state = "attached" if probe else "missing"
-        choices = tuple(
-            replace(choice, probe=str(probe or ""), state=state, reason=reason) if choice.need == need else choice
-            for choice in choices
-        )
-        unknown |= measures_of([] if probe else [need])
+        changed = {"probe": str(probe or ""), "state": "attached" if probe else "missing", "reason": reason}
+        choices = tuple(replace(choice, **changed) if choice.need == need else choice for choice in choices)
+        if probe is None:
+            unknown |= measures_of([need])
     if attached.failures:
         choices = tuple(
             replace(choice, state="missing", reason=f"attaching failed: {attached.failures[choice.need]}", remedy="")

@@ -12,20 +12,21 @@ import time
 import numpy as np
 
 from mmwatch.cli.observe import Observer, resolve_target, to_rows
+from mmwatch.kernel.table import SHARED_ROWS
 from mmwatch.model.columns import BY_KEY, sort_order
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.snapshot import take
 
 THREADS = 10_000
 ROUNDS = 8
-FIRST_ROW = 7  # after the overflow rows
+FIRST_ROW = SHARED_ROWS
 
 
 def main() -> None:
     """Print the table."""
     observer = Observer(resolve_target(), names=False)
     try:
-        table = observer.tracer._rows
+        table = observer.tracer._table.rows
         mine = slice(FIRST_ROW, FIRST_ROW + THREADS)
         number = np.arange(THREADS)
         table["state"][mine], table["path"][mine] = 1, 2

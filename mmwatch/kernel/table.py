@@ -51,7 +51,8 @@ class RowTable:
     """
 
     def __init__(self, rows: Array, control: Any, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._rows, self._control, self._clock = rows, control, clock
+        self.rows = rows
+        self._control, self._clock = control, clock
         self._counters, self._others = _spans(rows.dtype)
         self._before = np.zeros(len(rows), rows.dtype)
         self._stall_before = np.zeros(len(rows), np.int64)
@@ -63,7 +64,7 @@ class RowTable:
 
     def read(self) -> Changes:
         """What changed since the last call. The rows in ``freed`` may be handed out again."""
-        rows = self._rows
+        rows = self.rows
         slots = rows[_MAXIMA[0]].shape[1]
         slot = int(self._control["epoch"]) % slots
         for name in _MAXIMA:
@@ -103,7 +104,7 @@ class RowTable:
 
         Indices are handed out in order, so the table is only scanned as far as it has ever been used.
         """
-        state = self._rows["state"]
+        state = self.rows["state"]
         while self._scan_to < len(state) and state[self._scan_to - _SCAN_STEP : self._scan_to].any():
             self._scan_to = min(self._scan_to + _SCAN_STEP, len(state))
         states = np.array(state[: self._scan_to])
@@ -120,7 +121,7 @@ class RowTable:
             np.subtract(now.view(kind)[:, span], grown.view(kind)[:, span], grown.view(kind)[:, span])
         for kind, span in self._others:
             grown.view(kind)[:, span] = now.view(kind)[:, span]
-        return grown.view(self._rows.dtype)[:, 0]
+        return grown.view(self.rows.dtype)[:, 0]
 
     def _give_back(self, index: Array) -> None:
         """Clear rows of threads that are gone: nobody writes them, and they have been read."""
@@ -128,7 +129,7 @@ class RowTable:
             return
         self._before[index] = 0
         self._stall_before[index] = 0
-        self._rows[index] = np.zeros(1, self._rows.dtype)
+        self.rows[index] = np.zeros(1, self.rows.dtype)
         self._touched = np.setdiff1d(self._touched, index)
 
 

@@ -70,7 +70,7 @@ class MadeObserver:
         if self.samples == self.breaks_at:
             raise MmwatchError("it broke")
         rows = make_rows({"tgid": 5, "reclaims": 1, "reclaimed_file_pages": self.samples})
-        loss = Loss(lost={"reclaims": 3}, suppressed={"reclaims": 4}, missed_runs=0)
+        loss = Loss(lost={"reclaim": 3}, suppressed={"reclaim": 4}, missed_runs=0)
         return make_interval(rows, loss=loss, vmstat={"pgsteal_file": self.samples, "pgsteal_anon": 0})
 
     def close(self) -> None:

@@ -191,7 +191,7 @@ struct row { ROW_LIST(ROW_MEMBER) };
 #define RECORD_MEMBER(type, name, array, unit, help) type name array;
 struct record { RECORD_LIST(RECORD_MEMBER) };
 
-/* Written by the front end; of the quota the kernel side takes off what it streams. X as in RECORD_LIST. */
+/* Written by the front end; only quota is counted down by the kernel side. X as in RECORD_LIST. */
 #define CONTROL_LIST(X) \
 	X(u64, epoch, , number, "modulo EPOCHS: the slot of a row's maxima that is written now") \
 	X(u64, lru_gen, , number, "1: the multi-generational LRU is on; pgscan counts nr_taken there, not nr_scanned") \

@@ -137,7 +137,7 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	X(u64, shrinker_objects, , SUM, count, shrinkers, "objects the shrinkers freed") \
 	X(u64, kswapd_wakeups, , SUM, count, wakeups, "kswapd woken by this task") \
 	X(u64, passes, , SUM, count, passes, \
-	  "calls of shrink_node, each a rung of the priority ladder; told when their reclaim is over") \
+	  "calls of shrink_node, each a rung of the priority ladder; counted when their reclaim is over") \
 	X(u64, passes_futile, , SUM, count, passes, "of them, those that freed nothing") \
 	X(u64, pass_ns, , SUM, ns, passes, "time of the passes: from one to the next, or to the end of the reclaim") \
 	X(u64, pass_reclaimed_pages, , SUM, pages, passes, "pages the passes freed") \
@@ -182,7 +182,7 @@ struct row { ROW_LIST(ROW_MEMBER) };
 	X(u32, tid, , id, "thread ID; likewise") \
 	X(u32, path, , id, "enum reclaim_path") \
 	X(s32, node, , id, "NUMA node the pages were taken from; NODE_UNKNOWN when not known") \
-	X(u32, priority, , number, "lowest scan priority reached; PRIORITY_UNKNOWN when no batch told") \
+	X(u32, priority, , number, "lowest scan priority reached; PRIORITY_UNKNOWN where no event has one") \
 	X(u32, order, , number, "allocation order: 2 to its power pages in one piece") \
 	X(u32, gfp_flags, , flags, "gfp flags of the allocation") \
 	X(u32, file, , number, "batches: 1 of page cache, 0 of anonymous memory") \

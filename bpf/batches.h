@@ -17,7 +17,8 @@ static __always_inline bool is_kswapd(void)
 
 /*
  * The only event that adds up to pgscan exactly: a batch that isolates nothing has no shrink_inactive event. pgscan
- * counts pages taken on the multi-generational LRU (scan_folios), pages looked at on the classic one (isolate_lru_folios).
+ * counts pages taken on the multi-generational LRU (scan_folios), and pages looked at on the classic one
+ * (isolate_lru_folios).
  */
 int on_lru_isolate(struct CTX_lru_isolate *ctx)
 {

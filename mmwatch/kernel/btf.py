@@ -160,7 +160,7 @@ class Btf:
 
     @_damage_is_value_error()
     def enumerator(self, enum: str, name: str) -> int | None:
-        """The value of an enumerator; None: no such."""
+        """The value of an enumerator; None: there is none."""
         type_id = self._find(enum, (_ENUM,))
         if type_id is None:
             return None

@@ -96,7 +96,7 @@ NEEDS: tuple[Need, ...] = (
     Need("throttling", "sleeps inside reclaim, by reason"),
     Need("wakeups", "which task woke kswapd"),
     Need("writes", "pages reclaim wrote itself"),
-    Need("passes", "each call of shrink_node: the priority ladder, also where no batch tells"),
+    Need("passes", "each call of shrink_node: the priority ladder, even where batches have no events"),
     Need("lifetimes", "the end of threads, so that their rows are used again"),
 )
 

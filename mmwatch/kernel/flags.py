@@ -134,7 +134,7 @@ def silent_lru_gen(facts: Facts) -> bool:
     """Whether the multi-generational LRU is on and has no events for its batches.
 
     Its evict_folios has had them since "mm: multi-gen LRU: reuse some legacy trace events" (6.7 or 6.8). The isolation
-    mode left mm_vmscan_lru_isolate at the same time, so that field tells.
+    mode left mm_vmscan_lru_isolate at the same time, so its field is the sign.
     """
     fields = facts.fields.get("vmscan:mm_vmscan_lru_isolate")
     return bool((facts.lru_gen or 0) & 1 and fields is not None and "isolate_mode" in fields)

@@ -93,8 +93,8 @@ def attach_pair(link: int, instructions: bytes) -> tuple[int, int]:
     :returns: descriptors of the second program and of its link.
     :raises OSError: refused, or the kernel does not say which function that is (bpf_tracing_link_show_fdinfo, 5.13).
     """
-    told = Path(f"/proc/self/fdinfo/{link}").read_text()
-    function = told.partition("target_btf_id:")[2].split()
+    info = Path(f"/proc/self/fdinfo/{link}").read_text()
+    function = info.partition("target_btf_id:")[2].split()
     if not function:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     program = _bpf(

@@ -142,10 +142,12 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	X(u64, pass_ns, , SUM, ns, passes, "time of the passes: from one to the next, or to the end of the reclaim") \
 	X(u64, pass_reclaimed_pages, , SUM, pages, passes, "pages the passes freed") \
 	X(u64, throttled, [SLOTS(THROTTLE_REASONS)], HISTOGRAM, count, throttling, "sleeps in reclaim, by reason") \
-	X(u64, throttled_ns, [SLOTS(THROTTLE_REASONS)], HISTOGRAM, ns, throttling, "time asleep in reclaim, by reason") \
+	X(u64, throttled_ns, [SLOTS(THROTTLE_REASONS)], HISTOGRAM, ns, throttling, \
+	  "time asleep in reclaim, by reason") \
 	X(u64, stall_max_ns, [EPOCHS], MAX, ns, brackets, "the longest reclaim") \
 	X(u64, reclaimed_max_pages, [EPOCHS], MAX, pages, brackets, "the most one reclaim freed") \
-	X(u32, priority_histogram, [SLOTS(PRIORITIES)], HISTOGRAM, count, batches, "batches run at each scan priority") \
+	X(u32, priority_histogram, [SLOTS(PRIORITIES)], HISTOGRAM, count, batches, \
+	  "batches run at each scan priority") \
 	X(u32, pass_histogram, [SLOTS(PRIORITIES)], HISTOGRAM, count, passes, "passes at each scan priority") \
 	X(u32, order_histogram, [SLOTS(ORDERS)], HISTOGRAM, count, brackets, "reclaims by allocation order") \
 	X(u32, stall_histogram, [SLOTS(STALL_BUCKETS)], HISTOGRAM, count, brackets, \

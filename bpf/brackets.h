@@ -77,7 +77,7 @@ static __always_inline void flush_pending(struct thread *t, struct place *at)
 	t->pending_anon_pages = 0;
 }
 
-/* The end of a reclaim. now is 0 for kswapd where no event says when it stopped: its latest batch stands in for that. */
+/* The end of a reclaim. now is 0 for kswapd where no event says when it stopped: its latest batch stands in. */
 static __always_inline void finish(struct thread *t, struct bracket *b, u64 task, u64 now, u64 reported_pages)
 {
 	u32 zero = 0, order = b->order, slot, bucket;

@@ -73,7 +73,7 @@ BPF_ARRAY(record_layout, struct record, 1);
 BPF_HASH(watched_tgids, u32, u8, 65536);
 #endif
 #ifdef FOLLOW_CHILDREN
-/* Processes added to watched_tgids when they were forked, by task_struct address: PID, and the number added below it. */
+/* Processes added to watched_tgids when they were forked, by task_struct address: PID << 32 | number added. */
 BPF_HASH(followed, u64, u64, 65536);
 #endif
 

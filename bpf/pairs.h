@@ -3,9 +3,9 @@
  * Pairs: two programs on one event, so that what one misses the other counts.
  *
  * A program that can be preempted does not run for other tasks on its CPU until it resumes (its recursion guard,
- * bpf_prog.active). The second program of the pair then does. Where both run, the one that comes first counts the event,
- * and the other only finds the note it left. Whichever order the kernel calls them in, and whichever is skipped, an event
- * counts once.
+ * bpf_prog.active). The second program of the pair then does. Where both run, the one that comes first counts the
+ * event, and the other only finds the note it left. Whichever order the kernel calls them in, and whichever is skipped,
+ * an event counts once.
  */
 #ifndef MMWATCH_PAIRS_H
 #define MMWATCH_PAIRS_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Passes: calls of shrink_node inside a reclaim, each a rung of the priority ladder. See shrink_node.h for the probe. */
+/* Passes: calls of shrink_node inside a reclaim, each a rung of the priority ladder. Probe: shrink_node.h. */
 #ifndef MMWATCH_PASSES_H
 #define MMWATCH_PASSES_H
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Counts page reclaim per thread × path × node, in the kernel. One header a subject; mmwatch/kernel/source.py puts them
- * into one text, because BCC rewrites table calls only there. BCC compiles it at start-up, with flags for what differs
+ * Counts page reclaim per thread × path × node, in the kernel. One header a subject; mmwatch/kernel/source.py puts
+ * them into one text, because BCC rewrites table calls only there. BCC compiles it at start-up. Flags say what differs
  * between kernels and sessions (mmwatch/kernel/plan.py, flags.py):
  *
- *   CTX_event            the event is attached, and this is its context type: a raw tracepoint's, or the struct BCC makes
- *                        from the tracefs format where the raw arguments are unknown
+ *   CTX_event            the event is attached, and this is its context type: a raw tracepoint's, or the struct BCC
+ *                        makes from the tracefs format where the raw arguments are unknown
  *   ARG_event_field      how to read a field from that context
  *   RAW_event            it is a raw tracepoint
  *   FENTRY_function      the function is probed by fentry
@@ -16,8 +16,8 @@
  *   DETAIL_PAGES         size of the ring buffer, where single records may be asked for
  *   ROWS                 size of the tables
  *
- * Raw tracepoints are preferred: they cost less than perf's, and are not skipped while a BPF map system call runs on the
- * same CPU (kernel/trace/bpf_trace.c, trace_call_bpf: bpf_prog_active).
+ * Raw tracepoints are preferred: they cost less than perf's, and are not skipped while a BPF map system call runs on
+ * the same CPU (kernel/trace/bpf_trace.c, trace_call_bpf: bpf_prog_active).
  */
 #include <linux/types.h>
 #include <asm/ptrace.h>

@@ -14,9 +14,9 @@
 #endif
 
 /*
- * Only the entry is probed: a pass is over when the next one begins or the reclaim ends. Probing the return would double
- * the cost, five times in each futile node reclaim. For the same reason the clock is left alone where the time of the
- * reclaim's end will do.
+ * Only the entry is probed: a pass is over when the next one begins or the reclaim ends. Probing the return would
+ * double the cost, five times in each futile node reclaim. For the same reason the clock is left alone where the time
+ * of the reclaim's end will do.
  */
 static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 {

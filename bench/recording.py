@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmwatch.model.interval import ROW_DTYPE, Interval, Node, Process, Rows, Session
+from mmwatch.model.interval import Interval, Node, Process, Session
+from mmwatch.model.records import RECORD_DTYPE
+from mmwatch.model.rows import ROW_DTYPE, Rows
 from mmwatch.recording import Reader, Writer, fold
-from mmwatch.recording.schema import RECORD_DTYPE
 
 RECORDS = 1_000_000
 RECORDS_AT_ONCE = 5_000

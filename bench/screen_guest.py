@@ -19,7 +19,9 @@ from mmwatch.display.screen import app as app_module
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
 from mmwatch.display.screen.layout import Layout
-from mmwatch.model.interval import ROW_DTYPE, Interval, Node, Process, Session
+from mmwatch.display.screen.state import State
+from mmwatch.model.interval import Interval, Node, Process, Session
+from mmwatch.model.rows import ROW_DTYPE
 
 DIFFERENT = 4
 """Number of intervals that take turns. Each has different figures for each task."""
@@ -95,10 +97,10 @@ def main() -> None:
     tasks, refreshes, result = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     app_module.POLL_S = 0.02  # Textual paints at most 60 times a second, and each refresh must be painted
     feed = Feed(tasks, refreshes)
-    app = ScreenApp(feed, Layout(), Services())
+    app = ScreenApp(State(feed, Layout(), Services()))
     parts: dict[str, list[float]] = {"take_s": [], "rebuild_s": []}
     resident, began = [], [0.0]
-    take, rebuild = app._take, app.main.rebuild
+    take, rebuild = app.state.take, app.main.rebuild
 
     def timed_take() -> bool:
         now_s = time.process_time()
@@ -116,7 +118,7 @@ def main() -> None:
         rebuild()
         parts["rebuild_s"].append(time.process_time() - now_s)
 
-    app._take, app.main.rebuild = timed_take, timed_rebuild  # type: ignore[method-assign]
+    app.state.take, app.main.rebuild = timed_take, timed_rebuild  # type: ignore[method-assign]
     run(app)
     if app.failure is not None:
         raise app.failure

@@ -11,11 +11,13 @@ import time
 
 import numpy as np
 
-from mmwatch.cli.observe import Observer, resolve_target, to_rows
 from mmwatch.kernel.table import SHARED_ROWS
 from mmwatch.model.columns import BY_KEY, sort_order
 from mmwatch.model.interval import Interval, Session
+from mmwatch.model.rows import from_table
 from mmwatch.model.snapshot import take
+from mmwatch.session.observer import Observer
+from mmwatch.session.target import resolve_target
 
 THREADS = 10_000
 ROUNDS = 8
@@ -39,7 +41,7 @@ def main() -> None:
             table["stall_ns"][mine] += (number * 100).astype(np.uint64)
             table["stall_histogram"][mine, 20] += 1
             began = time.perf_counter()
-            rows = to_rows(observer.tracer.read().rows)
+            rows = from_table(observer.tracer.read().rows)
             read = time.perf_counter()
             snapshot = take(Session(0.0), Interval(0.0, 10**9, rows), "thread")
             sort_order(snapshot, BY_KEY["stall"])

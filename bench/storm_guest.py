@@ -84,7 +84,8 @@ def mmwatch_with(**environment: str) -> Callable[[], Callable[[], None]]:
     """mmwatch observing, but printing nothing."""
 
     def start() -> Callable[[], None]:
-        from mmwatch.cli.observe import Observer, resolve_target
+        from mmwatch.session.observer import Observer
+        from mmwatch.session.target import resolve_target
 
         os.environ.update(environment)
         try:

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Batches: what reclaim isolates from an LRU list at a time, and what becomes of it. */
+/* Batches: the pages that reclaim isolates from an LRU list in one go, and what becomes of them. */
 #ifndef MMWATCH_BATCHES_H
 #define MMWATCH_BATCHES_H
 
 #include "brackets.h"
 
 #ifdef CTX_lru_isolate
-/* By its name (kernel/kthread.c), which is only trusted until kswapd is next seen to wake. */
+/* By its name (kernel/kthread.c). Any task could take it, but it is trusted only until kswapd is next seen to wake. */
 static __always_inline bool is_kswapd(void)
 {
 	char comm[COMM_BYTES] = {};
@@ -16,9 +16,8 @@ static __always_inline bool is_kswapd(void)
 }
 
 /*
- * The only event that adds up to pgscan exactly: a batch that isolates nothing has no shrink_inactive event. pgscan
- * counts pages taken on the multi-generational LRU (scan_folios), and pages looked at on the classic one
- * (isolate_lru_folios).
+ * Only this event adds up to pgscan exactly: a batch that isolates nothing has no shrink_inactive event. pgscan counts
+ * isolated pages on the multi-generational LRU (scan_folios), and scanned pages on the classic one (isolate_lru_folios).
  */
 int on_lru_isolate(struct CTX_lru_isolate *ctx)
 {
@@ -30,7 +29,7 @@ int on_lru_isolate(struct CTX_lru_isolate *ctx)
 
 	if (!c || !inside(task, &t))
 		return 0;
-	/* kswapd may have run for hours when mmwatch came. Each of its batches starts with this event. */
+	/* kswapd may have been awake for hours when mmwatch started. Each of its batches starts with this event. */
 	if (t && !t->first_row && is_kswapd()) {
 		open_bracket(t, &t->outer, task, bpf_ktime_get_ns(), PATH_KSWAPD, node_here(), 0, 0, 0);
 		t->outer.unseen = 1;
@@ -43,7 +42,7 @@ int on_lru_isolate(struct CTX_lru_isolate *ctx)
 	if (c->lru_gen)
 		pages = taken;
 	if (t && t->depth) {
-		/* The batch that follows names the node. */
+		/* This event does not name the node; the batch that follows does. */
 		if (lru)
 			t->pending_file_pages += pages;
 		else
@@ -63,7 +62,7 @@ int on_lru_isolate(struct CTX_lru_isolate *ctx)
 #endif
 
 #ifdef CTX_lru_shrink_inactive
-/* What became of the pages of a batch that were not reclaimed: struct reclaim_stat, include/linux/vmstat.h. */
+/* Why pages of a batch were not reclaimed: struct reclaim_stat, include/linux/vmstat.h. */
 struct batch_stat {
 	u32 dirty, writeback, immediate, activated, referenced, unmap_failed;
 };

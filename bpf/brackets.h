@@ -9,7 +9,7 @@
 #include "stream.h"
 
 #define SWAP_CLUSTER_MAX 32 /* include/linux/swap.h */
-#define NAME_AGE_NS 1000000 /* a reclaim that begins later than that refreshes comm and cgroup */
+#define NAME_AGE_NS 1000000 /* if comm and cgroup are older than this, the next reclaim refreshes them */
 
 static __always_inline u32 stall_bucket(u64 ns)
 {
@@ -43,7 +43,7 @@ static __always_inline u32 stall_bucket(u64 ns)
 	return index < STALL_BUCKETS ? index : STALL_BUCKETS - 1;
 }
 
-/* Adds the time since the bracket resumed to its row; running says whether it goes on. */
+/* Adds the time since the bracket resumed to its row. running: the bracket goes on. */
 static __always_inline void settle_in(struct bracket *b, struct place *at, u64 now, bool running)
 {
 	u64 ns = now - b->resume_ns;
@@ -51,7 +51,7 @@ static __always_inline void settle_in(struct bracket *b, struct place *at, u64 n
 	if (b->resume_ns) {
 		b->stall_ns += ns;
 		ADD(at, stall_ns, ns);
-		/* kswapd naps inside its bracket, so its time only counts up to its latest batch. */
+		/* kswapd may sleep briefly inside its bracket, so its time counts only up to its latest batch. */
 		if (!shared(at))
 			at->row->open_since_ns = running && b->path != PATH_KSWAPD ? now : 0;
 	}
@@ -66,7 +66,7 @@ static __always_inline void settle(struct bracket *b, u64 now, bool running)
 		settle_in(b, &at, now, running);
 }
 
-/* What was isolated goes to the row of the batch that names its node. */
+/* Adds scanned pages whose node was not known yet to the row of the batch that names it. */
 static __always_inline void flush_pending(struct thread *t, struct place *at)
 {
 	if (!t->pending_file_pages && !t->pending_anon_pages)
@@ -77,7 +77,7 @@ static __always_inline void flush_pending(struct thread *t, struct place *at)
 	t->pending_anon_pages = 0;
 }
 
-/* The end of a reclaim. now is 0 for kswapd where no event says when it stopped: its latest batch stands in. */
+/* The end of a reclaim. now is 0 for kswapd if no event says when it stopped; its latest batch then marks the end. */
 static __always_inline void finish(struct thread *t, struct bracket *b, u64 task, u64 now, u64 reported_pages)
 {
 	u32 zero = 0, order = b->order, slot, bucket;
@@ -138,7 +138,7 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 #endif
 }
 
-/* A bracket belongs to the node its first batch, or pass, took from. */
+/* A bracket belongs to the node of its first batch or pass. */
 static __always_inline void move_bracket(struct bracket *b, struct place *to, u64 task)
 {
 	struct place from;
@@ -235,8 +235,8 @@ static __always_inline struct bracket *bracket_of(struct thread *t)
 }
 
 /*
- * Whether an event that belongs inside a bracket counts, and its thread: NULL if the table is full. Outside of any
- * bracket it counts as PATH_OTHER.
+ * Whether to count an event that belongs inside a bracket. *thread is its thread, NULL if the table is full. An event
+ * outside any bracket counts as PATH_OTHER.
  */
 static __always_inline bool inside(u64 task, struct thread **thread)
 {
@@ -251,7 +251,7 @@ static __always_inline bool inside(u64 task, struct thread **thread)
 	return true;
 }
 
-/* The row for an event on a node, in the path of the open bracket; without a thread, an overflow row. */
+/* The row for an event on a node, on the path of the open bracket. Without a thread, it is an overflow row. */
 static __always_inline bool find_inside(struct place *at, struct thread *t, u64 task, s32 node)
 {
 	return find(at, t ? row_of(t, task, t->depth ? bracket_of(t)->path : PATH_OTHER, node) : PATH_OTHER);
@@ -301,8 +301,8 @@ int on_node_reclaim_begin(struct CTX_node_reclaim_begin *ctx)
 
 #ifdef CTX_reclaim_end
 /*
- * One program for all ends, since each program costs start-up time to compile: the innermost bracket is the one that
- * ends. A reclaim that began before mmwatch came is not counted.
+ * One program for all ends, because compiling each program takes start-up time. The end is that of the innermost
+ * bracket. A reclaim that began before mmwatch started is not counted.
  */
 int on_reclaim_end(struct CTX_reclaim_end *ctx)
 {
@@ -326,7 +326,7 @@ int on_reclaim_end(struct CTX_reclaim_end *ctx)
 		count(STAT_UNMATCHED_END);
 		return 0;
 	}
-	/* The table is full, as begin() has counted: the reclaim counts, its path and time are unknown. */
+	/* The table is full; begin() has counted that. Count the reclaim, although its path and time are unknown. */
 	ADD(&at, reclaims, 1);
 	ADD(&at, reported_pages, reported_pages);
 	ADD(&at, events, 1);

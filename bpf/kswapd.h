@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* kswapd's brackets: one wake event per balance_pgdat call, many of them per sleep. */
+/* kswapd's brackets. There is one wake event per balance_pgdat call, but there may be many calls before a sleep event. */
 #ifndef MMWATCH_KSWAPD_H
 #define MMWATCH_KSWAPD_H
 
@@ -13,7 +13,7 @@ static __always_inline void kswapd_stop(u64 task, u64 now, u64 reported_pages)
 		return;
 	if (t->depth == 2)
 		abandon(&t->inner);
-	/* Without a report: what its batches took, and what nested reclaims took, which finish() subtracts again. */
+	/* Without a report, use the sum of its batches, plus the pages of nested reclaims, which finish() subtracts. */
 	if (!reported_pages)
 		reported_pages = t->outer.reclaimed_pages + t->outer.nested_pages;
 	finish(t, &t->outer, task, now, reported_pages);

@@ -7,8 +7,8 @@
 
 #ifdef FOLLOW_CHILDREN
 /*
- * A followed process has ended, and its PID may be reused. Not so if one of its threads called exec: that thread took
- * over the PID, and this task_struct was given another (fs/exec.c, de_thread).
+ * A followed process has ended, so its PID may be reused: stop watching it. But if one of its threads called exec, that
+ * thread took over the PID, and this task_struct got another one (fs/exec.c, de_thread): keep watching.
  */
 static __always_inline void forget(u64 task)
 {
@@ -24,7 +24,7 @@ static __always_inline void forget(u64 task)
 }
 #endif
 
-/* The last event of a task_struct. */
+/* The last event of a task_struct, after which its address may be reused. */
 int on_sched_process_free(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];

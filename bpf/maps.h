@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What is kept between events. All of it is preallocated, because all of it is used inside page reclaim. Row and slot
- * indices come from queues that user space fills: the compilers BCC brings have no atomic add that returns a value.
+ * State kept between events. All of it is preallocated, because all of it is used inside page reclaim. Row and slot
+ * indices come from queues that user space fills, because BCC's compilers have no atomic add that returns a value.
  */
 #ifndef MMWATCH_MAPS_H
 #define MMWATCH_MAPS_H
@@ -11,8 +11,8 @@
 
 /* A reclaim under way. */
 struct bracket {
-	u64 resume_ns; /* when its own time last began to run, 0 while a nested reclaim runs */
-	u64 stall_ns;  /* up to then */
+	u64 resume_ns; /* when it began or resumed; 0 while a nested reclaim runs */
+	u64 stall_ns;  /* time in this reclaim up to resume_ns */
 	u64 nested_pages;
 	u64 scanned_pages;
 	u64 reclaimed_pages;
@@ -24,25 +24,25 @@ struct bracket {
 	u32 priority;
 	u32 batches;
 	u32 passes;
-	u32 passes_added;	  /* of them, to the row */
-	u32 passes_fruitful;	  /* freed something, not added to the row yet */
-	u64 pass_begin_ns;	  /* of the first pass not added to the row yet, 0 without any */
-	u64 pass_reclaimed_pages; /* by the scan_control, or the batches, when the pass began */
+	u32 passes_added;	  /* passes already added to the row */
+	u32 passes_fruitful;	  /* passes that freed something, not yet added to the row */
+	u64 pass_begin_ns;	  /* begin of the first pass not yet added to the row; 0 if none */
+	u64 pass_reclaimed_pages; /* count of the scan_control, or of the batches, when the pass began */
 	u64 pass_scanned_pages;
 	u32 pass_priority;
 	s16 pass_node;
-	u16 unseen; /* it began before mmwatch came: it has no duration and does not count as a reclaim */
+	u16 unseen; /* it began before mmwatch started: it has no duration and does not count as a reclaim */
 };
 
-/* What is remembered of a thread between events. Soft limit reclaim nests inside direct reclaim and kswapd. */
+/* State of a thread between events. Soft limit reclaim nests inside direct reclaim and kswapd. */
 struct thread {
 	struct bracket outer;
 	struct bracket inner;
-	u64 pending_file_pages; /* isolated; the batch that follows names their node */
+	u64 pending_file_pages; /* scanned; the batch that follows names their node */
 	u64 pending_anon_pages;
 	u64 shrinker_begin_ns;
-	u64 task;	/* whose slot this is */
-	u64 pid_tgid;	/* tells it from an earlier thread at the same address whose end was not seen */
+	u64 task;	/* owner of this slot */
+	u64 pid_tgid;	/* detects an earlier thread at the same address whose end was not seen */
 	u64 named_ns;	/* when a reclaim last refreshed comm and cgroup of the cached row */
 	u32 depth;	/* open brackets: 0, 1 or 2 */
 	u32 pass_pair;	/* see pairs.h */
@@ -58,15 +58,15 @@ BPF_F_TABLE("array", u32, struct row, rows, ROWS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct stats, stats, 1, BPF_F_MMAPABLE);
 BPF_QUEUE(free_rows, u32, ROWS);
-/* Slots of threads by task_struct address: unlike a TID it is not reused before sched_process_free. */
+/* Slots of threads by task_struct address: unlike a TID, the address is not reused before sched_process_free. */
 BPF_HASH(slots, u64, u32, ROWS);
 BPF_ARRAY(threads, struct thread, ROWS);
 BPF_QUEUE(free_slots, u32, ROWS);
-/* The slot last looked up on each CPU: a reclaim looks up its own again and again. */
+/* The slot last looked up on each CPU, because a reclaim looks up the same one again and again. */
 BPF_PERCPU_ARRAY(latest_slot, u32, 1);
 #ifdef DETAIL_PAGES
 BPF_RINGBUF_OUTPUT(records, DETAIL_PAGES);
-/* Never used: BCC reports the layout of table values only, and a ring buffer has none. */
+/* Only declared to get its layout: BCC reports layouts of table values, and a ring buffer has none. */
 BPF_ARRAY(record_layout, struct record, 1);
 #endif
 #ifdef FILTER_TGID

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Pairs: two programs on one event, so that what one misses the other counts.
+ * Pairs: two programs on one event, so that each counts what the other misses.
  *
- * A program that can be preempted does not run for other tasks on its CPU until it resumes (its recursion guard,
- * bpf_prog.active). The second program of the pair then does. Where both run, the one that comes first counts the
- * event, and the other only finds the note it left. Whichever order the kernel calls them in, and whichever is skipped,
- * an event counts once.
+ * While a program is preempted, the kernel skips it for other tasks on that CPU (its recursion guard, bpf_prog.active).
+ * The second program of the pair still runs. If both run, the first one counts the event and leaves a note, and the
+ * other finds the note. An event counts once, in whichever order the kernel calls them and whichever it skips.
  */
 #ifndef MMWATCH_PAIRS_H
 #define MMWATCH_PAIRS_H
@@ -15,10 +14,9 @@
 #define PAIR_FIRST 1
 #define PAIR_SECOND 2
 
-#if defined(PAIR_shrink_node) || defined(PAIR_write_folio)
 /*
- * Whether the other program of the pair has counted this event. note holds the program that has counted an event the
- * other has not seen yet, 0 for none; if that is the same one again, the other missed the event before.
+ * Whether the other program of the pair has already counted this event. note holds the program that counted an event
+ * which the other has not seen yet, or 0. If it holds this program, the other one missed the previous event.
  */
 static __always_inline bool paired(u32 *note, u32 program)
 {
@@ -32,13 +30,12 @@ static __always_inline bool paired(u32 *note, u32 program)
 	return false;
 }
 
-/* The reclaim is over: what the other program has not seen by now, it missed. */
+/* The reclaim is over: if the other program has not seen the event by now, it missed it. */
 static __always_inline void settle_pair(u32 *note)
 {
 	if (*note)
 		count(STAT_PAIR_SEEN_ONCE);
 	*note = 0;
 }
-#endif
 
 #endif

@@ -20,8 +20,8 @@ static __always_inline void add_passes(struct bracket *b, struct place *at)
 }
 
 /*
- * What the pass took: the growth of the scan_control's count. kswapd resets its count before each pass
- * (balance_pgdat), so there the caller passes what its batches took.
+ * The pages that the pass freed: the growth of the scan_control's count. kswapd resets that count before each pass
+ * (balance_pgdat), so for kswapd the caller passes the sum of its batches.
  */
 static __always_inline u64 pass_took(struct bracket *b, struct place *at, u64 reclaimed_pages)
 {
@@ -35,8 +35,8 @@ static __always_inline u64 pass_took(struct bracket *b, struct place *at, u64 re
 }
 
 /*
- * The pass that ran up to now is over; passes before it that have no time yet share this stretch. What it scanned is
- * taken from its batches: when the reclaim ends, the scan_control cannot be read any more.
+ * Ends the current pass. Earlier passes whose time has not been added share this time with it. Its scanned pages come
+ * from its batches, because the scan_control cannot be read any more when the reclaim ends.
  */
 static __always_inline void pass_over(struct bracket *b, struct place *at, u64 task, u64 now, u64 reclaimed_pages)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Reading kernel memory, and bounds the verifier accepts. */
+/* Reading kernel memory, and index bounds that the verifier accepts. */
 #ifndef MMWATCH_READ_H
 #define MMWATCH_READ_H
 
@@ -27,7 +27,7 @@ static __always_inline u8 read_u8(u64 address)
 	return value;
 }
 
-/* An index below size, a power of two. The compiler cannot drop the mask, and the verifier can follow it. */
+/* The index modulo size, a power of two. The asm keeps the compiler from dropping the mask that the verifier needs. */
 static __always_inline u64 masked(u64 index, u64 size)
 {
 	asm volatile("" : "+r"(index));

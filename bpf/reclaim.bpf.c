@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Counts page reclaim per thread × path × node, in the kernel. One header a subject; mmwatch/kernel/source.py puts
- * them into one text, because BCC rewrites table calls only there. BCC compiles it at start-up. Flags say what differs
- * between kernels and sessions (mmwatch/kernel/plan.py, flags.py):
+ * Counts page reclaim per thread × path × node, in the kernel. There is one header per subject. mmwatch/kernel/source.py
+ * merges them into one text, because BCC rewrites table calls only in the main file. BCC compiles it at start-up. Flags
+ * cover the differences between kernels and sessions (mmwatch/kernel/plan.py, flags.py):
  *
- *   CTX_event            the event is attached, and this is its context type: a raw tracepoint's, or the struct BCC
- *                        makes from the tracefs format where the raw arguments are unknown
+ *   CTX_event            the event is attached, and this is its context type: that of a raw tracepoint, or, if the raw
+ *                        arguments are unknown, the struct that BCC makes from the tracefs format
  *   ARG_event_field      how to read a field from that context
  *   RAW_event            it is a raw tracepoint
  *   FENTRY_function      the function is probed by fentry
  *   KPROBE_function      the function is probed by a kprobe
  *   PAIR_name            the event or function has a pair of programs (pairs.h)
  *   OFF_struct_member    offset from BTF, where known
- *   FILTER_*             only tasks that match are counted
- *   DETAIL_PAGES         size of the ring buffer, where single records may be asked for
+ *   FILTER_*             only matching tasks are counted
+ *   DETAIL_PAGES         size of the ring buffer, if single records may be requested
  *   ROWS                 size of the tables
  *
  * Raw tracepoints are preferred: they cost less than perf's, and are not skipped while a BPF map system call runs on

@@ -6,7 +6,7 @@
 #include "maps.h"
 #include "who.h"
 
-#define ROWS_PER_THREAD 64 /* paths × nodes × nodes one thread may use before it shares the overflow rows */
+#define ROWS_PER_THREAD 64 /* rows that one thread may use before it shares the overflow rows */
 
 /* A row to add to. The overflow rows are shared: any number of threads add to them at once. */
 struct place {
@@ -34,7 +34,7 @@ static __always_inline bool shared(struct place *place)
 			(place)->row->member += (n);                      \
 	} while (0)
 
-/* The thread has gone: nobody writes its rows any more. */
+/* The thread has exited, so nothing writes to its rows any more. */
 static __always_inline void retire_rows(struct thread *t)
 {
 	u32 index = t->first_row;
@@ -59,7 +59,7 @@ static __always_inline struct thread *known_thread(u64 task)
 
 	if (!latest)
 		return 0;
-	/* A preempting task may have overwritten it: the slot itself says whose it is. */
+	/* A task that preempted this one may have overwritten latest_slot, so check whose slot it is. */
 	slot = *latest;
 	t = threads.lookup(&slot);
 	if (t && t->task == task)
@@ -85,7 +85,7 @@ static __always_inline void forget_thread(u64 task, struct thread *t)
 	free_slots.push(&slot, 0);
 }
 
-/* The thread of the current task, made if there is none; NULL if the table is full. */
+/* The thread of the current task, created if there is none; NULL if the table is full. */
 static __always_inline struct thread *thread_of(u64 task)
 {
 	struct thread *t = known_thread(task);
@@ -94,7 +94,7 @@ static __always_inline struct thread *thread_of(u64 task)
 
 	if (t && t->pid_tgid == pid_tgid)
 		return t;
-	/* Its end was missed: some kernels run no BPF program while certain processes are current. */
+	/* The end of an earlier thread was missed: some kernels run no BPF program while certain processes are current. */
 	if (t) {
 		retire_rows(t);
 	} else {
@@ -118,7 +118,7 @@ static __always_inline void row_refresh(struct row *row, u64 task)
 	row->cgroup_id = current_cgroup(task);
 }
 
-/* The index of the thread's row for a path and node: made if there is none, the path's overflow row if it cannot be. */
+/* Index of the thread's row for a path and node, created if there is none; the path's overflow row if that fails. */
 static __always_inline u32 row_of(struct thread *t, u64 task, u32 path, s32 node)
 {
 	s32 cpu_node = CPU_NODE;
@@ -165,7 +165,7 @@ full:
 static __always_inline s32 node_here(void)
 {
 #ifdef NODE_GUESS
-	return NODE_GUESS; /* unknown: no batch will name the node */
+	return NODE_GUESS; /* NODE_UNKNOWN, because no batch will name the node */
 #else
 	return CPU_NODE;
 #endif

@@ -14,9 +14,9 @@
 #endif
 
 /*
- * Only the entry is probed: a pass is over when the next one begins or the reclaim ends. Probing the return would
- * double the cost, five times in each futile node reclaim. For the same reason the clock is left alone where the time
- * of the reclaim's end will do.
+ * Only the entry is probed: a pass ends when the next one begins or the reclaim ends. Probing the return would double
+ * the cost, and a futile node reclaim makes five passes. For the same reason the clock is not read if the time of the
+ * reclaim's end is good enough.
  */
 static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 {
@@ -47,7 +47,7 @@ static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 		now = bpf_ktime_get_ns();
 		pass_over(b, &at, task, now, reclaimed_pages);
 	} else {
-		/* node_reclaim calls shrink_node at once; other paths may do something else first. */
+		/* node_reclaim calls shrink_node right away; other paths may do other work first. */
 		now = b->path == PATH_NODE ? b->resume_ns : bpf_ktime_get_ns();
 		b->pass_begin_ns = now;
 #ifdef BIT_scan_control_proactive
@@ -55,7 +55,7 @@ static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 		if (READ(u8, sc, scan_control_proactive) & (1 << BIT_scan_control_proactive))
 			b->path = PATH_PROACTIVE;
 #endif
-		/* memory.reclaim passes on a number of its own, above what the path's rule says. */
+		/* memory.reclaim asks for the number of pages that was written to it, which may be above SWAP_CLUSTER_MAX. */
 		asked_pages = READ(u64, sc, scan_control_nr_to_reclaim);
 		if (b->path != PATH_KSWAPD && asked_pages > b->asked_pages)
 			b->asked_pages = asked_pages;
@@ -73,7 +73,7 @@ static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 	if (b->path == PATH_KSWAPD) {
 		b->pass_reclaimed_pages = b->reclaimed_pages;
 		settle(b, now, true);
-		ADD(&at, events, 1); /* on other paths the open reclaim has the row read anyway */
+		ADD(&at, events, 1); /* on other paths, the row is read anyway while a reclaim is open */
 	}
 #ifdef DETAIL_PAGES
 	b->pass_scanned_pages = b->scanned_pages;

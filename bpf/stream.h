@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Single reclaims, batches and passes, streamed through the ring buffer when somebody asks for them. */
+/* Single reclaims, batches and passes, streamed through the ring buffer on request. */
 #ifndef MMWATCH_STREAM_H
 #define MMWATCH_STREAM_H
 
@@ -12,7 +12,7 @@ _Static_assert(STAT_LOST_PASS - STAT_LOST_RECLAIM == RECORD_PASS, "statistics ar
 _Static_assert(STAT_SUPPRESSED_BATCH - STAT_SUPPRESSED_RECLAIM == RECORD_BATCH, "as above");
 _Static_assert(STAT_SUPPRESSED_PASS - STAT_SUPPRESSED_RECLAIM == RECORD_PASS, "as above");
 
-/* Whether records of this kind are wanted now: asked before anything is spent on one. */
+/* Whether records of this kind are wanted now. Check this before spending time on building one. */
 static __always_inline bool streams(u32 kind)
 {
 	u32 zero = 0;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Who reclaims: PIDs as the front end's PID namespace has them, cgroups, and whether a filter lets a task through. */
+/* Who reclaims: PIDs in user space's PID namespace, cgroups, and whether a task passes the filter. */
 #ifndef MMWATCH_WHO_H
 #define MMWATCH_WHO_H
 
 #include "maps.h"
 
-#define LEVELS_MAX 32 /* MAX_PID_NS_LEVEL; a filter does not find cgroups nested deeper than this */
+#define LEVELS_MAX 32 /* MAX_PID_NS_LEVEL; also, the cgroup filter checks at most this many levels */
 
 #ifdef PIDNS_INUM
-/* A task's number in the front end's PID namespace (struct pid, include/linux/pid.h); 0 where it has none there. */
+/* A task's PID in user space's PID namespace (struct pid, include/linux/pid.h); 0 if it has none there. */
 static __always_inline u32 task_nr(u64 task)
 {
 	u64 pid = read_u64(task + OFF_task_struct_thread_pid);
@@ -46,8 +46,8 @@ static __always_inline u32 current_tgid(u64 task)
 }
 #endif
 
-#ifdef OFF_task_struct_cgroups
-/* The css in the hierarchy that limits memory: the memory controller's on cgroup v1, the unified one on v2. */
+#if defined(MEMORY_CGRP_ID) || defined(FILTER_CGROUP)
+/* The css in the hierarchy that limits memory: that of the memory controller on cgroup v1, the unified one on v2. */
 static __always_inline u64 current_css(u64 task)
 {
 	u64 set = read_u64(task + OFF_task_struct_cgroups);

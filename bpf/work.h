@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What else reclaim does: slab shrinkers, throttling, waking kswapd, writing pages. */
+/* Other work of reclaim: slab shrinkers, throttling, waking kswapd, writing pages. */
 #ifndef MMWATCH_WORK_H
 #define MMWATCH_WORK_H
 

@@ -1,6 +1,6 @@
-"""What crosses between the kernel side and the front end, read from ``bpf/abi.h``, where it is declared.
+"""The interface between the BPF programs and user space, read from ``bpf/abi.h``, where it is declared.
 
-That header consists of lists in a fixed form. The parser knows no other and raises on anything it does not understand.
+That header consists of lists in a fixed form. The parser accepts no other form and raises an error for anything else.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from mmwatch.errors import UnavailableError
 
 
 class Fold(Enum):
-    """How several rows, or several intervals of one, become one."""
+    """How several rows, or one row over several intervals, are folded into one."""
 
     SUM = "sum"
     MAX = "max"
-    HISTOGRAM = "histogram"  # element by element sums
+    HISTOGRAM = "histogram"  # summed element by element
     LATEST = "latest"
-    KEY = "key"  # not folded: which row it is
-    PRIVATE = "private"  # bookkeeping of the two sides, no measure
+    KEY = "key"  # not folded: identifies the row
+    PRIVATE = "private"  # bookkeeping between the two sides, not a measure
 
 
 COUNTERS = (Fold.SUM, Fold.HISTOGRAM)
 """Folds of members that only grow."""
 MEASURED = (Fold.SUM, Fold.MAX, Fold.HISTOGRAM, Fold.LATEST)
-"""Folds of members that are measures; the others are not figures."""
+"""Folds of members that are measures. Members with another fold are not."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Member:
     :param slots: elements it has in C, where the length is rounded up; 0: no array.
     :param fold: None for members of other structs than ``struct row``.
     :param unit: ``count``, ``ns``, ``pages``, ``flags``, ``id``, ``number`` or ``text``.
-    :param need: what has to be probed for it to be known; ``brackets``: any path's begin and end; empty: no measure.
+    :param need: the need whose probe counts it; ``brackets``: any path's begin and end; empty: it is not a measure.
     """
 
     type: str
@@ -54,7 +54,7 @@ class Member:
 
     @property
     def format(self) -> str:
-        """Of one element, as numpy and :mod:`struct` users name it: ``u8``, ``i4``; of text, ``S16``."""
+        """numpy's name for the type of one element: ``u8``, ``i4``, or ``S16`` for text."""
         return f"S{self.slots}" if self.type == "char" else _FORMATS[self.type]
 
 
@@ -96,20 +96,20 @@ _FRAME = (
     "struct stats { u64 count[SLOTS(STATS)]; };",
     "#endif",
 )
-"""Lines that declare nothing to be read, but have to be as they are for the rest to mean what it seems to."""
+"""Lines that declare nothing. The parser relies on them, so they must be exactly like this."""
 _SLOTS_MAX = 128
 _ROW_FIELDS = ("type", "name", "array", "fold", "unit", "need")
 _RECORD_FIELDS = ("type", "name", "array", "unit")
 
 
 def parse(text: str) -> Abi:
-    """What a header of this form declares: one statement a line, once lines that end in ``\\`` are joined.
+    """The declarations of a header of this form: one statement per line, after joining lines that end in ``\\``.
 
-    :raises ValueError: it has another form.
+    :raises ValueError: the header has another form.
     """
     try:
         return _parse(text)
-    except (KeyError, IndexError, ValueError) as error:  # the first two: not declared, or incomplete
+    except (KeyError, IndexError, ValueError) as error:  # KeyError, IndexError: not declared, or incomplete
         raise ValueError(f"bpf/abi.h: {error}") from error
 
 
@@ -139,7 +139,7 @@ def _parse(text: str) -> Abi:
 
 
 def _statements(text: str) -> list[str]:
-    """Joined lines, without comments and empty ones."""
+    """The joined lines, without comments and empty lines."""
     first, *others = text.split("/*")
     text = first + "".join(part.partition("*/")[2] for part in others)
     return [line for line in map(str.strip, text.replace("\\\n", " ").split("\n")) if line]
@@ -226,7 +226,7 @@ def _array(array: str, constants: Mapping[str, int]) -> tuple[int, int]:
 def bpf_directory() -> Path:
     """Where the C files are: inside the installed package, or beside it in a checkout.
 
-    :raises UnavailableError: neither.
+    :raises UnavailableError: they are in neither place.
     """
     package = Path(__file__).resolve().parent
     for place in (package / "bpf", package.parent / "bpf"):

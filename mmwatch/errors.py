@@ -1,4 +1,4 @@
-"""The errors a user can meet: what happened and where, what to do next, and the exit code.
+"""The errors a user can see: what happened and where, what to do next, and the exit code.
 
 Only :mod:`mmwatch.cli` turns one into text and an exit status; everything else raises.
 """
@@ -16,7 +16,7 @@ EXIT_NO_PERMISSION = 77
 class MmwatchError(Exception):
     """Something the user can act on.
 
-    :param message: what went wrong, and where (a path, a PID, an option).
+    :param message: what went wrong and where (a path, a PID, an option).
     :param hint: what to do next; a command where there is one.
     """
 
@@ -28,12 +28,12 @@ class MmwatchError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[type[MmwatchError], tuple[str, str]]:
-        """Whole from one process to another."""
+        """Pickle both parts."""
         return type(self), (self.message, self.hint)
 
 
 class UsageError(MmwatchError):
-    """The command line asks for something that cannot be meant."""
+    """The command line is wrong."""
 
     exit_code = EXIT_USAGE
 
@@ -45,6 +45,6 @@ class UnavailableError(MmwatchError):
 
 
 class NoPermissionError(MmwatchError):
-    """The kernel or the file system refused; more privilege would help."""
+    """The kernel or the file system refused, and more privilege would help."""
 
     exit_code = EXIT_NO_PERMISSION

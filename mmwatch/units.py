@@ -16,7 +16,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1
 def parse_duration_s(text: str) -> float:
     """Seconds in ``10``, ``10s``, ``500ms``, ``5m``, ``2h`` or ``1d``.
 
-    :raises UsageError: the text is no duration, or is zero.
+    :raises UsageError: the text is not a duration, or is zero.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
@@ -26,11 +26,11 @@ def parse_duration_s(text: str) -> float:
 
 
 def clean(text: str) -> str:
-    """``text`` with everything that could steer a terminal made visible instead.
+    """``text`` with everything that could control a terminal made visible.
 
     comm, cmdline and cgroup names are chosen by whoever runs the process. Control and format characters
     (escape sequences, newlines, bidirectional overrides), lone surrogates and unassigned code points become
-    ``\\xNN`` or ``\\uNNNN``; letters, marks, signs and emoji of any script stay.
+    ``\\xNN`` or ``\\uNNNN``. Letters, marks, signs and emoji of any script stay.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -51,7 +51,7 @@ def decode(raw: bytes) -> str:
 
 
 def count_text(value: float | None, width: int = 5) -> str:
-    """A count in at most ``width`` characters: ``98304``, ``1235k``; ``-`` when not known."""
+    """A count in at most ``width`` characters: ``98304``, ``1235k``; ``-`` if unknown."""
     if value is None:
         return "-"
     if 0 < abs(value) < 1:
@@ -68,7 +68,7 @@ def count_text(value: float | None, width: int = 5) -> str:
 
 
 def ns_text(value: float | None) -> str:
-    """A time in at most six characters: ``850ns``, ``12.3us``, ``4.56ms``, ``1.20s``, ``12.3m``; ``-`` unknown."""
+    """A time in at most six characters: ``850ns``, ``12.3us``, ``4.56ms``, ``1.20s``, ``12.3m``; ``-`` if unknown."""
     if value is None:
         return "-"
     for limit, scale, suffix in ((1e3, 1, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms"), (600e9, 1e9, "s")):
@@ -80,7 +80,7 @@ def ns_text(value: float | None) -> str:
 
 
 def ratio_text(value: float | None, percent: bool = True) -> str:
-    """A share as a percentage (``98.7``), or a factor (``386x``); ``-`` when not known."""
+    """A share as a percentage (``98.7``), or a factor (``386x``); ``-`` if unknown."""
     if value is None:
         return "-"
     if percent:
@@ -89,7 +89,7 @@ def ratio_text(value: float | None, percent: bool = True) -> str:
 
 
 def pages_text(pages: float | None, page_size: int) -> str:
-    """Pages as bytes with a binary unit: ``860M``, ``3.2G``; ``-`` when not known."""
+    """Pages as bytes with a binary unit: ``860M``, ``3.2G``; ``-`` if unknown."""
     if pages is None:
         return "-"
     value = float(pages * page_size)

@@ -1,1 +1,1 @@
-"""The commands, one module each; the one place that wires the rest and turns errors into exit codes."""
+"""The commands, one module each: they wire the rest together and turn errors into exit codes."""

@@ -1,4 +1,4 @@
-"""``mmwatch demo``: a small reclaim load of its own, ``top`` on it, and everything taken away again."""
+"""``mmwatch demo``: starts a small reclaim load, shows ``top`` on it, and removes everything again."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from mmwatch import units
 from mmwatch.cli import options
 from mmwatch.cli.interrupts import held, released
-from mmwatch.cli.observe import Target
 from mmwatch.cli.top import show
 from mmwatch.errors import UnavailableError
-from mmwatch.kernel.plan import Filter
+from mmwatch.session.target import resolve_target
 
 if TYPE_CHECKING:
     from mmwatch.host.cgroups import CgroupMount
-    from mmwatch.model.snapshot import Accounting, Snapshot
+    from mmwatch.model.accounting import Accounting
+    from mmwatch.model.snapshot import Snapshot
 
 COMM = "mmwatch-demo"
 WORKERS = 2
@@ -35,14 +35,15 @@ LIMIT_BYTES = 32 << 20
 FILE_BYTES = 512 << 20
 CHUNK_BYTES = 1 << 20
 QUIET_S = 0.3
-"""The load ends this much before the last look, so that no reclaim is under way in it."""
+"""The load ends this long before the last reading, so that no reclaim is under way then."""
 
 PAGE_CACHED = ("bcachefs", "btrfs", "ceph", "ext2", "ext3", "ext4", "f2fs", "nfs", "nfs4", "nilfs2", "overlay", "xfs")
-"""File systems that keep a sparse file's pages in the page cache, from where reclaim can drop them."""
+"""File systems that keep a sparse file's pages in the page cache, where reclaim can drop them."""
 
 EPILOG = """\
-Two processes named mmwatch-demo read a sparse file of 512 MiB in a memory cgroup that may hold 32 MiB, so they have to
-reclaim their own page cache. That takes about one CPU, 40 MiB of memory, and no disk. Everything is removed at the end.
+Two processes named mmwatch-demo read a sparse file of 512 MiB in a memory cgroup limited to 32 MiB, so they have to
+reclaim their own page cache. This takes about one CPU, 40 MiB of memory, and no disk space. Everything is removed at
+the end.
 
 examples:
   sudo mmwatch demo                a table, refreshed for ten seconds
@@ -52,12 +53,12 @@ examples:
 
 def add(subparsers: options.Subparsers) -> None:
     """Declare the command."""
-    parser = options.command(subparsers, "demo", "show a small reclaim load of its own, then remove it", run, EPILOG)
+    parser = options.command(subparsers, "demo", "start a small reclaim load, show it, and remove it", run, EPILOG)
     parser.add_argument("-d", "--duration", default="10s", metavar="DURATION", help="end after 5, 5s, 1m (default 10s)")
     options.add_interval(parser)
     options.add_plain(parser)
     options.add_table(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per interval, one per line")
     parser.set_defaults(passes=True, count=None)
 
 
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if mount is not None:
         remove_leftovers(mount)
     limit, whole = units.pages_text(LIMIT_BYTES, 1), units.pages_text(FILE_BYTES, 1)
-    headline = f"demo: {WORKERS} tasks read {whole} in a cgroup of {limit} for {duration_s:g} s; Ctrl-C ends it"
+    headline = f"demo: {WORKERS} tasks read {whole} in a cgroup limited to {limit} for {duration_s:g} s; Ctrl-C ends it"
     tally = Tally()
 
     def go() -> None:
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
             cgroup.add(pid)
         try:
             with released():
-                show(arguments, Target(Filter(), {}), interval_s, duration_s, headline, go, tally.add)
+                show(arguments, resolve_target(), interval_s, duration_s, headline, go, tally.add)
         except KeyboardInterrupt:
             pass
         finally:
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class Load:
-    """Worker processes that wait to be let go, and end with this process whatever becomes of it."""
+    """Worker processes that start on :meth:`go`, and end when this process ends, however it ends."""
 
     def __init__(self, file: IO[bytes], duration_s: float) -> None:
         self._file, self._duration_s = file, duration_s
@@ -123,15 +124,15 @@ class Load:
             os.close(wait)
 
     def go(self) -> None:
-        """Let them run."""
+        """Start them."""
         os.write(self._go, b"1" * WORKERS)
 
     def _work(self, wait: int, number: int) -> NoReturn:
-        """Read this worker's part of the file over and over, at half a CPU."""
+        """Read this worker's part of the file over and over, using half a CPU."""
         try:
             os.close(self._go)
             die_with_parent()
-            # If the parent died before that was asked for, this read has come to its end.
+            # If the parent died before the call above, this read returns nothing.
             if os.read(wait, 1):
                 self._stream(number)
         finally:
@@ -163,7 +164,7 @@ class Load:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, and give it the name :data:`COMM`."""
+    """Have the kernel kill this process when its parent ends, and name it :data:`COMM`."""
     pr_set_pdeathsig, pr_set_name = 1, 15
     libc = ctypes.CDLL(None)
     libc.prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
@@ -171,14 +172,14 @@ def die_with_parent() -> None:
 
 
 class Tally:
-    """What was seen, for the last words."""
+    """Sums what was seen, for the summary."""
 
     def __init__(self) -> None:
         self._accounting: Accounting | None = None
         self._reclaims = self._pages = self._page_size = 0
 
     def add(self, snapshot: Snapshot, accounting: Accounting) -> None:
-        """Take note of an interval."""
+        """Add an interval."""
         from mmwatch.model.measures import PATHS
 
         self._accounting = accounting
@@ -189,26 +190,27 @@ class Tally:
         self._pages += int(rows["reclaimed_file_pages"].sum() + rows["reclaimed_anon_pages"].sum())
 
     def explain(self) -> None:
-        """Two lines about it."""
-        from mmwatch.display.plain import accounting_line
+        """Print the summary."""
+        from mmwatch.display.host import accounting_line
 
         if self._accounting is None:
             return
         size = units.pages_text(self._pages, self._page_size)
         print(
-            f"demo: path memcg: {self._reclaims} times a cgroup was full and the task had to free pages itself,"
-            f" {self._pages} in all ({size})\n{accounting_line(self._accounting, None, 'demo: ')}",
+            f"demo: path memcg: {self._reclaims} times the cgroup was full and a task had to reclaim:"
+            f" {self._pages} pages in total ({size})\n{accounting_line(self._accounting, None, 'demo: ')}",
             file=sys.stderr,
         )
 
 
-# ---- what it needs, and what it may have left ----
+# ---- cgroups and files ----
 
 
 def claim(cgroup: Path) -> int:
-    """Mark a cgroup as in use for as long as this process lives; returns what to close in the end.
+    """Mark a cgroup as in use while this process lives.
 
-    :raises BlockingIOError: another demo uses it.
+    :returns: a descriptor to close at the end.
+    :raises BlockingIOError: another demo uses the cgroup.
     :raises OSError: it is gone.
     """
     fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
@@ -221,7 +223,7 @@ def claim(cgroup: Path) -> int:
 
 
 def remove_leftovers(mount: CgroupMount) -> None:
-    """Remove the cgroups of demos that were killed."""
+    """Remove the cgroups that killed demos left."""
     for path in mount.path.glob(f"{COMM}-*"):
         with contextlib.suppress(OSError):
             fd = claim(path)
@@ -232,9 +234,9 @@ def remove_leftovers(mount: CgroupMount) -> None:
 
 
 def sparse_file() -> IO[bytes]:
-    """A nameless sparse file on a disk.
+    """An unnamed sparse file on a disk.
 
-    :raises UnavailableError: no directory for it; says which were tried, and why each was not taken.
+    :raises UnavailableError: no directory will do. The message says which were tried and why each was rejected.
     """
     refused = []
     for directory in places():
@@ -254,13 +256,13 @@ def sparse_file() -> IO[bytes]:
 
 
 def places() -> Iterable[str]:
-    """Directories to try, each once."""
+    """Directories to try, the user's choice first."""
     wanted = [os.environ.get("TMPDIR", ""), "/var/tmp", "/tmp", "/var/lib", os.path.expanduser("~"), os.getcwd()]
     return dict.fromkeys(place for place in wanted if place)
 
 
 def file_system(directory: str, mountinfo: str) -> str | None:
-    """The type of the file system that a directory is on; None: could not find out."""
+    """The type of the file system of a directory; None if unknown."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in mountinfo.splitlines():
@@ -269,7 +271,7 @@ def file_system(directory: str, mountinfo: str) -> str | None:
             return tail.split()[0]
     real = os.path.realpath(directory)
     found: tuple[int, str | None] = (-1, None)
-    for line in mountinfo.splitlines():  # btrfs: a subvolume's device is in no line
+    for line in mountinfo.splitlines():  # btrfs: no line has a subvolume's device
         fields, _, tail = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split()[4])
         if (real + "/").startswith(point.rstrip("/") + "/"):
@@ -278,24 +280,24 @@ def file_system(directory: str, mountinfo: str) -> str | None:
 
 
 def unfit(directory: str) -> str:
-    """Why a directory cannot hold the file; empty if nothing is known against it.
+    """Why a directory cannot hold the file; empty if no reason is known.
 
     :raises OSError: it cannot be written to.
     """
     kind = file_system(directory, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
     if kind not in (None, *PAGE_CACHED):
         return f"on {kind}"
-    if kind in (None, "overlay"):  # a chroot's root is in no line of mountinfo
+    if kind in (None, "overlay"):  # mountinfo has no line for a chroot's root
         with tempfile.TemporaryFile(dir=directory) as file:
             if not has_extents(file.fileno()):
-                return f"on {kind or 'a file system'} over memory"
+                return f"on {kind or 'a file system'} backed by memory"
     return ""
 
 
 def has_extents(fd: int) -> bool:
-    """Whether the file system that really holds the file has a map of its extents, as those of disks have."""
+    """Whether the file system can map the file's extents, as disk file systems can."""
     fs_ioc_fiemap = 0xC020660B
-    request = array.array("B", bytes(32))  # struct fiemap: from 0, length 0, no flags, room for no extent
+    request = array.array("B", bytes(32))  # struct fiemap: start 0, no flags, room for no extents; the length follows
     request[8:16] = array.array("B", b"\xff" * 8)
     try:
         fcntl.ioctl(fd, fs_ioc_fiemap, request)

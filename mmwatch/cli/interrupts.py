@@ -1,7 +1,8 @@
-"""Ctrl-C, SIGTERM and a lost terminal, at moments when stopping loses nothing.
+"""Ctrl-C, SIGTERM and a lost terminal, handled only when stopping loses nothing.
 
 A KeyboardInterrupt between two steps that belong together (read the tables, write the interval) loses what the first
-step took. Blocking the signals would not help: another thread would receive them, and Python raises in this one.
+step took. Blocking the signals would not help: the kernel would deliver them to another thread, and Python would still
+run the handler in the main thread.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _pending = False
 
 
 def install() -> None:
-    """Have these signals raise KeyboardInterrupt; those that whoever started us had ignored stay so."""
+    """Make these signals raise KeyboardInterrupt, except those that were ignored when the process started."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _handle)
@@ -38,7 +39,7 @@ def _raise_pending() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Put an interrupt off until the end of this, or to where it is let through (:func:`released`)."""
+    """Defer interrupts to the end of this block, or to a :func:`released` block inside."""
     global _held
     before, _held = _held, True
     try:
@@ -50,9 +51,9 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Let an interrupt through inside of :func:`held`: around the place to wait in.
+    """Let interrupts through inside :func:`held`, around a wait.
 
-    :raises KeyboardInterrupt: at once, if one came before.
+    :raises KeyboardInterrupt: at once, if one was deferred.
     """
     global _held
     before, _held = _held, False

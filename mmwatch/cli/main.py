@@ -1,4 +1,4 @@
-"""The command line: finds the command, runs it, and turns errors into text and exit codes."""
+"""The command line: finds and runs the command, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mmwatch.cli import interrupts
 from mmwatch.errors import EXIT_ERROR, EXIT_OK, EXIT_USAGE, MmwatchError
 
 COMMANDS = ("top", "record", "report", "replay", "trace", "demo", "doctor")
-"""Each a module of this package with ``add(subparsers)`` and ``run(arguments)``."""
+"""Each is a module of this package with ``add(subparsers)`` and ``run(arguments)``."""
 
-DESCRIPTION = "Who reclaims memory on this host, by which path, on which NUMA node, how hard, and at what cost."
+DESCRIPTION = "Shows who reclaims memory on this host, by which path, on which NUMA node, how hard, and at what cost."
 
 EPILOG = """\
-exit status: 0 fine, 1 error, 2 a diagnosis or threshold was hit, 64 usage, 69 nothing to probe with,
+exit status: 0 success, 1 error, 2 a diagnosis or threshold was hit, 64 usage, 69 this host cannot be probed,
 77 no permission
 
-  sudo mmwatch top                     who reclaims, refreshed every second
+  sudo mmwatch top                     who reclaims, every second
   sudo mmwatch record -d 30s -o a.mmw  record half a minute; mmwatch report a.mmw shows it
-  mmwatch doctor                       what works here, what does not, and what to do about it
+  mmwatch doctor                       what works on this host, what does not, and what to do
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """Usage errors exit with 64: 2 is for what a diagnosis found."""
+    """Usage errors exit with 64, because 2 means that a diagnosis found something."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The parser of the whole command line."""
     parser = Parser(
         prog="mmwatch",
         description=DESCRIPTION,
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_OK
     except BrokenPipeError:
-        # Whoever read our output has gone, as head does; nothing more can be said there.
+        # The reader of our output has exited, as head does.
         _say_no_more()
         return EXIT_OK
     except OSError as error:
@@ -85,12 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say_no_more()
         print(f"mmwatch: cannot write the output: {error.strerror}", file=sys.stderr)
-        print("  make room, or send it elsewhere", file=sys.stderr)
+        print("  make room, or redirect the output", file=sys.stderr)
         return EXIT_ERROR
 
 
 def _say_no_more() -> None:
-    """What is still in the buffer of standard output has nowhere to go."""
+    """Discard what is still buffered for standard output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -7,9 +7,9 @@ import os
 import sys
 from typing import Any, Callable
 
-from mmwatch.cli.observe import Target, resolve_target
 from mmwatch.errors import UsageError
-from mmwatch.model.measures import GROUPING_NAMES
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.session.target import Target, resolve_target
 from mmwatch.units import clean, parse_duration_s
 
 INTERVAL_MIN_S = 0.02
@@ -19,13 +19,13 @@ DETAILS = {
     "passes": frozenset({"reclaim", "pass"}),
     "batches": frozenset({"reclaim", "batch"}),
 }
-"""What ``--detail`` may say, and the record kinds that means (:data:`mmwatch.abi.RECORD_KINDS`)."""
+"""The values of ``--detail``, and the record kinds each one selects (:data:`mmwatch.abi.RECORD_KINDS`)."""
 
 Subparsers = Any
 
 
 class Given(argparse.Action):
-    """Store it, and that it was given: what was saved gives way to it."""
+    """Store the value, and note that the user gave it: such a value overrides the saved layout."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
@@ -37,7 +37,7 @@ class Given(argparse.Action):
 def command(
     subparsers: Subparsers, name: str, help_text: str, run: Callable[[argparse.Namespace], int | None], epilog: str = ""
 ) -> argparse.ArgumentParser:
-    """A command's parser."""
+    """Add a command's parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=help_text,
@@ -51,56 +51,62 @@ def command(
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """What to look at."""
-    group = parser.add_argument_group("what to look at (default: the whole host)")
+    """Add the options that filter what is observed."""
+    group = parser.add_argument_group("what to observe (default: the whole host)")
     group.add_argument(
-        "-p", "--pid", action="append", type=_pids, metavar="PID", help="this process, all its threads (or PID,PID,…)"
+        "-p",
+        "--pid",
+        action="append",
+        type=_pids,
+        metavar="PID",
+        help="this process, with all its threads (or PID,PID,…)",
     )
-    group.add_argument(
-        "--children", action="store_true", help="with -p: also the processes it has and will have forked"
-    )
+    group.add_argument("--children", action="store_true", help="with -p: also all processes it has forked or will fork")
     group.add_argument("-c", "--cgroup", metavar="CGROUP", help="tasks in this memory cgroup and those below it")
     group.add_argument(
         "--no-passes",
         dest="passes",
         action="store_false",
-        help="do not probe shrink_node: lighter in a storm of reclaim",
+        help="do not probe shrink_node: costs less in a reclaim storm, but shows no passes",
     )
-    group.add_argument("--comm", metavar="NAME", help="tasks of this name; of a longer one the kernel keeps 15 bytes")
+    group.add_argument("--comm", metavar="NAME", help="tasks with this name (the kernel keeps 15 bytes)")
 
 
 def target(arguments: argparse.Namespace) -> Target:
-    """The filter that was asked for.
+    """The filter that the options describe. Prints notes about it to stderr.
 
-    :raises MmwatchError: it names what does not exist.
+    :raises MmwatchError: it names something that does not exist.
     """
     pids = [pid for group in arguments.pid or [] for pid in group]
     if arguments.children and not pids:
-        raise UsageError("--children needs a process to begin with", "add -p PID")
-    return resolve_target(pids, arguments.children, arguments.cgroup, arguments.comm)
+        raise UsageError("--children needs a process to start from", "add -p PID")
+    found = resolve_target(pids, arguments.children, arguments.cgroup, arguments.comm)
+    for note in found.notes:
+        print(f"mmwatch: {note}", file=sys.stderr)
+    return found
 
 
 def is_batch(arguments: argparse.Namespace) -> bool:
-    """Whether blocks or lines are to come, one after the other: they were asked for, or no screen can be drawn."""
+    """Whether to print blocks or lines in sequence: on request, or because no screen can be drawn."""
     return arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")
 
 
 def add_interval(parser: argparse.ArgumentParser) -> None:
-    """How often."""
+    """Add the option for the interval."""
     parser.add_argument(
         "-i",
         "--interval",
         default="1",
         action=Given,
         metavar="SEC",
-        help="time between two readings: 1, 0.5, 500ms, 2m (default 1)",
+        help="time between readings: 1, 0.5, 500ms, 2m (default 1)",
     )
 
 
 def interval_s(arguments: argparse.Namespace) -> float:
     """Seconds of ``-i``.
 
-    :raises UsageError: too short to be one.
+    :raises UsageError: too short.
     """
     seconds = parse_duration_s(arguments.interval)
     if seconds < INTERVAL_MIN_S:
@@ -111,24 +117,26 @@ def interval_s(arguments: argparse.Namespace) -> float:
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
-    """What the table looks like."""
+    """Add the options that arrange the table."""
     parser.add_argument(
-        "--by", choices=GROUPING_NAMES, default="task", action=Given, help="what a row stands for (default: task)"
+        "--by", choices=tuple(GROUPINGS), default="task", action=Given, help="what a row stands for (default: task)"
     )
     parser.add_argument(
         "-s", "--sort", action=Given, metavar="COLUMN", help="sort by this column, largest first (default: stall)"
     )
-    parser.add_argument("-r", "--reverse", action="store_true", help="sort the other way")
+    parser.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     parser.add_argument(
-        "--columns", metavar="…", help="which columns, by key: comm,path,stall; +KEY adds one; 'all'; 'help' lists them"
+        "--columns", metavar="…", help="columns by key, such as comm,path,stall; +KEY adds one; all; help lists them"
     )
-    parser.add_argument("--limit", type=_count, metavar="ROWS", help="show only so many rows")
+    parser.add_argument("--limit", type=_count, metavar="ROWS", help="show at most this many rows")
 
 
 def add_plain(parser: argparse.ArgumentParser) -> None:
-    """How a terminal is used."""
-    parser.add_argument("-b", "--batch", action="store_true", help="one block of text per interval, for pipes and logs")
-    parser.add_argument("--plain", action="store_true", help="a refreshed table instead of the full-screen display")
+    """Add the options for output without the full-screen display."""
+    parser.add_argument(
+        "-b", "--batch", action="store_true", help="print one block of text per interval, for pipes and logs"
+    )
+    parser.add_argument("--plain", action="store_true", help="refresh a plain table instead of the full-screen display")
 
 
 def _pids(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""``mmwatch replay``: the screen of ``top`` on a recording, or what ``top`` would have printed."""
+"""``mmwatch replay``: a recording on the screen of ``top``, or as the text ``top`` would have printed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 SPEED_MAX = 1000.0
 
 EPILOG = """\
-keys, beside those of top: Space pause, Left and Right step, j and J a minute on and back, [ and ] speed,
-b go to a time
+keys besides those of top: Space pauses, Left and Right step, j and J move by a minute, [ and ] change the speed,
+b goes to a time, w to the worst interval
 
 examples:
-  mmwatch replay a.mmw                          as it was, second by second
+  mmwatch replay a.mmw                          second by second, as it happened
   mmwatch replay a.mmw --begin 14:30 --speed 10 from then on, ten times as fast
   mmwatch replay a.mmw -b --begin +5m --end +6m the sixth minute, as blocks of text
   mmwatch replay a.mmw --json                   the lines top --json would have printed
@@ -33,18 +33,21 @@ examples:
 def add(subparsers: options.Subparsers) -> None:
     """Declare the command."""
     parser = options.command(subparsers, "replay", "show a recording as top showed it", run, EPILOG)
-    parser.add_argument("file", metavar="FILE", help="what mmwatch record wrote")
+    parser.add_argument("file", metavar="FILE", help="a recording by mmwatch record")
     when = "HH:MM[:SS], 'YYYY-MM-DD HH:MM[:SS]', or +DURATION after its start"
-    parser.add_argument("--begin", metavar="TIME", help=f"from this time on: {when}")
-    parser.add_argument("--end", metavar="TIME", help="up to this time")
+    parser.add_argument("--begin", metavar="TIME", help=f"start at this time: {when}")
+    parser.add_argument("--end", metavar="TIME", help="stop at this time")
     parser.add_argument(
-        "--speed", type=_speed, default=1.0, metavar="X", help="seconds of the recording in a second (default 1)"
+        "--speed", type=_speed, default=1.0, metavar="X", help="seconds of the recording per second (default 1)"
     )
     parser.add_argument(
-        "-b", "--batch", action="store_true", help="one block of text per interval, without waiting, for pipes and logs"
+        "-b",
+        "--batch",
+        action="store_true",
+        help="print one block of text per interval, without waiting, for pipes and logs",
     )
     options.add_table(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line, as of top")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line and interval, as top does")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,11 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
             from mmwatch.cli import screen
 
             if screen.available():
-                from mmwatch.cli.playback import Playback
+                from mmwatch.session.playback import Playback
 
                 screen.play(arguments, Playback(reader, begin_s, end_s, arguments.speed))
                 return 0
-            print("mmwatch: textual is not installed (pip install textual): blocks of text instead", file=sys.stderr)
+            print(
+                "mmwatch: textual is not installed (pip install textual); printing blocks of text instead",
+                file=sys.stderr,
+            )
         _print(reader, arguments, begin_s, end_s)
     return 0
 
@@ -95,12 +101,12 @@ def _print(reader: Reader, arguments: argparse.Namespace, begin_s: float | None,
 def _span(reader: Reader, arguments: argparse.Namespace) -> tuple[float | None, float | None]:
     """``--begin`` and ``--end`` as Unix times.
 
-    :raises UsageError: they are no times, or nothing was recorded between them.
-    :raises MmwatchError: nothing was recorded at all.
+    :raises UsageError: they are not times, or nothing was recorded between them.
+    :raises MmwatchError: the recording is empty.
     """
     _, ends_s, durations_ns = reader.timeline()
     if not len(ends_s):
-        raise MmwatchError(f"{reader.path} has no interval to show", "record for longer than one")
+        raise MmwatchError(f"{reader.path} has no interval to show", "record for at least one interval")
     start_s = float(ends_s[0]) - float(durations_ns[0]) / 1e9
     begin_s = time_s(arguments.begin, start_s) if arguments.begin else None
     end_s = time_s(arguments.end, start_s) if arguments.end else None
@@ -108,7 +114,7 @@ def _span(reader: Reader, arguments: argparse.Namespace) -> tuple[float | None, 
         raise UsageError(f"--end {clean(arguments.end)} is not after --begin {clean(arguments.begin)}")
     if not len(reader.timeline(begin_s, end_s)[0]):
         first, last = (f"{datetime.fromtimestamp(s):%Y-%m-%d %H:%M:%S}" for s in (start_s, float(ends_s[-1])))
-        raise UsageError(f"{reader.path} has nothing of that time", f"it goes from {first} to {last}")
+        raise UsageError(f"{reader.path} has nothing from that time", f"it covers {first} to {last}")
     return begin_s, end_s
 
 
@@ -118,13 +124,13 @@ _TIME = re.compile(r"(?:(\d{4}-\d\d-\d\d)[ T])?(\d{1,2}:\d\d(?::\d\d)?)")
 def time_s(text: str, start_s: float) -> float:
     """The Unix time of ``14:30``, ``14:30:05``, ``2026-11-23 14:30`` or ``+5m``, local time.
 
-    :param start_s: of the recording: a time of day is the first one after it.
-    :raises UsageError: it is no such time.
+    :param start_s: start of the recording; a time of day is the first one after it.
+    :raises UsageError: it is not a time.
     """
     text = text.strip()
     if text.startswith("+"):
         return start_s + parse_duration_s(text[1:])
-    start = datetime.fromtimestamp(int(start_s))  # what is typed has no fraction of a second
+    start = datetime.fromtimestamp(int(start_s))  # the user types whole seconds
     match = _TIME.fullmatch(text)
     try:
         if match is None:
@@ -137,7 +143,7 @@ def time_s(text: str, start_s: float) -> float:
             f"not a time: {clean(text)!r}", "use HH:MM, HH:MM:SS, 'YYYY-MM-DD HH:MM', or +5m from the start"
         ) from None
     found = datetime.combine(start.date(), of_day)
-    # 14:30 of a recording that began at 14:30:12 is its beginning, not the next day.
+    # In a recording that began at 14:30:12, 14:30 is its beginning, not the next day.
     if found < start.replace(second=0 if match[2].count(":") == 1 else start.second):
         found += timedelta(days=1)
     return found.timestamp()

@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from mmwatch.cli import options
@@ -14,7 +13,7 @@ from mmwatch.cli import options
 EPILOG = """\
 examples:
   mmwatch report a.mmw                        who reclaimed, by process and path
-  mmwatch report a.mmw --by node              from which nodes
+  mmwatch report a.mmw --by node              by NUMA node
   mmwatch report a.mmw --columns +p99,+futile more columns
   mmwatch report a.mmw --json | jq .totals    figures for programs
 """
@@ -23,16 +22,18 @@ examples:
 def add(subparsers: options.Subparsers) -> None:
     """Declare the command."""
     parser = options.command(subparsers, "report", "show a recording as tables or JSON", run, EPILOG)
-    parser.add_argument("file", metavar="FILE", help="what mmwatch record wrote")
+    parser.add_argument("file", metavar="FILE", help="a recording by mmwatch record")
     options.add_table(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from mmwatch.cli.tables import Table, print_columns, row_order
-    from mmwatch.display.plain import report_lines
-    from mmwatch.model.snapshot import take, to_json
+    from mmwatch.display.report import report_lines
+    from mmwatch.model.course import course
+    from mmwatch.model.json import to_json
+    from mmwatch.model.snapshot import take
     from mmwatch.recording import Reader, fold
 
     if arguments.columns == "help":
@@ -43,11 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
         if not reader.ended_cleanly:
             print(f"mmwatch: {reader.cut_off}", file=sys.stderr)
         snapshot = take(reader.session, fold(reader, arguments.by), arguments.by)
-        course = reader.course()
+        over_time = course(reader.stretches())
     order = row_order(arguments, snapshot)
     if arguments.json:
-        print(json.dumps({**to_json(snapshot, order), "course": [asdict(stretch) for stretch in course]}))
+        print(json.dumps(to_json(snapshot, order, course=over_time)))
         return 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(report_lines(snapshot, table.columns, order, width, course=course)))
+    print("\n".join(report_lines(snapshot, table.columns, order, width, course=over_time)))
     return 0

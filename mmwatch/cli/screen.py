@@ -1,4 +1,4 @@
-"""The full-screen display: wires a feed, the layout file and the terminal together."""
+"""The full-screen display: wires the feed, the saved layout and the terminal together."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from typing import TYPE_CHECKING
 
 from mmwatch import units
 from mmwatch.cli.interrupts import held
-from mmwatch.cli.live import LiveFeed
-from mmwatch.cli.observe import Target
 from mmwatch.errors import MmwatchError
+from mmwatch.session.live import LiveFeed
+from mmwatch.session.target import Target
 
 if TYPE_CHECKING:
-    from mmwatch.cli.playback import Playback
     from mmwatch.display.screen.app import ScreenApp
     from mmwatch.display.screen.layout import Layout
-    from mmwatch.model.snapshot import Accounting, Snapshot
+    from mmwatch.model.accounting import Accounting
+    from mmwatch.model.snapshot import Snapshot
+    from mmwatch.session.playback import Playback
 
 
 def available() -> bool:
-    """Whether textual is installed; importing it would take a third of a second."""
+    """Whether textual is installed. Does not import it, which takes a third of a second."""
     return importlib.util.find_spec("textual") is not None
 
 
@@ -44,7 +45,9 @@ def show(
     attached: Callable[[], None] | None = None,
     seen: Callable[[Snapshot, Accounting], None] | None = None,
 ) -> None:
-    """Until the count is reached, or for so long, or until it is left; as :func:`mmwatch.cli.top.show`.
+    """Show a live session until the count is reached, the time is over, or the user quits.
+
+    Parameters are those of :func:`mmwatch.cli.top.show`.
 
     :raises MmwatchError: nothing can be observed, or the screen failed.
     """
@@ -61,6 +64,7 @@ def show(
     try:
         from mmwatch.display.screen.app import ScreenApp
         from mmwatch.display.screen.feed import Services
+        from mmwatch.display.screen.state import State
         from mmwatch.host.cgroups import limits, memory_mount
 
         layout, told = arranged(arguments)
@@ -81,7 +85,7 @@ def show(
             export=export,
             notes=lambda: feed.notes,
         )
-        app = ScreenApp(
+        state = State(
             feed,
             layout,
             services,
@@ -90,12 +94,13 @@ def show(
             headline=headline,
             limit=arguments.limit,
         )
+        app = ScreenApp(state)
         with held():
             run(app)
     finally:
         feed.end()
         feed.join()
-        # What became of a recording, now that the screen is gone. A terminal that takes nothing is not waited for.
+        # The screen has closed: report here how a recording ended. Do not wait for a terminal that accepts no output.
         for notice in feed.notices():
             if select.select([], [sys.stderr], [], 0)[1]:
                 print(f"mmwatch: {notice}", file=sys.stderr)
@@ -103,12 +108,13 @@ def show(
 
 
 def play(arguments: argparse.Namespace, playback: Playback) -> None:
-    """A recording, until it is left.
+    """Show a recording until the user quits.
 
     :raises MmwatchError: it is damaged, or the screen failed.
     """
     from mmwatch.display.screen.app import ScreenApp
     from mmwatch.display.screen.feed import Services
+    from mmwatch.display.screen.state import State
 
     layout, told = arranged(arguments)
     services = Services(
@@ -117,9 +123,9 @@ def play(arguments: argparse.Namespace, playback: Playback) -> None:
         notices=lambda: once(told),
         save=save_layout,
         export=export,
-        notes=lambda: ["a recording is played: limits of cgroups, and who has exited, were not recorded"],
+        notes=lambda: ["this is a recording: it has no cgroup limits, and does not know which processes have exited"],
     )
-    app = ScreenApp(
+    state = State(
         playback,
         layout,
         services,
@@ -128,24 +134,25 @@ def play(arguments: argparse.Namespace, playback: Playback) -> None:
         ascii_only=ascii_only(),
         limit=arguments.limit,
     )
+    app = ScreenApp(state)
     with held():
         run(app)
     _raise(app.failure, "mmwatch replay -b")
 
 
 def _raise(failure: BaseException | None, instead: str) -> None:
-    """:raises MmwatchError: for whatever made the screen end."""
+    """:raises MmwatchError: if the screen failed."""
     if isinstance(failure, MmwatchError):
         raise failure
     if failure is not None:
         raise MmwatchError(
             f"the screen failed: {type(failure).__name__}: {units.clean(str(failure))}",
-            f"{instead} does without it; please report this",
+            f"{instead} works without it; please report this",
         ) from failure
 
 
 def run(app: ScreenApp) -> None:
-    """Until it ends, or SIGINT, SIGTERM or SIGHUP ends it; the terminal is then as it was."""
+    """Run until the app or SIGINT, SIGTERM or SIGHUP ends it; restores the terminal and the signal handlers."""
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     others = (*numbers, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
     before = {number: signal.getsignal(number) for number in others}
@@ -156,8 +163,8 @@ def run(app: ScreenApp) -> None:
             loop.add_signal_handler(number, app.exit)
         await app.run_async()
 
-    # Modules and classes stay: going through them again and again was a tenth of the CPU time. Nor is it taken back:
-    # pyroute2 leaves event loops behind, and Python 3.9 can be loud about their end.
+    # Keep the collector from scanning modules and classes: that took a tenth of the CPU time. It stays frozen, because
+    # pyroute2 leaves event loops behind, and Python 3.9 may complain when they are collected.
     gc.freeze()
     try:
         asyncio.run(main())
@@ -167,26 +174,29 @@ def run(app: ScreenApp) -> None:
 
 
 def ascii_only() -> bool:
-    """Whether the terminal has no other characters; the console's font has few."""
+    """Whether to draw with ASCII characters only: the locale has no others, or the console font has few."""
     return locale.getpreferredencoding(False).lower() not in ("utf-8", "utf8") or os.environ.get("TERM") == "linux"
 
 
-# ---- what the screen asks for ----
+# ---- services for the screen ----
 
 
 def once(notices: list[str]) -> list[str]:
-    """What there is to tell; from now on it is told."""
+    """The notices; each is returned once."""
     said, notices[:] = list(notices), []
     return said
 
 
 def exited(tgid: int) -> bool | None:
-    """Whether a process is gone."""
+    """Whether a process is gone; None without a PID."""
     return not os.path.exists(f"/proc/{tgid}") if tgid else None
 
 
 def export(svg: str, text: str) -> str:
-    """The screen as two files in the current directory, beside what there is; for their owner only, as recordings."""
+    """Write the screen to two new files in the current directory, readable by their owner only.
+
+    :returns: a message for the user.
+    """
     stem = time.strftime("mmwatch-%Y%m%d-%H%M%S")
     for number in range(1000):
         names = [f"{stem}{f'-{number}' if number else ''}{suffix}" for suffix in (".svg", ".txt")]
@@ -199,8 +209,8 @@ def export(svg: str, text: str) -> str:
             continue
         except OSError as error:
             return f"cannot write {names[0]} to the current directory: {error.strerror}"
-        return f"written: {' and '.join(names)}"
-    return f"cannot write the screen: there are too many files named {stem}"
+        return f"wrote {' and '.join(names)}"
+    return f"cannot write the screen: too many files are named {stem}"
 
 
 # ---- the layout ----
@@ -213,7 +223,10 @@ def layout_file() -> Path:
 
 
 def save_layout(layout: Layout) -> str:
-    """Keep it; what to tell."""
+    """Save the layout.
+
+    :returns: a message for the user.
+    """
     path = layout_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +239,7 @@ def save_layout(layout: Layout) -> str:
 
 
 def arranged(arguments: argparse.Namespace) -> tuple[Layout, list[str]]:
-    """The layout that was saved, as the command line changes it; and what is wrong with the file, if anything is."""
+    """The saved layout with the command line's options applied, and what is wrong with the file, if anything."""
     from mmwatch.cli.tables import check_columns, find_column
     from mmwatch.display.screen.layout import Layout
 
@@ -237,7 +250,7 @@ def arranged(arguments: argparse.Namespace) -> tuple[Layout, list[str]]:
     except FileNotFoundError:
         layout = Layout()
     except (OSError, ValueError) as error:
-        problems.append(f"{units.clean(str(path))} is ignored: {units.clean(str(error))}; W writes it anew")
+        problems.append(f"{units.clean(str(path))} is ignored: {units.clean(str(error))}; W saves a new one")
         layout = Layout()
     given: frozenset[str] = getattr(arguments, "given", frozenset())
     if "by" in given:

@@ -6,22 +6,24 @@ import argparse
 import os
 from dataclasses import dataclass
 
-from mmwatch.display import plain
+from mmwatch.display.host import host_lines
+from mmwatch.display.table import Order, table_lines
 from mmwatch.errors import UsageError
+from mmwatch.model.accounting import Accounting
 from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, DEFAULT_SORT, RECORDED, Column, active_order
-from mmwatch.model.snapshot import Accounting, Snapshot
+from mmwatch.model.snapshot import Snapshot
 from mmwatch.units import clean
 
 
 def print_columns() -> None:
-    """What ``--columns help`` prints."""
+    """Print the list of columns: ``--columns help``."""
     width = max(len(column.key) for column in COLUMNS)
     for column in COLUMNS:
         print(f"{column.key:<{width}}  {column.title:<8} {column.help}")
 
 
 def find_column(name: str) -> Column:
-    """By its key, by its title, or by what only one key begins with."""
+    """By key, by title, or by a prefix that only one key has."""
     if name in BY_KEY:
         return BY_KEY[name]
     titled = [column for column in COLUMNS if column.title.lower() == name.lower()]
@@ -33,9 +35,9 @@ def find_column(name: str) -> Column:
 
 
 def check_columns(arguments: argparse.Namespace, recorded: bool = False) -> tuple[Column, ...]:
-    """The columns asked for with ``--columns`` and ``-s``.
+    """The columns given with ``--columns``; also checks ``-s``.
 
-    :param recorded: sums instead of rates, where nothing is asked for.
+    :param recorded: the default columns are sums instead of rates.
     :raises UsageError: there is no such column.
     """
     keys = DEFAULT[arguments.by].split()
@@ -53,14 +55,14 @@ def check_columns(arguments: argparse.Namespace, recorded: bool = False) -> tupl
     return tuple(dict.fromkeys(chosen))
 
 
-def row_order(arguments: argparse.Namespace, snapshot: Snapshot) -> plain.Order:
-    """The rows to show, in the order asked for."""
+def row_order(arguments: argparse.Namespace, snapshot: Snapshot) -> Order:
+    """The rows to show, sorted as the options say."""
     return active_order(snapshot, find_column(arguments.sort or DEFAULT_SORT), arguments.reverse)[: arguments.limit]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as the command line wants it."""
+    """A table as the options arrange it."""
 
     arguments: argparse.Namespace
     columns: tuple[Column, ...]
@@ -71,9 +73,9 @@ class Table:
         return cls(arguments, check_columns(arguments, recorded))
 
     def screen(self, snapshot: Snapshot, total: Accounting, size: os.terminal_size | None) -> list[str]:
-        """Host, table and accounting as lines: all rows, or as many as fit a terminal."""
+        """Host, accounting and table as lines: all rows, or as many as fit in the terminal."""
         width = size.columns if size else None
-        lines = plain.host_lines(snapshot, width, total)
+        lines = host_lines(snapshot, width, total)
         order = row_order(self.arguments, snapshot)
         limit = max(1, size.lines - len(lines) - 3) if size else None
-        return [*lines, "", *plain.table_lines(snapshot, self.columns, order, width, limit)]
+        return [*lines, "", *table_lines(snapshot, self.columns, order, width, limit)]

@@ -1,4 +1,4 @@
-"""``mmwatch top``: who reclaims now, as a refreshing table, as blocks of text, or as JSON."""
+"""``mmwatch top``: who reclaims now, on the screen, as blocks of text, or as JSON."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmwatch.cli import options
-from mmwatch.cli.observe import Observer, Target
+from mmwatch.session.beat import Beat
+from mmwatch.session.observer import FIRST_INTERVAL_S, Observer, intervals
+from mmwatch.session.target import Target
 
-if TYPE_CHECKING:
-    from mmwatch.model.interval import Interval
-    from mmwatch.model.snapshot import Accounting, Snapshot
+if TYPE_CHECKING:  # slow imports run while the compiler works
+    from mmwatch.model.accounting import Accounting
+    from mmwatch.model.snapshot import Snapshot
 
 CLEAR = "\x1b[H\x1b[J"
-FIRST_INTERVAL_S = 0.2
-"""On a terminal the first screen does not wait for a whole interval."""
 
 EPILOG = """\
 examples:
   mmwatch top                      the whole host, every second; ? shows the keys
   mmwatch top -p 1234 --by thread  the threads of one process
-  mmwatch top -b -n 60 > log       a block of text per interval, a minute long
-  mmwatch top --json -i 0.5        one JSON object per line and interval
+  mmwatch top -b -n 60 > log       a block of text per interval, for a minute
+  mmwatch top --by comm            one row per name and path: a loop of short commands is one row
+  mmwatch top --json -i 0.5        a JSON object per interval, one per line
 """
 
 
@@ -38,10 +38,10 @@ def add(subparsers: options.Subparsers) -> None:
     )
     options.add_target(parser)
     options.add_interval(parser)
-    parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after so many intervals")
+    parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after this many intervals")
     options.add_plain(parser)
     options.add_table(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object per interval, one per line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per interval, one per line")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,11 +65,11 @@ def show(
     attached: Callable[[], None] | None = None,
     seen: Callable[[Snapshot, Accounting], None] | None = None,
 ) -> None:
-    """Observe and show until the count is reached, or for so long, or until Ctrl-C.
+    """Observe and show until the count is reached, the time is over, or Ctrl-C.
 
-    :param headline: above everything else on a screen, which keeps nothing that was said before.
-    :param attached: called when everything from now on is counted.
-    :param seen: called with each interval, and what was accounted up to then.
+    :param headline: the first line of each screen: drawing a screen clears whatever was printed before it.
+    :param attached: called once the probes are attached and count.
+    :param seen: called with each interval and the account from the start to its end.
     """
     batch = options.is_batch(arguments)
     table = None
@@ -87,7 +87,7 @@ def show(
         if screen.available():
             screen.show(arguments, target, interval_s, duration_s, headline, attached, seen)
             return
-        print("mmwatch: textual is not installed (pip install textual): a plain table instead", file=sys.stderr)
+        print("mmwatch: textual is not installed (pip install textual); showing a plain table instead", file=sys.stderr)
     if not batch:
         print("mmwatch: compiling the probes; Ctrl-C ends it", file=sys.stderr)
     observer = Observer(target, interval_s=interval_s, passes=arguments.passes)
@@ -95,8 +95,8 @@ def show(
         if attached:
             attached()
         total: Accounting | None = None
-        until_s = time.monotonic() + duration_s
-        for interval in intervals(observer, interval_s, arguments.count, until_s, quick=not batch):
+        beat = Beat(interval_s, duration_s, None if batch else FIRST_INTERVAL_S)
+        for interval in intervals(observer, beat, arguments.count, quick=not batch):
             from mmwatch.model.snapshot import take
 
             snapshot = take(observer.session, interval, arguments.by)
@@ -117,29 +117,9 @@ def show(
             print()
 
 
-def intervals(
-    observer: Observer, interval_s: float, count: int | None, until_s: float = float("inf"), quick: bool = False
-) -> Iterator[Interval]:
-    """One interval after the other, at a steady beat."""
-    beat = time.monotonic()
-    if quick and interval_s > FIRST_INTERVAL_S:  # not one of those asked for
-        beat += FIRST_INTERVAL_S
-        time.sleep(max(0.0, beat - time.monotonic()))
-        yield observer.sample()
-    shown = 0
-    # What is left of the time may be too little for an interval that says anything.
-    while (count is None or shown < count) and until_s - beat > interval_s / 5:
-        beat = min(max(beat + interval_s, time.monotonic()), until_s)
-        time.sleep(max(0.0, beat - time.monotonic()))
-        yield observer.sample()
-        shown += 1
-
-
 def json_line(arguments: argparse.Namespace, snapshot: Snapshot, total: Accounting) -> str:
-    """What ``--json`` prints of an interval; ``total`` is the account up to its end."""
+    """What ``--json`` prints for an interval; ``total`` is the account from the start to its end."""
     from mmwatch.cli.tables import row_order
-    from mmwatch.model.snapshot import accounting_json, to_json
+    from mmwatch.model.json import to_json
 
-    found = to_json(snapshot, row_order(arguments, snapshot))
-    found["accounting_so_far"] = accounting_json(total)
-    return json.dumps(found)
+    return json.dumps(to_json(snapshot, row_order(arguments, snapshot), so_far=total))

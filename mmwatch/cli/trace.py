@@ -1,4 +1,4 @@
-"""``mmwatch trace``: one line per reclaim as it happens, in the manner of ftrace."""
+"""``mmwatch trace``: one line per reclaim as it happens, as ftrace prints them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import sys
 import time
 
 from mmwatch.cli import options
-from mmwatch.cli.observe import Observer
+from mmwatch.session.observer import Observer
 
 DRAIN_S = 0.02
 
 EPILOG = """\
 examples:
   mmwatch trace -n 20                         the next twenty reclaims of the host
-  mmwatch trace -p 1234 --detail batches      each batch of inactive pages too
-  mmwatch trace | grep priority=0             only those that scanned whole lists
+  mmwatch trace -p 1234 --detail batches      also each batch of inactive pages
+  mmwatch trace | grep priority=0             only reclaims that scanned whole lists
 """
 
 
@@ -23,12 +23,12 @@ def add(subparsers: options.Subparsers) -> None:
     """Declare the command."""
     parser = options.command(subparsers, "trace", "print each reclaim as it happens, as ftrace does", run, EPILOG)
     options.add_target(parser)
-    parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after so many lines")
+    parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after this many lines")
     parser.add_argument(
         "--detail",
-        choices=("reclaims", "passes", "batches"),
+        choices=tuple(options.DETAILS),
         default="reclaims",
-        help="each pass too, or each batch (default: reclaims alone)",
+        help="print each reclaim (default), and with it each pass or each batch",
     )
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines_left = arguments.count if arguments.count is not None else sys.maxsize
     lost = 0
     try:
-        print(f"mmwatch: tracing {arguments.detail}, Ctrl-C ends it", file=sys.stderr)
+        print(f"mmwatch: tracing {arguments.detail}; Ctrl-C ends it", file=sys.stderr)
         while lines_left > 0:
             records = observer.tracer.drain()[:lines_left]
             if len(records):
@@ -53,10 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
                 time.sleep(DRAIN_S)
             now_lost = observer.tracer.lost_records()
             if now_lost > lost:
-                print(f"# {now_lost - lost} records lost here: the ring buffer was full", flush=True)
+                print(f"# {now_lost - lost} records were lost here: the ring buffer was full", flush=True)
                 lost = now_lost
     finally:
         observer.close()
         if lost:
-            print(f"mmwatch: {lost} records were lost in all", file=sys.stderr)
+            print(f"mmwatch: {lost} records were lost in total", file=sys.stderr)
     return 0

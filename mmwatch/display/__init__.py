@@ -1,1 +1,1 @@
-"""Snapshots and records as text for a terminal. Nothing from a process gets here uncleaned, or out of here."""
+"""Snapshots and records as text for a terminal. Names from processes are cleaned before they are shown."""

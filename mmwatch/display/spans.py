@@ -1,6 +1,6 @@
-"""Text with meaning: what a screen is drawn from. A tone says what a piece of text means; a theme says how that looks.
+"""Text with a meaning. A tone says what a piece of text means; a theme decides how that looks.
 
-Whatever a tone tells is also told by the text itself (a sign, a word, a position): colour alone says nothing.
+Colour is never the only cue: a sign, a word or a position says the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Tone(Enum):
 
     PLAIN = "plain"
     TITLE = "title"  # a heading
-    DIM = "dim"  # present but not important: zeros, units, what has ended
+    DIM = "dim"  # less important: zeros, units, tasks that have ended
     GOOD = "good"
     WARN = "warn"
     BAD = "bad"
@@ -24,7 +24,7 @@ class Tone(Enum):
 
 
 class Span(NamedTuple):
-    """A piece of clean text (:func:`mmwatch.units.clean`), without line breaks."""
+    """A piece of clean text (:func:`mmwatch.units.clean`) without line breaks."""
 
     text: str
     tone: Tone = Tone.PLAIN
@@ -34,19 +34,24 @@ Line = list[Span]
 """A line of a screen."""
 
 
+def text_of(line: Line) -> str:
+    """The text alone."""
+    return "".join(span.text for span in line)
+
+
 def width_of(line: Line) -> int:
-    """In cells."""
+    """Width of the line in cells."""
     return sum(cells(span.text) for span in line)
 
 
 def fitted(line: Line, width: int) -> Line:
-    """At most so many cells of it."""
+    """The line, cut to at most ``width`` cells."""
     if width_of(line) <= width:
         return line
     kept: Line = []
     for span in line:
         room = width - width_of(kept)
-        # The sign that something is cut off takes a cell; where the rest would fit but for what follows, too.
+        # The mark for cut text needs a cell even if this span fits, because more text follows.
         text = span.text if cells(span.text) < room else cut(span.text + " ", room)
         kept.append(Span(text, span.tone))
         if text != span.text:

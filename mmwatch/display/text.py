@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from mmwatch.units import clean
 
 MORE = "+"
-"""The end of text that was cut; in every character set there is."""
+"""Ends text that was cut; every character set has it."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
-"""From nothing to the most."""
+"""From the lowest value to the highest."""
 ASCII_BLOCKS = " .,:-=+*#"
 
 
@@ -28,7 +28,7 @@ def _cells(char: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """Clean text in at most ``width`` cells, ending in :data:`MORE` when something was cut."""
-    # Marks take no room, and a command line may be all marks: there is a limit to the characters, too.
+    # Combining marks have no width, and a command line may be all marks: limit the number of characters, too.
     most = 4 * width
     if len(text) <= most and cells(text) <= width:
         return text
@@ -44,19 +44,19 @@ def cut(text: str, width: int) -> str:
 
 
 def field(text: str, width: int, left: bool = False) -> str:
-    """Any text as a column of exactly ``width`` cells."""
+    """Any text as a field of exactly ``width`` cells."""
     text = cut(clean(text), width)
     blank = " " * (width - cells(text))
     return text + blank if left else blank + text
 
 
 def fit(line: str, width: int | None) -> str:
-    """A whole line within the terminal; None: there is no limit."""
+    """A line cut to the terminal's width; None: no limit."""
     return line.rstrip() if width is None else cut(line.rstrip(), width)
 
 
 def join(parts: list[str], width: int | None, gap: str = "  ") -> list[str]:
-    """Parts beside each other, on as many lines as they need."""
+    """Parts side by side, on as many lines as needed."""
     lines: list[str] = []
     for part in parts:
         if lines and (width is None or cells(lines[-1]) + len(gap) + cells(part) <= width):
@@ -67,7 +67,7 @@ def join(parts: list[str], width: int | None, gap: str = "  ") -> list[str]:
 
 
 def spark(values: Sequence[float], blocks: str = BLOCKS) -> str:
-    """A bar of one cell for each value, against the highest; anything above nothing shows."""
+    """One bar per value, one cell wide, scaled to the highest. Any value above 0 is visible."""
     highest = max(values, default=0.0)
     return "".join(
         blocks[math.ceil(value / highest * (len(blocks) - 1))] if value > 0 else blocks[0] for value in values

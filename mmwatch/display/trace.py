@@ -1,19 +1,14 @@
-"""Single reclaims, passes and batches, a line each, in the manner of ftrace."""
+"""Single reclaims, passes and batches, one line each, as ftrace prints events."""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
+from mmwatch.abi import RECORD_KINDS
 from mmwatch.display.text import field
 from mmwatch.model.measures import NODE_UNKNOWN, PATHS, PRIORITY_UNKNOWN
+from mmwatch.model.records import BATCH, RECLAIM, Records
 from mmwatch.units import decode
 
-RECLAIM, BATCH, PASS = range(3)
-"""``enum record_kind`` of ``bpf/abi.h``."""
-
-_EVENTS = {RECLAIM: "reclaim", BATCH: "batch", PASS: "pass"}
-_PATHS = dict(enumerate(PATHS))
+_KINDS, _PATHS = dict(enumerate(RECORD_KINDS)), dict(enumerate(PATHS))
 _COMM_CELLS = 16
 _FIELDS = (
     *("comm", "tid", "cpu", "time_ns", "kind", "path", "node", "asked_pages", "scanned_pages", "reclaimed_pages"),
@@ -21,19 +16,18 @@ _FIELDS = (
 )
 
 
-def trace_lines(records: npt.NDArray[np.void], scans_known: bool = True) -> list[str]:
+def trace_lines(records: Records, scans_known: bool = True) -> list[str]:
     """``TASK-PID [CPU] TIMESTAMP: EVENT: path=… nid=… scanned=… reclaimed=… priority=…`` for each record, in order.
 
-    PID is the thread's, as in ftrace; TIMESTAMP is CLOCK_MONOTONIC in seconds. ``?`` stands for what is not known:
-    kswapd asks for no number of pages, a reclaim that found nothing to scan has no priority. gfp is left in hex: its
-    bits have other names in other kernels.
+    PID is the thread's, as in ftrace; TIMESTAMP is CLOCK_MONOTONIC in seconds. ``?`` is unknown: kswapd asks for no
+    number of pages, and a reclaim that found nothing to scan has no priority. gfp stays in hex, because kernels
+    name its bits differently.
 
-    :param records: an array of ``struct record``.
-    :param scans_known: the kernel tells what is scanned.
+    :param scans_known: a probe counts scanned pages.
     """
     if not len(records):
         return []
-    # A column at a time: numpy is slow to take one record apart. Tasks repeat, and cleaning their names is dear.
+    # Go column by column, because numpy is slow at single records. Clean each name once: it is slow, and tasks repeat.
     tasks = {comm: field(decode(comm), _COMM_CELLS) for comm in set(records["comm"].tolist())}
     lines = []
     for comm, tid, cpu, time_ns, kind, path, node, asked, scanned, reclaimed, priority, order, gfp, ns, file in zip(
@@ -42,7 +36,7 @@ def trace_lines(records: npt.NDArray[np.void], scans_known: bool = True) -> list
         us = time_ns // 1000
         line = (
             f"{tasks[comm]}-{tid or '?':<7} [{cpu:03}] {us // 1_000_000:5}.{us % 1_000_000:06}: "
-            f"{_EVENTS.get(kind, '?')}: path={_PATHS.get(path, '?')} nid={node if node != NODE_UNKNOWN else '?'}"
+            f"{_KINDS.get(kind, '?')}: path={_PATHS.get(path, '?')} nid={node if node != NODE_UNKNOWN else '?'}"
         )
         if kind == RECLAIM:
             line += f" asked={asked or '?'}"

@@ -49,7 +49,7 @@ def write_existing(path: Path, text: str) -> None:
 
 
 def error_for(error: OSError, doing: str, hint: str) -> MmwatchError:
-    """The mmwatch error for the kernel's: no permission, or not available here."""
+    """The MmwatchError for a kernel error: no permission, or not available here."""
     kind = NoPermissionError if isinstance(error, PermissionError) else UnavailableError
     return kind(f"{doing}: {error.strerror or error}", hint)
 
@@ -57,8 +57,8 @@ def error_for(error: OSError, doing: str, hint: str) -> MmwatchError:
 class KeptFile:
     """A file of /proc that is opened once and read many times.
 
-    While the fd is open, the kernel keeps the buffer that it had to grow for the text (seq_file). Besides, opening is
-    most of the cost of a short read.
+    While the fd is open, the kernel keeps the buffer that it had to grow for the text (seq_file). Opening is also most
+    of the cost of a short read.
 
     :raises NoPermissionError: the file may not be read.
     :raises UnavailableError: the file is missing.
@@ -75,7 +75,7 @@ class KeptFile:
         """The whole current text. seq_file returns it in pieces, so one read is not enough."""
         length = 0
         while True:
-            # Reuse one buffer: a large temporary would be mapped each time and, with locked memory, also filled.
+            # Reuse one buffer: a large temporary would be mapped each time and, with locked memory, faulted in as well.
             count = os.preadv(self._fd, [memoryview(self._buffer)[length:]], length)
             length += count
             if not count:

@@ -1,4 +1,4 @@
-"""Opening the two netlink sockets. pyroute2 opens them and looks up the numbers; we decode the bytes.
+"""Opens the two netlink sockets. pyroute2 opens them and looks up the family; we decode the messages.
 
 pyroute2 is imported inside the functions, because it takes 0.1 s and 24 MB that a command without names must not pay.
 """
@@ -18,14 +18,14 @@ _SK_MEMINFO_VARS = 9
 
 
 class NetlinkUnavailableError(Exception):
-    """Says why there is no such socket here."""
+    """There is no such socket here; the message says why."""
 
 
 def open_proc_events() -> socket.socket:
     """A socket in the process events multicast group. It has not asked the kernel to send any yet.
 
-    :raises NetlinkUnavailableError: no pyroute2, or one without the proc connector (0.7 lacks it, 0.9 has it); no
-        permission (CAP_NET_ADMIN before 6.6).
+    :raises NetlinkUnavailableError: pyroute2 is missing or has no proc connector (0.7 lacks it, 0.9 has it), or
+        permission is missing (CAP_NET_ADMIN before 6.6).
     """
     try:
         from pyroute2.netlink.connector.cn_proc import ProcEventSocket  # type: ignore[import-untyped,unused-ignore]
@@ -46,7 +46,7 @@ def open_proc_events() -> socket.socket:
 def open_taskstats() -> tuple[socket.socket, int]:
     """A generic netlink socket and the number of the TASKSTATS family.
 
-    :raises NetlinkUnavailableError: no pyroute2, no CONFIG_TASKSTATS.
+    :raises NetlinkUnavailableError: pyroute2 is missing, or the kernel has no CONFIG_TASKSTATS.
     """
     try:
         from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped,unused-ignore]

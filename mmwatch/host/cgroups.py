@@ -1,4 +1,4 @@
-"""Memory cgroups: where they are mounted, which id has which name, and making a temporary one.
+"""Memory cgroups: where they are mounted, which id has which name, and creating a temporary one.
 
 A cgroup's id is the 64-bit kernfs id that BPF reads from ``cgroup->kn->id``. On 64-bit kernels from 5.5 on it is also
 the inode number of the cgroup's directory. Each hierarchy numbers its cgroups separately, so an id is meaningful only
@@ -126,13 +126,13 @@ def _limit_text(file: str, text: str) -> str:
 
 
 class CgroupNames:
-    """id -> name. An unknown id makes it walk the tree.
+    """Maps id to name. Looking up an unknown id walks the tree.
 
     A name is the path from the root of the hierarchy (``/``, ``/user.slice/...``), cleaned for printing. A cgroup
     that is gone keeps its name.
 
-    :param rescan_s: least time between two walks (0: none); until the next walk, an unknown id stays unknown. After a
-        slow walk (hosts with many thousands of cgroups) the wait is a hundred times as long as the walk took.
+    :param rescan_s: minimum time between two walks (0: none). Until the next walk, an unknown id stays unknown. After a
+        slow walk (hosts with many thousands of cgroups), the wait is a hundred times as long as the walk took.
     """
 
     def __init__(
@@ -181,8 +181,8 @@ class CgroupNames:
 class OwnCgroup:
     """A temporary memory cgroup with a limit, for ``mmwatch demo`` and the tests. A context manager.
 
-    It is made at the root of the hierarchy and removed at the end, and a controller enabled for it is disabled again.
-    It kills and moves nothing: whoever puts processes into it must end them.
+    It is created at the root of the hierarchy and removed at the end. A controller enabled for it is disabled again.
+    It does not kill or move processes: whoever puts processes into it must end them.
 
     :ivar path: its directory.
     :ivar cgroup_id: its id.
@@ -196,7 +196,7 @@ class OwnCgroup:
 
     @classmethod
     def create(cls, mount: CgroupMount | None, name: str, limit_bytes: int) -> OwnCgroup:
-        """Make ``name`` with a memory limit (v1 memory.limit_in_bytes, v2 memory.max; swap is not limited).
+        """Create ``name`` with a memory limit (v1 memory.limit_in_bytes, v2 memory.max; swap is not limited).
 
         :raises NoPermissionError: not root, or the cgroup file system is mounted read-only.
         :raises UnavailableError: the memory controller is not mounted, or cannot be enabled here.
@@ -273,7 +273,7 @@ class OwnCgroup:
         try:
             self.remove()
         except MmwatchError:
-            if error is None:  # otherwise the error inside matters more
+            if error is None:  # an error from the body matters more
                 raise
 
 

@@ -27,8 +27,8 @@ _RECEIVE_BYTES = 4 << 20
 _SO_RCVBUFFORCE = 33
 _SO_ATTACH_FILTER = 26
 
-# include/uapi/linux/cn_proc.h, connector.h: struct nlmsghdr (16 bytes), struct cn_msg (20), then struct proc_event:
-# what, cpu, timestamp_ns, and data that depends on the event but begins with up to four 32-bit numbers.
+# include/uapi/linux/cn_proc.h, connector.h: struct nlmsghdr (16 bytes), struct cn_msg (20), then struct proc_event,
+# with members what, cpu and timestamp_ns, and data that depends on the event: up to four 32-bit numbers come first.
 _EVENT = struct.Struct("=36xI12xIIII")
 _COMM_AT = 60
 _FORK = 0x1  # parent pid, parent tgid, child pid, child tgid
@@ -43,7 +43,7 @@ _NLMSG_DONE = 3
 
 @dataclass(frozen=True)
 class Process:
-    """What is known about a process. None means not known (yet). Texts are cleaned for printing."""
+    """What is known about a process. None means not known (yet). All text is clean."""
 
     tgid: int
     ppid: int | None
@@ -190,11 +190,11 @@ class ProcessNames:
                 known.comm = bytes(message[_COMM_AT : _COMM_AT + 16])
                 return
         # This does not wait: nobody else uses the address space of a process that has just called exec.
-        # In this order, because the arguments go when the process exits and the name only when it is reaped.
+        # Read in this order, because the arguments are gone once the process exits, the name only once it is reaped.
         cmdline = _read_bytes(f"{self._proc}/{second}/cmdline", _CMDLINE_BYTES)
         comm = _read_bytes(f"{self._proc}/{second}/comm", 16)
         with self._lock:
-            # The parent's names are wrong from now on, so if we came too late, the names are not known.
+            # The parent's names no longer apply. If the process is already gone, its names are not known.
             known.comm = comm.rstrip(b"\n") if comm else None
             known.cmdline = cmdline or None
             known.read_at = now
@@ -338,8 +338,8 @@ def _control(operation: int) -> bytes:
 def _attach_filter(source: socket.socket) -> None:
     """Let only fork, exec, comm and exit of whole processes (pid == tgid) and acknowledgements into the queue.
 
-    Threads come and go many times as often as processes, and each event costs this process a system call. Without the
-    filter there are only more events, so failing to attach it is not an error.
+    Threads come and go far more often than processes, and each event costs this process a system call. Without the
+    filter there are just more events, so failing to attach it is not an error.
     """
     load, load_x, jump, equal, equal_x, finish = 0x20, 0x07, 0x05, 0x15, 0x1D, 0x06
     program = [  # (code, skip if true, skip if false, value); a load gives the bytes in network order

@@ -1,4 +1,4 @@
-"""Staying alive on a host that is short of memory: lock our pages, and be the last to be killed."""
+"""Keeps mmwatch alive on a host that is short of memory: locks its pages and exempts it from the OOM killer."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def protect() -> list[str]:
     refused = []
     problem = _lock()
     if problem:
-        refused.append(f"its memory is not locked and may itself be reclaimed: {problem}")
+        refused.append(f"mmwatch's memory is not locked and may be reclaimed: {problem}")
     try:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ_MIN))
     except OSError as error:
-        refused.append(f"the OOM killer may kill it: {error.strerror}")
+        refused.append(f"the OOM killer may kill mmwatch: {error.strerror}")
     return refused
 
 
 def _lock() -> str:
     """Lock this process's memory; returns why it could not, or an empty string."""
     if not _may_lock():  # with a limit, later allocations beyond it would fail
-        return "it may not lock memory without limit (CAP_IPC_LOCK)"
+        return "locking memory without limit needs CAP_IPC_LOCK"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
         return os.strerror(ctypes.get_errno())

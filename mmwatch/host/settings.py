@@ -1,4 +1,4 @@
-"""The sysctls and switches that decide who reclaims, when and how much."""
+"""The sysctls and switches that control who reclaims, when and how much."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Settings:
     """The settings of this host. None: this kernel has no such switch, or it cannot be read."""
 
     kernel_release: str
-    """For printing only; no decision may depend on it."""
+    """Only for display; no decision may depend on it."""
     page_size_bytes: int
     memory_total_bytes: int | None
     swap_total_bytes: int | None

@@ -70,7 +70,7 @@ class Vmstat:
     def refresh(self) -> bool:
         """Fold the per-CPU remainders of node statistics, if an exact :meth:`read` needs it.
 
-        This makes every CPU work (/proc/sys/vm/stat_refresh), so use it at the ends of a window, not in every interval.
+        This wakes every CPU (/proc/sys/vm/stat_refresh), so use it at both ends of a window, not in every interval.
 
         :return: False if it was needed (or might be) and the kernel refused; it needs root.
         """
@@ -104,7 +104,7 @@ class Vmstat:
 
 
 def _counters_are_node_stats(root: Path) -> bool | None:
-    """Whether the kernel prints pgsteal_anon per node. The release would not tell, because distributions backport."""
+    """Whether the kernel prints pgsteal_anon per node. Its release cannot show that, because distributions backport."""
     files = [*sorted(root.glob("sys/devices/system/node/node[0-9]*/vmstat"))[:1], root / "proc/zoneinfo"]
     texts = [text for text in map(read_text, files) if text]
     return any("pgsteal_anon" in text for text in texts) if texts else None

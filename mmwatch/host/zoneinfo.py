@@ -70,7 +70,7 @@ class Zoneinfo:
     """Reads the state of the nodes, and keeps one fd open.
 
     :raises UnavailableError: there is no /proc/zoneinfo.
-    :raises NoPermissionError: no permission to read it (some kernels are built like that).
+    :raises NoPermissionError: no permission to read it (some kernels restrict it).
     """
 
     def __init__(self, root: Path = ROOT) -> None:
@@ -95,7 +95,7 @@ def parse_zoneinfo(data: bytes) -> tuple[NodeState, ...]:
         sums = nodes.setdefault(number, {})
         _add(sums, words, _NODE_LINES)
         if b"managed" not in words or words[words.index(b"managed") + 1] == b"0":
-            continue  # an empty zone has watermarks (such as 32 pages) that no allocation ever meets
+            continue  # an empty zone has watermarks (such as 32 pages), but no allocation ever uses it
         _add(sums, words, _ZONE_LINES)
         mark = tail.rfind(b"unreclaimable:")  # node_unreclaimable: (4.8+), all_unreclaimable: (4.4, per zone)
         if mark >= 0:

@@ -1,4 +1,4 @@
-"""What this kernel offers (facts), which probes to use (plan), attaching them (builder) and reading (tracer).
+"""Finds what this kernel offers (facts), chooses probes (plan), attaches them (builder) and reads them (tracer).
 
-The only place that imports bcc, and only when a tracer is started.
+Only this package imports bcc, and only when a tracer starts.
 """

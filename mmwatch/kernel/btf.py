@@ -22,7 +22,7 @@ _EXTRA_WORDS_EACH = {_STRUCT: 3, _UNION: 3, _ENUM: 2, _FUNC_PROTO: 2, _DATASEC: 
 
 @contextmanager
 def _damage_is_value_error() -> Iterator[None]:
-    """Dangling and circular references show up where they are followed."""
+    """Report damage as ValueError. Dangling and circular references only show when they are followed."""
     try:
         yield
     except (IndexError, RecursionError, TypeError, struct.error) as error:
@@ -33,7 +33,7 @@ class Btf:
     """The types of ``names`` in a BTF blob.
 
     :param names: of structs, enums and typedefs that will be asked for.
-    :raises ValueError: the blob is no BTF, has an unknown kind of type, or is damaged; any method may find that.
+    :raises ValueError: the blob is not BTF, has an unknown kind of type, or is damaged. Any method may raise this.
     """
 
     @_damage_is_value_error()

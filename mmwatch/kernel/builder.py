@@ -1,8 +1,8 @@
-"""Compiles, loads and attaches the programs in a process of its own, and takes over its file descriptors.
+"""Compiles, loads and attaches the programs in a separate process, and takes over its file descriptors.
 
-The compiler is LLVM: a hundred megabytes, most of which would stay for as long as we observe. In another process it is
-gone as soon as everything is attached; it runs in parallel with the imports and reads that start-up needs; and when it
-crashes, somebody is left to say so.
+The compiler is LLVM, a hundred megabytes, most of which would stay resident during the whole observation. A separate
+process frees them as soon as everything is attached. It also runs in parallel with the imports and reads that start-up
+needs, and if it crashes, this process is left to report that.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mmwatch.kernel.channel import receive, send
 from mmwatch.kernel.plan import Plan, Probe
 
 FILES = 256
-"""Open files needed: two a probe, one a table, and those of recordings and services."""
+"""Open files needed: two per probe, one per table, and those of recordings and services."""
 
 _PACKAGES = str(Path(mmwatch.__file__).resolve().parents[1])
-"""Where mmwatch is: an editable install need not put that on the path, and without site nothing else finds it."""
+"""Where mmwatch is. The child needs it on its path: it runs without site, so it would not find an editable install."""
 _RUN = (
     "import sys; sys.path[:] = sys.argv[2:]; from mmwatch.kernel.builder_process import serve; serve(int(sys.argv[1]))"
 )
@@ -55,14 +55,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Attached:
-    """What came of attaching.
+    """The result of attaching.
 
     :param programs: descriptors of the programs that run.
     :param links: descriptors that keep them attached.
-    :param paired: how many of the programs, the first ones, are in pairs.
+    :param paired: how many of the programs are in pairs; those come first.
     :param failures: why programs could not be loaded or attached, by need.
-    :param probes: the probe that was attached, by need; of needs that functions serve.
-    :param refusals: the probes that were tried before it, each with what the kernel said, by need.
+    :param probes: the probe that was attached, by need, for needs that functions serve.
+    :param refusals: the probes that were tried before it, each with the kernel's error, by need.
     """
 
     programs: tuple[int, ...]
@@ -71,6 +71,18 @@ class Attached:
     failures: Mapping[str, str]
     probes: Mapping[str, Probe]
     refusals: Mapping[str, tuple[str, ...]]
+
+
+def check(plan: Plan, options: Options) -> None:
+    """Refuse a plan that cannot do what is wanted, before anything is compiled.
+
+    :raises NoPermissionError: according to the plan, this user lacks permission.
+    :raises UnavailableError: according to the plan, nothing can be attached, or the filter cannot be applied.
+    """
+    for what, remedy, privilege in plan.blockers:
+        raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
+    if plan.problems and options.wanted:
+        raise UnavailableError(plan.problems[0])
 
 
 class Builder:
@@ -85,7 +97,7 @@ class Builder:
         _make_room_for_files()
         self._said = os.memfd_create("mmwatch-builder")
         self._socket, theirs = socket.socketpair()
-        # bcc takes the kernel's headers from there. Ctrl-C is not for it: close() stops it.
+        # bcc reads kernel headers from BCC_KERNEL_SOURCE. The new session keeps Ctrl-C from the child: close() ends it.
         environment = {**os.environ, "BCC_KERNEL_SOURCE": str(bpf_directory() / "include")}
         with theirs:
             self._process = subprocess.Popen(
@@ -117,29 +129,26 @@ class Builder:
     def compile(self, plan: Plan, options: Options) -> None:
         """Start compiling.
 
-        :raises NoPermissionError: the plan says that this user may not.
-        :raises UnavailableError: the plan says that nothing can be attached.
+        :raises NoPermissionError: as :func:`check`.
+        :raises UnavailableError: likewise, or the process has ended.
         """
-        for what, remedy, privilege in plan.blockers:
-            raise (NoPermissionError if privilege else UnavailableError)(what, remedy)
-        if plan.problems and options.wanted:
-            raise UnavailableError(plan.problems[0])
+        check(plan, options)
         try:
             send(self._socket, (plan, options))
         except OSError:
             raise self._ended() from None
 
     def tables(self) -> dict[str, Table]:
-        """The maps by name, once it has compiled. It loads the programs in the meantime.
+        """The maps by name; waits until the programs are compiled. The child goes on to load them.
 
         :raises NoPermissionError: the kernel refuses BPF to this user.
-        :raises UnavailableError: the programs do not compile; says why.
+        :raises UnavailableError: the programs do not compile. The message says why.
         """
         found, descriptors = self._receive()
         return {name: Table(descriptor, *rest) for (name, *rest), descriptor in zip(found, descriptors)}
 
     def attach(self) -> Attached:
-        """Attach: from here on everything counts.
+        """Attach the programs. From here on, everything is counted.
 
         :raises NoPermissionError: the kernel refuses BPF to this user.
         :raises UnavailableError: no program could be attached.
@@ -166,9 +175,7 @@ class Builder:
         os.lseek(self._said, 0, os.SEEK_SET)
         said = os.read(self._said, 1 << 20).decode("utf-8", "replace").strip().splitlines()
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        hint = (
-            "memory is so short that the kernel ended it: make room, or try again" if status == -signal.SIGKILL else ""
-        )
+        hint = "the OOM killer may have ended it: free some memory, or try again" if status == -signal.SIGKILL else ""
         return UnavailableError(
             f"the compiler of the BPF programs {how}{(said and f': {said[-1]}') or ''}", hint or "see: mmwatch doctor"
         )

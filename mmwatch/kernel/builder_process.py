@@ -1,4 +1,4 @@
-"""The process :mod:`mmwatch.kernel.builder` starts: compiles, loads and attaches with bcc. Nothing else imports bcc."""
+"""The process that :mod:`mmwatch.kernel.builder` starts. It compiles, loads and attaches, and alone imports bcc."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mmwatch.kernel.syscall import attach_pair
 class Options:
     """How to trace.
 
-    :param wanted: which tasks.
-    :param detail: of :data:`mmwatch.abi.RECORD_KINDS`, what to stream one by one.
+    :param wanted: which tasks to count.
+    :param detail: which of :data:`mmwatch.abi.RECORD_KINDS` to stream one by one.
     :param table_rows: thread x path x node rows; about 1 KiB of locked kernel memory each.
     :param ring_bytes: size of the ring buffer for ``detail``; a power of two.
     """
@@ -36,14 +36,33 @@ class Options:
     ring_bytes: int = 8 << 20
 
 
+def compile_flags(plan: Plan, options: Options, probes: Iterable[Probe]) -> list[str]:
+    """The flags for the compiler.
+
+    :param probes: the function probes to compile in.
+    """
+    flags = [
+        f"-DROWS={options.table_rows}",
+        f"-DPAGE_SIZE={mmap.PAGESIZE}",
+        "-Wno-macro-redefined",
+        "-g0",  # bcc asks for debug information, which is never read and takes a tenth of the time
+        *plan.flags,
+        *(flag for attachment in plan.attachments for flag in attachment.flags),
+        *(flag for probe in probes for flag in probe.flags),
+    ]
+    if options.detail:
+        flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
+    return flags
+
+
 # ---- the rest runs in that process ----
 
 
 def serve(descriptor: int) -> None:
-    """Build for the other end of a socket. Plan and options come in, tables go out; ``attach`` comes in, the outcome
-    goes out.
+    """Build for the process at the other end of a socket. It sends plan and options and gets the tables; then it sends
+    ``attach`` and gets the outcome.
 
-    Never returns: on a regular exit bcc would detach everything.
+    Never returns, because on a normal exit bcc would detach everything.
     """
     with socket.socket(fileno=descriptor) as asked:
         with_bcc: Any = _import_bcc()
@@ -66,19 +85,19 @@ def _import_bcc() -> Any:
 
     class Program(BPF):  # type: ignore[misc]
         def _trace_autoload(self) -> None:
-            """Attach nothing by its name: each program may fail on its own."""
+            """Keep bcc from attaching programs by their names, so that one failure does not affect the others."""
 
     return Program
 
 
 def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) -> None:
-    # Functions first: should an attempt fail, nothing else has to be undone.
+    # Attach functions first: if an attempt fails, nothing else has to be undone.
     bpf, functions = _attach_functions(plan, options, with_bcc)
     programs, links, paired = functions.programs, functions.links, functions.paired
     _send_tables(asked, bpf, options)
     failures: dict[str, str] = {}
     loaded: list[Attachment] = []
-    with ThreadPoolExecutor(2) as verifying:  # loading is work of the kernel, during which Python is free
+    with ThreadPoolExecutor(2) as verifying:  # the kernel loads without holding Python's lock
         turns = [(a, verifying.submit(_load, bpf, a)) for a in sorted(plan.attachments, key=_turn)]
     for attachment, loading in turns:
         try:
@@ -103,29 +122,15 @@ def _build(asked: socket.socket, plan: Plan, options: Options, with_bcc: Any) ->
 
 
 def _compile(plan: Plan, options: Options, probes: Iterable[Probe], with_bcc: Any) -> Any:
-    """The BPF object of bcc.
-
-    :param probes: of functions, those to compile in.
-    """
-    flags = [
-        f"-DROWS={options.table_rows}",
-        f"-DPAGE_SIZE={mmap.PAGESIZE}",
-        "-Wno-macro-redefined",
-        "-g0",  # bcc asks for debug information, which nobody reads and which takes a tenth of the time
-        *plan.flags,
-        *(flag for attachment in plan.attachments for flag in attachment.flags),
-        *(flag for probe in probes for flag in probe.flags),
-    ]
-    if options.detail:
-        flags.append(f"-DDETAIL_PAGES={options.ring_bytes // mmap.PAGESIZE}")
-    return with_bcc(text=source.program(), cflags=flags)
+    """bcc's BPF object. Parameters are those of :func:`compile_flags`."""
+    return with_bcc(text=source.program(), cflags=compile_flags(plan, options, probes))
 
 
 @dataclass
 class _Functions:
-    """Probes of functions that are attached; as :class:`mmwatch.kernel.builder.Attached` has them.
+    """The function probes that are attached, in the form of :class:`mmwatch.kernel.builder.Attached`.
 
-    :param ours: the descriptors among them that bcc does not know of.
+    :param ours: those of their descriptors that bcc does not know.
     """
 
     programs: list[int] = field(default_factory=list)
@@ -136,7 +141,7 @@ class _Functions:
     ours: list[int] = field(default_factory=list)
 
     def add(self, probe: Probe, attached: list[tuple[int, int]]) -> None:
-        """What :func:`_attach_function` returned. Pairs come first."""
+        """Add what :func:`_attach_function` returned. Pairs come first."""
         programs, links = ([pair[side] for pair in attached] for side in (0, 1))
         self.programs = [*programs, *self.programs] if probe.pair else [*self.programs, *programs]
         self.paired += len(programs) if probe.pair else 0
@@ -145,7 +150,7 @@ class _Functions:
         self.probes[probe.function.need] = probe
 
     def detached(self) -> _Functions:
-        """None of them, when bcc has detached its own; what was refused is remembered."""
+        """Close our descriptors after bcc has closed its own. The result is empty but remembers the refusals."""
         for descriptor in self.ours:
             os.close(descriptor)
         return _Functions(refusals=self.refusals)
@@ -176,7 +181,7 @@ def _attach_functions(plan: Plan, options: Options, with_bcc: Any) -> tuple[Any,
         finally:
             _hold_stdin()
         if len(remaining[name]) == 1:
-            done.add(name)  # the program stays compiled in, and is not attached
+            done.add(name)  # the program stays compiled in but is not attached
             continue
         del remaining[name][0]
         if remaining[name][0].flags != probe.flags:
@@ -188,7 +193,7 @@ def _attach_functions(plan: Plan, options: Options, with_bcc: Any) -> tuple[Any,
 
 
 def _attach_function(bpf: Any, probe: Probe) -> list[tuple[int, int]]:
-    """Descriptors of each program and of what keeps it attached."""
+    """For each program, its descriptor and the one that keeps it attached."""
     handler = f"on_{probe.function.name}".encode()
     with explained():
         if probe.how == KPROBE:
@@ -210,7 +215,7 @@ def _attach_function(bpf: Any, probe: Probe) -> list[tuple[int, int]]:
 
 
 def _hold_stdin() -> None:
-    """Open descriptor 0 again where bcc closed it: the next file would get that number, and the next attempt close it.
+    """Reopen descriptor 0 if bcc closed it. Otherwise the next file would get that number, and bcc would close it, too.
 
     The libbpf of older releases of bcc (0.18) closes descriptor 0 when it frees a BTF it cannot use.
     """
@@ -224,7 +229,7 @@ def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:
     """Send name, entries and layout of each table the front end needs."""
     names = ["rows", "control", "stats", "free_rows", "free_slots"] + ["watched_tgids"] * bool(options.wanted.tgids)
     tables = {name: bpf[name.encode()] for name in names}
-    # bcc 0.18 does not say how long a queue is; nobody needs it.
+    # bcc 0.18 does not report the length of a queue, which is not needed.
     described = [(name, int(getattr(table, "max_entries", 0)), _layout(table.Leaf)) for name, table in tables.items()]
     descriptors = [table.map_fd for table in tables.values()]
     if options.detail:  # a ring buffer has no layout of its own
@@ -239,7 +244,7 @@ def _load(bpf: Any, attachment: Attachment) -> list[int]:
 
 
 def _attach(bpf: Any, attachment: Attachment) -> list[int]:
-    """Descriptors that keep it attached, one for each tracepoint and program."""
+    """The descriptors that keep it attached, one for each tracepoint and program."""
     links = []
     for tracepoint in attachment.tracepoints:
         for name in _names(attachment):
@@ -253,19 +258,19 @@ def _attach(bpf: Any, attachment: Attachment) -> list[int]:
 
 
 def _names(attachment: Attachment) -> list[bytes]:
-    """Names of its handlers in C."""
+    """The names of its handlers in C."""
     name = f"on_{attachment.event.name}".encode()
     return [name, name + b"_pair"] if attachment.pair else [name]
 
 
 def _turn(attachment: Attachment) -> int:
-    """Order of attaching: the end of threads, then ends before begins, so that where a begin is seen its end is."""
+    """Order of attaching: threads' ends, then ends before begins, so that no begin is seen without its end."""
     name = attachment.event.name
     return 0 if name == "sched_process_free" else 2 if name.endswith(("_begin", "_start", "_wake")) else 1
 
 
 def _layout(leaf: Any) -> dict[str, Any]:
-    """The struct that bcc lays out in ctypes as ``numpy.dtype`` takes it; numpy itself is not imported here."""
+    """A struct that bcc laid out in ctypes, in the form that ``numpy.dtype`` takes; numpy is not imported here."""
     if not hasattr(leaf, "_fields_"):
         return {"names": ["value"], "formats": [_format(leaf)], "offsets": [0], "itemsize": ctypes.sizeof(leaf)}
     names = [name for name, *_ in leaf._fields_]
@@ -288,7 +293,7 @@ def _format(kind: Any) -> Any:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn bcc's bare exceptions into errors to act on, with what libbcc prints.
+    """Turn bcc's bare exceptions into errors that the user can act on, with the output of libbcc.
 
     :raises NoPermissionError: the kernel refuses BPF to this user.
     :raises UnavailableError: anything else, in the compiler's or the kernel's own words.
@@ -310,7 +315,7 @@ def explained() -> Iterator[None]:
 
 
 def _explanation(error: Exception, talk: str) -> MmwatchError:
-    # bcc says this of EPERM even to root, whom lockdown or a security module may have refused.
+    # bcc words EPERM this way even for root, although lockdown or a security module may have refused.
     said = str(error).replace("Need super-user privileges to run", "Operation not permitted")
     said = re.sub(r"\bb'([^']*)'", r"\1", said)
     detail = talk.strip().splitlines()

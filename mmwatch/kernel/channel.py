@@ -24,9 +24,9 @@ def send(to: socket.socket, what: Any, descriptors: Sequence[int] = ()) -> None:
 
 
 def receive(of: socket.socket) -> tuple[Any, list[int]]:
-    """Receive what the other side sent next. It is unpickled: only for a child or the parent of this process.
+    """Receive the next object. It is unpickled, so use this only with a child or the parent of this process.
 
-    :returns: the object, and the descriptors, which are not inherited by commands.
+    :returns: the object, and the descriptors, which are close-on-exec.
     :raises EOFError: the other side has gone.
     """
     head, descriptors, _flags, _address = socket.recv_fds(of, _LENGTH.size, _DESCRIPTORS_MAX)

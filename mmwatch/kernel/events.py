@@ -1,10 +1,11 @@
-"""The table of probes: tracepoints and functions, what is read there and how, and which need each serves.
+"""The table of probes: tracepoints and functions, what the handlers read and how, and which need each serves.
 
 An event has a handler ``on_NAME`` in ``bpf/``. A raw tracepoint passes on the arguments of the kernel's own call, so
-their order must be known: it is if their types in BTF are one of the ``raw`` signatures. Otherwise the tracepoint is
-attached through perf, where fields have names. Field and signature history: kernel, include/trace/events/vmscan.h.
+their order must be known. It is known if their types in BTF match one of the ``raw`` signatures. Otherwise the
+tracepoint is attached through perf, where fields have names. For the history of fields and signatures, see the kernel's
+include/trace/events/vmscan.h.
 
-Another event, or another function, costs an entry here and its handler.
+To add an event or a function, add an entry here and its handler.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mmwatch.abi import ROW
 
 @dataclass(frozen=True)
 class Raw:
-    """One known signature of a raw tracepoint: its argument types, and where each field is among them."""
+    """One known signature of a raw tracepoint: its argument types, and the position of each field among them."""
 
     types: tuple[str, ...]
     arguments: Mapping[str, int]
@@ -29,11 +30,11 @@ class Event:
 
     :param need: the need this serves (:data:`NEEDS`).
     :param tracepoints: the handler is attached to all of these; they share a record layout.
-    :param fields: what the handler reads, as the tracefs format names it.
-    :param alternatives: tried in this order where the first of ``tracepoints`` is missing.
-    :param required: without it the need is not served at all.
-    :param structs: of :data:`STRUCTS`, those the raw handler reads.
-    :param raw_knows_more: the raw arguments say more than the fields of the trace record.
+    :param fields: the fields that the handler reads, by their names in the tracefs format.
+    :param alternatives: events to try, in this order, if the first of ``tracepoints`` is missing.
+    :param required: without this event the need is not served at all.
+    :param structs: those of :data:`STRUCTS` that the raw handler reads.
+    :param raw_knows_more: the raw arguments have information that the trace record lacks.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Event:
 
     @property
     def fields_by_name(self) -> bool:
-        """Whether it can be attached through perf: its handler reads by field name there."""
+        """Whether it can be attached through perf, where handlers read fields by name."""
         return self.need not in ("lifetimes", "children")
 
 
@@ -59,9 +60,10 @@ class Function:
     Its handlers, in ``bpf/NAME.h``: the fentry program ``KFUNC_PROBE(NAME, …)``, its second one ``on_NAME_pair``, and
     ``on_NAME`` for a kprobe.
 
-    :param need: the need this serves (:data:`NEEDS`).
-    :param members: (struct, member) the handler reads at BTF offsets; without one of them the function is not probed.
-    :param optional: likewise, but the handler does without.
+    :param need: the need this serves (:data:`NEEDS`), and nothing else does.
+    :param members: each (struct, member) that the handler reads at a BTF offset. If one is missing, the function is not
+        probed.
+    :param optional: the same, but the handler can do without.
     """
 
     name: str
@@ -89,22 +91,22 @@ NEEDS: tuple[Need, ...] = (
     Need("softlimit", "cgroup v1 soft limit reclaim, inside direct reclaim and kswapd"),
     Need("node", "node (zone) reclaim"),
     Need("kswapd", "background reclaim by kswapd"),
-    Need("batches", "pages reclaimed, node and priority of each batch"),
+    Need("batches", "pages reclaimed, and the node and priority of each batch"),
     Need("scans", "pages scanned, exactly"),
     Need("active", "deactivation of active pages"),
     Need("shrinkers", "time and objects of slab shrinkers"),
     Need("throttling", "sleeps inside reclaim, by reason"),
     Need("wakeups", "which task woke kswapd"),
-    Need("writes", "pages reclaim wrote itself"),
+    Need("writes", "pages that reclaim itself wrote"),
     Need("passes", "each call of shrink_node: the priority ladder, even where batches have no events"),
-    Need("lifetimes", "the end of threads, so that their rows are used again"),
+    Need("lifetimes", "the end of threads, so that their rows can be reused"),
 )
 
 BRACKETS = ("direct", "memcg", "softlimit", "node", "kswapd")
-"""Needs that are the brackets of one path each. Members of ``struct row`` whose need is ``brackets`` are counted by
-every one of them, so no measure is unknown for want of one: its path only has no rows."""
+"""Needs that are the brackets of one path each. Any of them counts the members of ``struct row`` whose need is
+``brackets``, so a missing one makes no measure unknown: its path just has no rows."""
 NO_MEASURE = ("lifetimes",)
-"""Needs that count nothing."""
+"""Needs that have no measure."""
 
 FUNCTIONS: tuple[Function, ...] = (
     Function(
@@ -277,7 +279,7 @@ FOLLOW_CHILDREN = Event(
     raw=(Raw(("task_struct *", "task_struct *"), {}),),
     structs=("task_struct",),
 )
-"""Attached when a filter follows the children that processes fork."""
+"""Attached if a filter follows child processes."""
 
 STRUCTS: Mapping[str, tuple[str, ...]] = {
     "reclaim_stat": ("nr_dirty", "nr_writeback", "nr_immediate", "nr_activate", "nr_ref_keep", "nr_unmap_fail"),
@@ -297,7 +299,7 @@ STRUCTS: Mapping[str, tuple[str, ...]] = {
 
 
 def members() -> dict[str, tuple[str, ...]]:
-    """:data:`STRUCTS`, and what the handlers of :data:`FUNCTIONS` read."""
+    """Members by struct: those of :data:`STRUCTS` and those that the handlers of :data:`FUNCTIONS` read."""
     found = dict(STRUCTS)
     for function in FUNCTIONS:
         for struct, member in (*function.members, *function.optional):

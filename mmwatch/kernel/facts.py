@@ -1,4 +1,4 @@
-"""What this host offers to probe with: looked up once, frozen, three-valued. None is "could not find out"."""
+"""What this host offers for probing. Facts are looked up once and frozen; None means that one could not be found."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.
 
 @dataclass(frozen=True)
 class Facts:
-    """The host, as far as probing is concerned.
+    """Everything about the host that matters for probing.
 
     :param kernel: release, for people only; never compared.
     :param capabilities: effective ones of :data:`CAPABILITIES`; None: /proc cannot be read.
@@ -37,17 +37,17 @@ class Facts:
     :param offsets: byte offsets by (struct, member), from BTF.
     :param taskstats: byte offset and size of each member of struct taskstats, from BTF; empty without it.
     :param proactive_bit: of scan_control.proactive in its byte (6.0 and later).
-    :param functions: those of :data:`mmwatch.kernel.events.FUNCTIONS` that BTF has, so that fentry may find them.
-    :param symbols: names in kallsyms of each, with the suffixes compilers add (``.isra.0``), plain ones first.
+    :param functions: those of :data:`mmwatch.kernel.events.FUNCTIONS` that BTF has, so that fentry can find them.
+    :param symbols: the names of each function in kallsyms, with suffixes the compiler added (``.isra.0``), plain first.
     :param kprobes: the kernel has kprobes that perf can attach.
-    :param kprobes_fire: attached kprobes run (kernel: kernel/kprobes.c, ``kprobes_all_disarmed``).
-    :param ftrace_enabled: programs attached to the entry of a function run, by fentry or by kprobe.
+    :param kprobes_fire: attached kprobes really run (kernel: kernel/kprobes.c, ``kprobes_all_disarmed``).
+    :param ftrace_enabled: programs attached to the entry of a function really run, by fentry or by kprobe.
     :param preemptible_tracepoints: a task may be preempted inside a tracepoint's programs. Until it resumes, the kernel
         skips that program for other tasks on the CPU (__bpf_trace_run, ``prog->active``), unless it is attached through
-        perf, which disables preemption. Tracepoints became preemptible when SRCU came to guard them (kernel:
+        perf, which disables preemption. Tracepoints became preemptible when SRCU began to guard them (kernel:
         include/linux/tracepoint.h, __DECLARE_TRACE); the type of that guard was introduced for them.
-    :param preemptible: a task may be preempted in the kernel, so also inside an fentry program (kernel: CONFIG_PREEMPT
-        and its variants); None: not known.
+    :param preemptible: a task may be preempted in the kernel, and therefore inside an fentry program (kernel:
+        CONFIG_PREEMPT and its variants); None: not known.
     :param lockdown: ``none``, ``integrity``, ``confidentiality``; None: not built in, or cannot be read.
     :param nodes: NUMA nodes that have memory.
     :param pid_namespace: inode of the PID namespace; 0 in the initial one.
@@ -87,7 +87,7 @@ class Facts:
 
 
 def gather(root: Path = Path("/")) -> Facts:
-    """Look at the host, changing nothing. Any user may; not everybody learns everything."""
+    """Look at the host without changing it. Any user may do this, but an unprivileged one learns less."""
     tracefs = Tracefs(root)
     names = [name for event in (*EVENTS, FOLLOW_CHILDREN) for name in (*event.tracepoints, *event.alternatives)]
     short = {name: name.split(":")[1] for name in names}
@@ -112,7 +112,7 @@ def gather(root: Path = Path("/")) -> Facts:
     if btf is not None:
         try:
             types = _Types.of(btf, short)
-        except ValueError:  # damaged: as if there were none
+        except ValueError:  # damaged: treat it as missing
             btf = None
     return Facts(
         kernel=platform.release(),
@@ -150,7 +150,7 @@ def gather(root: Path = Path("/")) -> Facts:
 
 @dataclass
 class _Types:
-    """What BTF knows, as :class:`Facts` has it."""
+    """The facts that come from BTF, in the form of :class:`Facts`."""
 
     raw_arguments: dict[str, tuple[str, ...]] = field(default_factory=dict)
     offsets: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -209,7 +209,7 @@ def _capabilities(root: Path) -> frozenset[str] | None:
 
 
 def _symbols(in_btf: frozenset[str], root: Path) -> dict[str, tuple[str, ...]]:
-    """Names of the functions in /proc/kallsyms. Reading it is slow (100 ms): not done where BTF has them all."""
+    """Names of the functions in /proc/kallsyms. Reading it takes 100 ms, so skip it if BTF has all of them."""
     found = {function.name: {function.name} & in_btf for function in events.FUNCTIONS}
     unknown = [name for name, symbols in found.items() if not symbols]
     if unknown:
@@ -233,7 +233,7 @@ def _switch(path: Path) -> bool | None:
 
 
 def _preemptible(root: Path) -> bool | None:
-    """As the kernel was built (init/Makefile) or, with PREEMPT_DYNAMIC, as it is set now (5.12)."""
+    """From the way the kernel was built (init/Makefile) or, with PREEMPT_DYNAMIC, from the current setting (5.12)."""
     version = _read(root / "proc/sys/kernel/version")
     if version is None:
         return None
@@ -274,7 +274,7 @@ def _pid_namespace(root: Path) -> int:
 
 
 def _memory_cgroup(root: Path) -> int | None:
-    """2 where the memory controller is in the unified hierarchy, 1 where it has a hierarchy of its own."""
+    """2 if the memory controller is in the unified hierarchy, 1 if it is in a version 1 hierarchy."""
     mounts = _read(root / "proc/self/mountinfo") or ""
     unified = False
     for line in mounts.splitlines():

@@ -1,4 +1,4 @@
-"""The compiler flags that make the C programs fit a kernel and a session. Pure, like the plan they are part of."""
+"""The compiler flags that adapt the C programs to a kernel and a session. Pure, like the plan they are part of."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Filter:
     """Which tasks count: those that match everything given.
 
     :param tgids: process IDs in the caller's PID namespace.
-    :param children: and the processes these fork from now on.
-    :param cgroup_id: of a memory cgroup; it and those below it.
-    :param comm: the whole name of the task.
+    :param children: also the processes that these fork from now on.
+    :param cgroup_id: ID of a memory cgroup; cgroups below it match, too.
+    :param comm: the full name of the task.
     """
 
     tgids: tuple[int, ...] = ()
@@ -29,7 +29,7 @@ class Filter:
 
 
 def raw_flags(event: Event, tracepoint: str, facts: Facts) -> tuple[str, ...] | None:
-    """Flags to read a raw tracepoint; None: where its arguments or the structs behind them lie is unknown."""
+    """Flags to read a raw tracepoint. None: the layout of its arguments, or of structs they point to, is unknown."""
     types = facts.raw_arguments.get(tracepoint)
     known = next((raw for raw in event.raw if raw.types == types), None)
     if types is None and not event.fields_by_name and not event.structs:
@@ -57,7 +57,7 @@ _ALIASES = {"reclaim_flags": "file"}  # the trace record has a flag word where t
 
 
 def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Flags for all programs, and problems: what of the filter cannot be done here."""
+    """Flags for all programs, and problems: the parts of the filter that cannot be applied here."""
     flags = [f"-DOFF_{struct}_{member}={offset}" for (struct, member), offset in facts.offsets.items()]
     flags += [f"-DSIZE_{struct}={size}" for struct, size in facts.sizes.items()]
     problems = []
@@ -79,9 +79,7 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
         if _known(facts, _PID_WALK):
             flags.append(f"-DPIDNS_INUM={facts.pid_namespace}U")
         else:
-            problems.append(
-                "PIDs are those of the initial PID namespace: this kernel has no BTF to translate them with"
-            )
+            problems.append("PIDs are those of the initial PID namespace: without BTF, mmwatch cannot translate them")
     if wanted.tgids:
         flags.append("-DFILTER_TGID")
     if wanted.children:
@@ -99,7 +97,7 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
 
 
 def _pages_at(facts: Facts) -> int | None:
-    """Where a large folio keeps its number of pages: before there were folios, in the second page (5.10)."""
+    """Offset of a large folio's number of pages. Before folios, the second page of a compound page had it (5.10)."""
     for member in ("_nr_pages", "_folio_nr_pages"):
         if ("folio", member) in facts.offsets:
             return facts.offsets["folio", member]
@@ -133,8 +131,8 @@ _PID_WALK = (
 def silent_lru_gen(facts: Facts) -> bool:
     """Whether the multi-generational LRU is on and has no events for its batches.
 
-    Its evict_folios has had them since "mm: multi-gen LRU: reuse some legacy trace events" (6.7 or 6.8). The isolation
-    mode left mm_vmscan_lru_isolate at the same time, so its field is the sign.
+    Its evict_folios has had them since "mm: multi-gen LRU: reuse some legacy trace events" (6.7 or 6.8). The field for
+    the isolation mode was removed from mm_vmscan_lru_isolate at the same time, so its absence is the sign.
     """
     fields = facts.fields.get("vmscan:mm_vmscan_lru_isolate")
     return bool((facts.lru_gen or 0) & 1 and fields is not None and "isolate_mode" in fields)

@@ -1,8 +1,8 @@
-"""Which probe serves which need, and why. Pure: facts in, plan out; nothing is looked at or changed here.
+"""Which probe serves which need, and why. Pure: facts in, plan out. Nothing here looks at the host or changes it.
 
-For an event, a raw tracepoint is best if BTF has its arguments, then a tracepoint through perf; the other way round
-where tracepoints can be preempted. For a function, fentry is best, then a kprobe. With neither the need is missing, its
-measures are unknown, and the rest works.
+For an event, a raw tracepoint is best if BTF has its arguments, then a tracepoint through perf. On kernels with
+preemptible tracepoints the order is reversed. For a function, fentry is best, then a kprobe. If neither is available,
+the need is missing and its measures are unknown; the rest works.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ RAW, PERF, FENTRY, KPROBE = "raw tracepoint", "tracepoint", "fentry", "kprobe"
 
 @dataclass(frozen=True)
 class Attachment:
-    """The program of an event: how it is attached, where, and the flags that compile it so.
+    """The program of an event: how and where it is attached, and the flags to compile it for that.
 
-    :param pair: two programs, one of which counts what the other misses.
+    :param pair: two programs are attached, and each counts what the other misses.
     """
 
     event: Event
@@ -53,7 +53,7 @@ class Probe:
     """One way to probe a function.
 
     :param symbol: the function's name in this kernel.
-    :param pair: as of :class:`Attachment`.
+    :param pair: as in :class:`Attachment`.
     """
 
     function: Function
@@ -63,7 +63,7 @@ class Probe:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What compiles its programs."""
+        """The flags to compile its programs."""
         name = self.function.name
         if self.how == KPROBE:
             return (f"-DKPROBE_{name}",)
@@ -75,7 +75,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a need gets.
+    """The probe chosen for a need.
 
     :param state: ``attached``, ``degraded``, ``missing`` or ``off``.
     :param remedy: what the user can do; empty where nothing helps on this kernel.
@@ -91,14 +91,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the tracer obeys.
+    """The plan that the tracer carries out.
 
     :param probes: the ways to probe each function, by its name, best first; an empty tuple: none.
-    :param left_out: why some ways to probe functions are not among ``probes``.
-    :param flags: for all programs.
-    :param unknown: measures that nothing will fill.
+    :param left_out: reasons why some ways to probe functions are not in ``probes``.
+    :param flags: compiler flags for all programs.
+    :param unknown: measures that no probe will count.
     :param blockers: why nothing can be attached at all: (what, what to do, whether privilege would help).
-    :param problems: what of the filter cannot be done here.
+    :param problems: the parts of the filter that cannot be applied here.
     """
 
     attachments: tuple[Attachment, ...] = ()
@@ -138,9 +138,9 @@ def bcc_command(distribution: tuple[str, ...]) -> str:
 def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, passes: str | None = None) -> Plan:
     """Choose the probes.
 
-    :param force: :data:`PERF`: as if BTF had no tracepoint arguments; :data:`RAW`: as if raw tracepoints missed
-        nothing. For tests and comparisons.
-    :param passes: :data:`FENTRY` or :data:`KPROBE`: that alone; ``none``: neither; None: the best there is.
+    :param force: for tests and comparisons. :data:`PERF`: act as if BTF had no tracepoint arguments; :data:`RAW`: act
+        as if raw tracepoints missed nothing.
+    :param passes: :data:`FENTRY` or :data:`KPROBE`: use only that; ``none``: use neither; None: use the best.
     """
     attachments: list[Attachment] = []
     outcomes: dict[str, list[tuple[str, str, Event]]] = {}
@@ -156,7 +156,7 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
             outcomes.setdefault(event.need, []).append(("", reason, event))
     flags, problems = session_flags(facts, wanted or Filter())
     if any(how == "" for how, _, _ in outcomes.get(FOLLOW_CHILDREN.need, ())):
-        problems += ("children cannot be followed: this kernel has no BTF to find them in a fork with",)
+        problems += ("children cannot be followed: this kernel has no BTF, which is needed to see forks",)
     forced = {"passes": passes}
     probes = {function.name: _probes(function, facts, forced.get(function.need)) for function in events.FUNCTIONS}
     functions = {function.need: function for function in events.FUNCTIONS}
@@ -223,7 +223,7 @@ def _probes(function: Function, facts: Facts, forced: str | None) -> tuple[Probe
     """The ways to probe a function, best first (costs: bench/)."""
     if forced == "none" or facts.ftrace_enabled is False or _unknown_member(function, facts):
         return ()
-    # A kernel with preemptible tracepoints is preemptible. A pair that was not needed costs less than events missed.
+    # A kernel with preemptible tracepoints is preemptible. If in doubt use a pair: that costs less than missed events.
     pair = bool(facts.preemptible_tracepoints or facts.preemptible is not False)
     probes = [Probe(function, FENTRY, function.name, pair)] if function.name in facts.functions else []
     if not _no_kprobes(facts):
@@ -252,7 +252,7 @@ def _function_choice(
     if probes:
         reason, remedy = no_kprobes if no_kprobes and no_kprobes[1] else ("", "")
         if not reason and probes[0].pair:
-            reason = "a pair of programs: one alone misses events while a task is preempted inside it"
+            reason = "a pair of programs: a single one misses events while a task is preempted inside it"
         return Choice(function.need, help_text, str(probes[0]), "attached", reason, remedy)
     if forced == "none":
         return Choice(function.need, help_text, "", "off", "switched off")
@@ -309,7 +309,7 @@ def _blockers(facts: Facts, attachments: list[Attachment]) -> tuple[tuple[str, s
         if facts.root:
             blockers.append(
                 (
-                    "BPF programs need CAP_BPF and CAP_PERFMON, which this root does not have",
+                    "BPF programs need CAP_BPF and CAP_PERFMON, which root does not have here",
                     "in a container: start it with --cap-add BPF --cap-add PERFMON, or privileged",
                     True,
                 )

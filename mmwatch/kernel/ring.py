@@ -1,8 +1,8 @@
 """Drains a BPF ring buffer through a mapping, without a call per record.
 
-Layout: kernel, kernel/bpf/ringbuf.c. The consumer position is a page of its own at offset 0, which we write; the
-producer position and the data follow, read-only, the data mapped twice in a row so that a record that wraps is
-contiguous. All our records are of one size, so what lies between the two positions is one array.
+For the layout, see the kernel's kernel/bpf/ringbuf.c. The page at offset 0 holds the consumer position, which we write.
+The producer position and the data follow, read-only. The data is mapped twice in a row, so that a record that wraps is
+contiguous. All our records have the same size, so the bytes between the two positions are one array.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Ring:
             raise ValueError(f"records of {dtype.itemsize} bytes do not lie in a ring buffer without gaps")
 
     def drain(self, at_most: int = 1 << 20) -> npt.NDArray[np.void]:
-        """Take the records that are complete, oldest first: ``(records,)``. Their room is free again."""
+        """Take the complete records, oldest first: ``(records,)``. This frees their room in the buffer."""
         begin = int(self._consumer[0])
         available = min((int(self._producer[0]) - begin) // self._slot.itemsize, at_most)
         start = begin & (self._size_bytes - 1)

@@ -1,7 +1,7 @@
 """The C programs as one text.
 
-BCC rewrites table calls only in the text it is given, not in what that includes. So our own headers are put into the
-text here; ``#line`` keeps the file and line of an error right.
+BCC rewrites table calls only in the text it is given, not in files that the text includes. So this inserts our own
+headers into the text, with ``#line`` so that errors name the right file and line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _INCLUDE = re.compile(r'#include "(\w+\.h)"')
 
 
 def program() -> bytes:
-    """``reclaim.bpf.c`` with the headers of its folder in it, each once.
+    """``reclaim.bpf.c`` with the headers from its directory inserted, each once.
 
     :raises UnavailableError: the C files are not there.
     """
@@ -23,7 +23,7 @@ def program() -> bytes:
 
 
 def _expanded(directory: Path, name: str, seen: set[str]) -> list[str]:
-    """The lines of a file, and of what it includes in the place of the directive."""
+    """The lines of a file, with each include directive replaced by the included lines."""
     lines = [f'#line 1 "bpf/{name}"']
     for number, line in enumerate((directory / name).read_text(encoding="utf-8").splitlines(), 1):
         found = _INCLUDE.fullmatch(line)

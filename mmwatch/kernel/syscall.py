@@ -1,7 +1,7 @@
 """The bpf system call, without bcc.
 
-The front end writes to maps, for which bcc would load its compiler; the builder attaches a second program to a
-function, where bcc allows one.
+The front end writes to maps, for which bcc would load its compiler. The builder attaches a second program to a
+function, where bcc allows only one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 _BPF_MAP_UPDATE_ELEM, _BPF_PROG_LOAD, _BPF_RAW_TRACEPOINT_OPEN = 2, 5, 17  # include/uapi/linux/bpf.h
 _BPF_PROG_TYPE_TRACING, _BPF_TRACE_FENTRY = 26, 24
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
-"""Of the system call, by machine: arch/*/entry/syscalls/syscall*.tbl, scripts/syscall.tbl."""
+"""Number of the system call, by machine: arch/*/entry/syscalls/syscall*.tbl, scripts/syscall.tbl."""
 _NUMBER = _NUMBERS.get(platform.machine(), -1)  # the kernel answers -1 with ENOSYS
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 
 class _Element(ctypes.Structure):
-    """``union bpf_attr`` for commands on one element."""
+    """``union bpf_attr`` for commands on one map element."""
 
     _fields_ = (
         ("map", ctypes.c_uint64),  # the descriptor, and padding
@@ -91,7 +91,7 @@ def attach_pair(link: int, instructions: bytes) -> tuple[int, int]:
     :param link: of the first one.
 
     :returns: descriptors of the second program and of its link.
-    :raises OSError: refused, or the kernel does not say which function that is (bpf_tracing_link_show_fdinfo, 5.13).
+    :raises OSError: the kernel refused, or does not say which function that is (bpf_tracing_link_show_fdinfo, 5.13).
     """
     info = Path(f"/proc/self/fdinfo/{link}").read_text()
     function = info.partition("target_btf_id:")[2].split()

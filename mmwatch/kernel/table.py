@@ -1,6 +1,6 @@
-"""The table of rows as arrays: what changed in it from one reading to the next.
+"""The table of rows as arrays: finds what changed from one reading to the next.
 
-Knows nothing of BPF: the arrays may be mapped kernel memory, or a test's.
+This module does not depend on BPF: the arrays may be mapped kernel memory or those of a test.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmwatch.abi import COUNTERS, NODE_UNKNOWN, PATHS, ROW, ROW_STATES, Fold
 Array = npt.NDArray[Any]
 
 SHARED_ROWS = len(PATHS)
-"""The first rows of the table are the overflow rows, one a path, shared by threads without a row of their own."""
+"""The first rows of the table are the overflow rows, one per path, shared by threads that found no free row."""
 _EXITED = ROW_STATES.index("exited")
 _MAXIMA = tuple(member.name for member in ROW if member.fold is Fold.MAX)
 _SCAN_STEP = 1024
@@ -26,13 +26,14 @@ _SCAN_STEP = 1024
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed since the reading before.
+    """The changes since the previous reading.
 
-    :param rows: ``(changed,)`` of ``struct row``: counters hold what they grew by, ``stall_ns`` includes the time of a
-        reclaim under way, maxima are those of this stretch of time (all slots the same); other members as they are.
-    :param time_ns: CLOCK_MONOTONIC, when the rows were read.
-    :param freed: ``(freed,)`` indices of rows that are free again: their threads are gone, and they have been read.
-    :param in_use: rows of threads that are still there.
+    :param rows: ``(changed,)`` of ``struct row``. Counters hold their growth, ``stall_ns`` includes the time of a
+        reclaim under way, and maxima are those since the previous reading (the same in all slots). Other members are
+        as in the table.
+    :param time_ns: CLOCK_MONOTONIC when the rows were read.
+    :param freed: ``(freed,)`` indices of rows that are free again: their threads have ended and the rows were read.
+    :param in_use: number of rows of threads that still exist.
     """
 
     rows: Array
@@ -44,8 +45,8 @@ class Changes:
 class RowTable:
     """Reads a table of rows, over and over.
 
-    :param rows: ``(entries,)`` of ``struct row``, as BCC lays it out; rows that are given back are cleared here.
-    :param control: the one element of ``struct control``; its epoch is switched here.
+    :param rows: ``(entries,)`` of ``struct row``, as BCC lays it out. The reader clears rows that it frees.
+    :param control: the single element of ``struct control``. The reader switches its epoch.
     :param clock: CLOCK_MONOTONIC in nanoseconds.
     :raises ValueError: the members are not laid out in whole words.
     """
@@ -63,7 +64,7 @@ class RowTable:
         rows["node"][:SHARED_ROWS] = rows["cpu_node"][:SHARED_ROWS] = NODE_UNKNOWN
 
     def read(self) -> Changes:
-        """What changed since the last call. The rows in ``freed`` may be handed out again."""
+        """Changes since the last call. The caller may hand out the rows in ``freed`` again."""
         rows = self.rows
         slots = rows[_MAXIMA[0]].shape[1]
         slot = int(self._control["epoch"]) % slots
@@ -100,7 +101,7 @@ class RowTable:
         )
 
     def _used(self) -> tuple[Array, Array]:
-        """Indices of the overflow rows and of all rows not free, and the states of these.
+        """Indices of the overflow rows and of all rows that are not free, and the states of these rows.
 
         Indices are handed out in order, so the table is only scanned as far as it has ever been used.
         """
@@ -113,7 +114,7 @@ class RowTable:
         return used, states[used]
 
     def _since_before(self, index: Array, now: Array) -> Array:
-        """Rows whose counters hold what they grew by; ``now`` is kept for the next time."""
+        """Rows whose counters hold their growth. Keeps ``now`` for the next call."""
         kept = _words(self._before)
         grown = kept[index]
         kept[index] = now
@@ -124,7 +125,7 @@ class RowTable:
         return grown.view(self.rows.dtype)[:, 0]
 
     def _give_back(self, index: Array) -> None:
-        """Clear rows of threads that are gone: nobody writes them, and they have been read."""
+        """Clear rows of threads that have ended. They have been read, and nothing writes to them any more."""
         if not len(index):
             return
         self._before[index] = 0
@@ -134,13 +135,13 @@ class RowTable:
 
 
 Span = tuple[type[np.unsignedinteger[Any]], slice]
-"""Neighbouring members of one width, as a slice of a row seen as words of that width."""
+"""Adjacent members of one width, as a slice of a row seen as words of that width."""
 
 
 def _spans(dtype: np.dtype[Any]) -> tuple[list[Span], list[Span]]:
-    """Counters, to be subtracted, and all else: a few slices over all rows, whatever the members are called.
+    """The slices with counters, which are subtracted, and the other slices. A few slices cover all members.
 
-    ``events`` grows like a counter, and only rows where it has grown are of interest.
+    ``events`` counts as a counter. Only rows in which it has grown have changed.
     """
     fields: Any = dtype.fields
     runs: list[list[Any]] = []  # counter or not, width, begin, end

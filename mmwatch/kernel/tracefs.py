@@ -1,7 +1,7 @@
-"""Reading tracepoint formats from tracefs, mounted or not.
+"""Reads tracepoint formats from tracefs, whether it is mounted or not.
 
-Where tracefs is not mounted, root can have a private one that nobody else sees: a mount attached nowhere (fsopen,
-fsmount: Linux 5.2), gone with the process. The host's mounts stay as they are.
+If tracefs is not mounted, root can get a private mount that no other process sees: it is attached nowhere (fsopen,
+fsmount: Linux 5.2) and disappears with the process. The host's mounts do not change.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _CLOEXEC = 1
 
 
 class Tracefs:
-    """The place where events are described.
+    """The directory that describes events.
 
     :ivar path: the directory, or None.
-    :ivar state: ``mounted``, ``private`` (a mount of our own that nobody sees) or ``missing``.
+    :ivar state: ``mounted``, ``private`` (a mount that only this process sees) or ``missing``.
     :ivar reason: why it is missing.
     """
 
@@ -83,7 +83,7 @@ class Tracefs:
 
 
 def _number(expression: str) -> int | None:
-    """The value of a C integer constant of the kind that occurs in formats; None: it is something else."""
+    """The value of a C integer constant expression as formats have them; None: it is something else."""
 
     def value(node: ast.AST) -> int:
         if isinstance(node, ast.Constant) and isinstance(node.value, int):

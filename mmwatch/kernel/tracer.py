@@ -1,4 +1,4 @@
-"""The driver: gets attached what the plan says, and reads the tables."""
+"""The driver: has the plan's probes attached, and reads the tables."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Reading:
-    """What happened since the reading before.
+    """What happened since the previous reading.
 
-    :param rows: those that changed, see :class:`mmwatch.kernel.table.Changes`.
-    :param time_ns: CLOCK_MONOTONIC, when the rows were read.
-    :param stats: what the counts of ``enum stat`` grew by, by name.
+    :param rows: the rows that changed, see :class:`mmwatch.kernel.table.Changes`.
+    :param time_ns: CLOCK_MONOTONIC when the rows were read.
+    :param stats: growth of each counter of ``enum stat``, by name.
     :param missed_runs: program runs the kernel skipped; None: this kernel does not count them.
-    :param rows_in_use: of the table.
+    :param rows_in_use: rows of the table that are in use.
     """
 
     rows: Array
@@ -46,9 +46,9 @@ class Reading:
 class Tracer:
     """Programs attached and tables mapped, from construction to :meth:`close`.
 
-    :param builder: one that is compiling the same plan and options already.
+    :param builder: a builder that is already compiling the same plan and options.
     :raises NoPermissionError: the kernel refuses BPF to this user.
-    :raises UnavailableError: nothing can be attached; says why.
+    :raises UnavailableError: nothing can be attached. The message says why.
     """
 
     def __init__(self, plan: Plan, options: Options | None = None, builder: Builder | None = None) -> None:
@@ -82,7 +82,7 @@ class Tracer:
         self._table = RowTable(rows, self.control)
         self._stats_before = np.zeros(len(self._stats), np.uint64)
         self._free_rows = tables["free_rows"].descriptor
-        # In this order the kernel side takes them, so the table is only scanned as far as it has been used.
+        # The kernel side takes them in this order, so read() scans the table only as far as it has been used.
         syscall.push(self._free_rows, range(SHARED_ROWS, len(rows)))
         syscall.push(tables["free_slots"].descriptor, range(len(rows)))
         for tgid in self.options.wanted.tgids:
@@ -91,7 +91,7 @@ class Tracer:
     # ---- reading ----
 
     def read(self) -> Reading:
-        """What changed since the last call. No system call but for threads that have ended, and for ``missed_runs``."""
+        """Changes since the last call. Makes system calls only for threads that have ended and for ``missed_runs``."""
         changes = self._table.read()
         syscall.push(self._free_rows, changes.freed.tolist())
         return Reading(changes.rows, changes.time_ns, self._read_stats(), self._missed_runs(), changes.in_use)
@@ -117,7 +117,7 @@ class Tracer:
             misses.append(int(rest.split("\n", 1)[0]))
         self._run_before_ns, self._run_ns = self._run_ns, run_ns
         total = missed_by_all(misses, self._attached.paired, int(self._stats[_PAIR_SEEN_ONCE]))
-        missed = max(total - self._missed_before, 0)  # negative when the other of a pair was not through yet
+        missed = max(total - self._missed_before, 0)  # negative if the other program of a pair had not finished
         self._missed_before += missed
         return missed
 
@@ -140,11 +140,11 @@ class Tracer:
         return sum(int(self._stats[STATS.index(f"lost_{kind}")]) for kind in RECORD_KINDS)
 
     def set_quota(self, records: int) -> None:
-        """Set how many more detail records may be streamed; the rest counts as suppressed."""
+        """Set how many more detail records may be streamed. The rest count as suppressed."""
         self.control["quota"] = records
 
     def set_lru_gen(self, enabled: bool) -> None:
-        """Say whether the multi-generational LRU is on: ``pgscan`` counts other pages then."""
+        """Set whether the multi-generational LRU is on, because ``pgscan`` then counts different pages."""
         self.control["lru_gen"] = int(enabled)
 
     def close(self) -> None:
@@ -154,17 +154,17 @@ class Tracer:
 
 
 def missed_by_all(misses: Sequence[int], paired: int, seen_once: int) -> int:
-    """How many events were counted by no program.
+    """How many events no program counted.
 
-    :param misses: runs that each program missed since it was attached.
-    :param paired: how many of the programs, the first ones, are in pairs.
+    :param misses: for each program, the runs that it missed since it was attached.
+    :param paired: how many of the programs are in pairs; those come first.
     :param seen_once: events that one program of a pair missed and the other counted.
     """
     return max(sum(misses[:paired]) - seen_once, 0) // 2 + sum(misses[paired:])
 
 
 def _what_came_of(plan: Plan, attached: Attached) -> tuple[tuple[Choice, ...], frozenset[str]]:
-    """The plan's choices, and what they leave unknown, corrected by what the kernel refused."""
+    """The plan's choices and the measures they leave unknown, corrected for probes that the kernel refused."""
     choices, unknown = plan.choices, plan.unknown
     for need, refusals in attached.refusals.items():
         reason = f"refused: {'; '.join([*refusals, *plan.left_out])}"

@@ -1,1 +1,1 @@
-"""Rows of the kernel's table to what a person or a program reads. Pure: no clock, no file, no kernel."""
+"""Turns rows of the kernel's table into what people and programs read. Pure: no clock, no files, no kernel."""

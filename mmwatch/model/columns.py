@@ -1,4 +1,4 @@
-"""The columns of a table, declared once: sort keys, ``--columns``, help and the manual derive from this list."""
+"""The columns of a table, declared once: sort keys, ``--columns``, help and manual follow from this list."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch import units
-from mmwatch.model.interval import Rows
-from mmwatch.model.snapshot import GROUPINGS, SUMS, Floats, Snapshot, priority_min, stall_quantile_ns
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.model.rows import SUMS, Floats, active_rows, priority_min, stall_quantile_ns
+from mmwatch.model.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class Column:
     """One column.
 
-    :param key: what ``-s`` and ``--columns`` take.
-    :param help: one line; says the unit.
-    :param values: one value a row; NaN (or None in a column of text) where it is not known.
-    :param text: a value as it is shown.
-    :param needs: the measures it is made of: when the session does not know one of them, nor does the column.
-    :param left: text, aligned left and sorted upwards.
+    :param key: for ``-s`` and ``--columns``.
+    :param help: one line, with the unit.
+    :param values: one value per row; NaN (None in a text column) if unknown.
+    :param text: turns a value into text.
+    :param needs: measures it is computed from; without a probe for one of them, the column is unknown.
+    :param left: a text column, aligned left and sorted upwards.
     """
 
     key: str
@@ -36,7 +37,7 @@ class Column:
     left: bool = False
 
     def of(self, snapshot: Snapshot) -> npt.NDArray[Any]:
-        """The column's values for all rows, ``(len(rows),)``."""
+        """The column's values, ``(len(rows),)``."""
         if snapshot.session.unknown.intersection(self.needs):
             return np.full(len(snapshot.rows), None if self.left else np.nan)
         return self.values(snapshot)
@@ -63,8 +64,8 @@ def _share(part: tuple[str, ...], whole: tuple[str, ...]) -> Callable[[Snapshot]
     return values
 
 
-def _if_told(values: Callable[[Snapshot], Floats]) -> Callable[[Snapshot], Floats]:
-    """Not known where nobody tells what a reclaim freed."""
+def _if_freed_known(values: Callable[[Snapshot], Floats]) -> Callable[[Snapshot], Floats]:
+    """The values, unknown in rows whose freed pages are unknown."""
     return lambda snapshot: np.where(snapshot.freed_known, values(snapshot), np.nan)
 
 
@@ -73,7 +74,7 @@ def _stall_share(snapshot: Snapshot) -> Floats:
 
 
 def _system_share(snapshot: Snapshot) -> Floats:
-    """Of the task's system time; more than all of it when reclaim slept."""
+    """Time in reclaim / the task's system time; above 1 if it slept in reclaim."""
     system_us = np.array([process.system_time_us or 0 if process else 0 for process in snapshot.processes()], float)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.maximum(snapshot.rows["stall_ns"], 0) / 1000 / system_us
@@ -122,7 +123,7 @@ _string = _known(str)
 
 
 def _lowest(snapshot: Snapshot) -> Floats:
-    """Unknown only if neither batches nor passes can tell: those that cannot are all 0."""
+    """Unknown only if neither batches nor passes are seen. A histogram without a probe is all 0, so it does no harm."""
     lowest = priority_min(snapshot.rows).astype(float)
     return np.where(lowest >= 0, lowest, np.nan)
 
@@ -149,7 +150,7 @@ COLUMNS: tuple[Column, ...] = (
         "efficiency",
         "EFF%",
         4,
-        "pages reclaimed of pages scanned, percent",
+        "pages reclaimed, percent of pages scanned",
         _share(_RECLAIMED, _SCANNED),
         _percent,
         _RECLAIMED + _SCANNED,
@@ -158,7 +159,7 @@ COLUMNS: tuple[Column, ...] = (
         "priority",
         "PRI",
         3,
-        "lowest scan priority reached: 12 is gentle (4 for node), 0 scans the whole list",
+        "lowest scan priority reached: reclaim starts at 12 (node reclaim at 4); 0 scans the whole list",
         _lowest,
         _whole,
     ),
@@ -175,7 +176,7 @@ COLUMNS: tuple[Column, ...] = (
         "stall",
         "STALL%",
         6,
-        "time in reclaim, percent of the interval (of one CPU: several threads add up)",
+        "time in reclaim, percent of the interval (of one CPU; several threads add up)",
         _stall_share,
         _percent,
         ("stall_ns",),
@@ -186,8 +187,8 @@ COLUMNS: tuple[Column, ...] = (
         "futile",
         "FUTIL%",
         6,
-        "reclaims that freed nothing, percent",
-        _if_told(_share(("reclaims_futile",), ("reclaims",))),
+        "reclaims that freed nothing, percent of all reclaims",
+        _if_freed_known(_share(("reclaims_futile",), ("reclaims",))),
         _percent,
         ("reclaims_futile",),
     ),
@@ -202,12 +203,14 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("file", "FILE/s", 6, "page cache pages reclaimed per second", _rate(_RECLAIMED[0]), _counted, _RECLAIMED),
     Column("anon", "ANON/s", 6, "anonymous pages reclaimed per second", _rate(_RECLAIMED[1]), _counted, _RECLAIMED),
-    Column("p50", "P50", 7, "median time of a reclaim, within 12 %", _quantile(0.5), _time, ("stall_histogram",)),
+    Column(
+        "p50", "P50", 7, "median time of a reclaim, accurate to 12 percent", _quantile(0.5), _time, ("stall_histogram",)
+    ),
     Column(
         "p99",
         "P99",
         7,
-        "99th percentile of the time of a reclaim, within 12 %",
+        "99th percentile of the time of a reclaim, accurate to 12 percent",
         _quantile(0.99),
         _time,
         ("stall_histogram",),
@@ -216,7 +219,7 @@ COLUMNS: tuple[Column, ...] = (
         "system",
         "SYS%",
         5,
-        "time in reclaim as a share of the task's system CPU time, percent",
+        "time in reclaim, percent of the task's system CPU time",
         _system_share,
         _percent,
         ("stall_ns",),
@@ -225,7 +228,7 @@ COLUMNS: tuple[Column, ...] = (
         "throttled",
         "THROT%",
         6,
-        "time asleep in reclaim (throttled), percent of the interval",
+        "time throttled (asleep in reclaim), percent of the interval",
         lambda s: s.rows["throttled_ns"].sum(axis=1) / max(s.interval.duration_ns, 1),
         _percent,
         ("throttled_ns",),
@@ -243,17 +246,17 @@ COLUMNS: tuple[Column, ...] = (
         "written",
         "WRIT/s",
         6,
-        "pages per second that reclaim wrote itself",
+        "pages per second that reclaim itself wrote",
         _rate("written_pages"),
         _counted,
         ("written_pages",),
     ),
-    Column("dirty", "DIRT/s", 6, "dirty pages met per second", _rate("dirty_pages"), _counted, ("dirty_pages",)),
+    Column("dirty", "DIRT/s", 6, "dirty pages found per second", _rate("dirty_pages"), _counted, ("dirty_pages",)),
     Column(
         "wakeups",
         "WAKE/s",
         6,
-        "kswapd woken by this task, per second",
+        "times per second that this task woke kswapd",
         _rate("kswapd_wakeups"),
         _counted,
         ("kswapd_wakeups",),
@@ -273,7 +276,7 @@ COLUMNS: tuple[Column, ...] = (
         "PG/PASS",
         7,
         "pages freed per pass",
-        _if_told(_share(("pass_reclaimed_pages",), ("passes",))),
+        _if_freed_known(_share(("pass_reclaimed_pages",), ("passes",))),
         _counted,
         ("pass_reclaimed_pages", "passes"),
     ),
@@ -282,8 +285,8 @@ COLUMNS: tuple[Column, ...] = (
         "pass_futile",
         "PFUTIL%",
         7,
-        "passes that freed nothing, percent",
-        _if_told(_share(("passes_futile",), ("passes",))),
+        "passes that freed nothing, percent of all passes",
+        _if_freed_known(_share(("passes_futile",), ("passes",))),
         _percent,
         ("passes_futile", "passes"),
     ),
@@ -317,21 +320,28 @@ BY_KEY = {column.key: column for column in COLUMNS}
 DEFAULT = {
     "task": "pid comm path node reclaimed scanned efficiency priority overshoot stall longest",
     "thread": "tid comm path node reclaimed scanned efficiency priority overshoot stall longest",
+    "comm": "comm path node reclaimed scanned efficiency priority overshoot stall longest",
     "node": "node reclaimed scanned efficiency priority overshoot stall longest reclaims p99",
     "cgroup": "cgroup node reclaimed scanned efficiency priority overshoot stall longest",
     "path": "path node reclaimed scanned efficiency priority overshoot stall longest p99",
 }
-"""The columns shown unless others are asked for, by grouping; they fit 80 characters, wherever they go."""
+"""The default columns by grouping; they fit 80 characters."""
 
-RECORDED = {"reclaimed": "reclaimed_total", "scanned": "scanned_total", "stall": "stall_total"}
-"""A recording shows sums in the place of rates: spread over its whole length, a short storm would hardly show."""
+RECORDED = {
+    "reclaims": "reclaims_total",
+    "asked": "asked_total",
+    "reclaimed": "reclaimed_total",
+    "scanned": "scanned_total",
+    "stall": "stall_total",
+}
+"""A recording shows sums instead of rates: averaged over its whole length, a short reclaim storm would hardly show."""
 
 DEFAULT_SORT = "stall"
-"""The one figure that no kind of trouble leaves at zero: a reclaim that frees nothing takes time all the same."""
+"""Time in reclaim shows every kind of trouble: even a reclaim that frees nothing takes time."""
 
 
 def sort_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> npt.NDArray[np.intp]:
-    """Row indices, largest first (text: upwards), unknown last; equal ones by PID so that lines do not jump."""
+    """Row indices, largest first (text upwards), unknown last; equal values by PID, so that lines do not jump."""
     values = column.of(snapshot)
     if values.dtype == object:
         known = np.array([value is not None for value in values], bool)
@@ -352,17 +362,5 @@ def active_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> n
 
 
 def is_active(snapshot: Snapshot) -> npt.NDArray[np.bool_]:
-    """Rows that did anything in reclaim in the interval. ``(len(rows),)``."""
+    """Which rows did anything in reclaim in the interval. ``(len(rows),)``."""
     return active_rows(snapshot.rows)
-
-
-ACTIVE = ("reclaims", "batches", "active_batches", "stall_ns", *_SCANNED, "shrinker_calls")
-"""Who has none of these did nothing."""
-
-
-def active_rows(rows: Rows) -> npt.NDArray[np.bool_]:
-    """:func:`is_active` of rows; having only woken kswapd is not reclaim."""
-    active = np.zeros(len(rows), bool)
-    for name in ACTIVE:
-        active |= rows[name] != 0
-    return active

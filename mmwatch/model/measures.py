@@ -22,7 +22,6 @@ from mmwatch.abi import (
 
 __all__ = [
     "BY_NAME",
-    "GROUPING_NAMES",
     "MEASURES",
     "NODE_UNKNOWN",
     "ORDERS",
@@ -57,7 +56,7 @@ class Measure:
     json: bool = True
 
 
-_NOT_IN_JSON = ("stall_histogram",)  # its percentiles are
+_NOT_IN_JSON = ("stall_histogram",)  # JSON has its percentiles instead
 
 MEASURES: tuple[Measure, ...] = tuple(
     Measure(
@@ -76,7 +75,3 @@ BY_NAME = {measure.name: measure for measure in MEASURES}
 
 PATH_HELP = {path: abi.PATH_HELP[path] for path in (*PATHS[1:], PATHS[0])}
 """In the order to show them: ``other`` comes last."""
-
-GROUPING_NAMES = ("task", "thread", "node", "cgroup", "path")
-"""What a row of a table may stand for; :data:`mmwatch.model.snapshot.GROUPINGS` says how. Here, so that the command
-line can be read without numpy."""

@@ -1,4 +1,4 @@
-"""Between NUMA nodes: from which node a task took pages, on which it ran, and whether another had plenty meanwhile."""
+"""Between NUMA nodes: where tasks ran, where they took pages from, and whether another node had memory to spare."""
 
 from __future__ import annotations
 
@@ -7,33 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmwatch.model.interval import Interval, Node, Rows
+from mmwatch.model.interval import Elsewhere, Interval, Node
 from mmwatch.model.measures import PATHS
+from mmwatch.model.rows import SUMS, Rows
 
 _FOR_A_NODE = [PATHS.index(path) for path in ("direct", "node", "kswapd")]
-"""Paths that reclaim because a node is short of memory; a cgroup at its limit gets no help from another node."""
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """What a node gave up while another had memory above its high watermark.
-
-    :param reclaimed_pages: taken in intervals at whose end that was so.
-    :param futile: reclaims of the node in these that freed nothing.
-    :param free_node: of all such moments, the other node with the most free memory.
-    :param free_pages: how much it had.
-    """
-
-    reclaimed_pages: int
-    futile: int
-    stall_ns: int
-    free_node: int
-    free_pages: int
+"""Paths taken because a node is short of memory. For a cgroup at its limit, another node is no help."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One pair of nodes of the matrix. -1 is a node that is not known."""
+    """One pair of nodes of the matrix; -1 is an unknown node."""
 
     cpu_node: int
     node: int
@@ -44,17 +28,12 @@ class Cell:
 
 
 def matrix(rows: Rows) -> tuple[Cell, ...]:
-    """The node a task ran on x the node pages were taken from: only pairs with anything to tell, in order."""
+    """Node the task ran on x node the pages came from, in order; pairs where nothing happened are left out."""
     pairs = np.stack([rows["cpu_node"], rows["node"]], axis=1)
     found, where = np.unique(pairs, axis=0, return_inverse=True) if len(rows) else (pairs, np.zeros(0, int))
     sums = {
         name: np.bincount(where.ravel(), sum(rows[part].astype(float) for part in parts), len(found))
-        for name, parts in {
-            "reclaims": ("reclaims",),
-            "scanned_pages": ("scanned_file_pages", "scanned_anon_pages"),
-            "reclaimed_pages": ("reclaimed_file_pages", "reclaimed_anon_pages"),
-            "stall_ns": ("stall_ns",),
-        }.items()
+        for name, parts in {"reclaims": ("reclaims",), "stall_ns": ("stall_ns",), **SUMS}.items()
     }
     cells = (
         Cell(int(cpu_node), int(node), **{name: int(max(values[index], 0)) for name, values in sums.items()})
@@ -64,14 +43,14 @@ def matrix(rows: Rows) -> tuple[Cell, ...]:
 
 
 def elsewhere(interval: Interval) -> dict[int, Elsewhere]:
-    """By node, what it gave up while another had plenty; of a merged interval, what its parts said."""
+    """Reclaim from each node while another had memory to spare. A merged interval has the sum of its parts."""
     if interval.elsewhere is not None:
         return dict(interval.elsewhere)
     rows = interval.rows[np.isin(interval.rows["path"], _FOR_A_NODE)]
-    plenty = [node for node in interval.nodes if _spare(node)]
+    spare = [node for node in interval.nodes if _has_spare(node)]
     found = {}
     for node in np.unique(rows["node"]).tolist():
-        others = [other for other in plenty if other.node != node]
+        others = [other for other in spare if other.node != node]
         mine = rows[rows["node"] == node]
         pages = int(mine["reclaimed_file_pages"].sum() + mine["reclaimed_anon_pages"].sum())
         futile = int(mine["reclaims_futile"].sum())
@@ -82,12 +61,12 @@ def elsewhere(interval: Interval) -> dict[int, Elsewhere]:
     return found
 
 
-def _spare(node: Node) -> bool:
+def _has_spare(node: Node) -> bool:
     return node.free_pages is not None and node.high_pages is not None and node.free_pages > node.high_pages
 
 
-def together(first: Mapping[int, Elsewhere], second: Mapping[int, Elsewhere]) -> dict[int, Elsewhere]:
-    """Of two stretches of time."""
+def merge_elsewhere(first: Mapping[int, Elsewhere], second: Mapping[int, Elsewhere]) -> dict[int, Elsewhere]:
+    """The results of two consecutive intervals as one."""
     found = dict(first)
     for node, later in second.items():
         before = found.get(node)

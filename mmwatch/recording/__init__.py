@@ -1,10 +1,9 @@
-"""A session as one SQLite file that any client can read: written while it runs, read back as the same intervals."""
+"""A session as one SQLite file that any client can read. It is written live and read back as the same intervals."""
 
 from __future__ import annotations
 
 from mmwatch.recording.folding import fold
 from mmwatch.recording.reader import Reader
-from mmwatch.recording.schema import KINDS
 from mmwatch.recording.writer import Summary, Writer
 
-__all__ = ["KINDS", "Reader", "Summary", "Writer", "fold"]
+__all__ = ["Reader", "Summary", "Writer", "fold"]

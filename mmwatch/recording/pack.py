@@ -1,4 +1,4 @@
-"""Columns of numpy arrays to lists that sqlite3 takes, and back. Whole columns at a time: no step per cell."""
+"""Converts columns of numpy arrays to lists for sqlite3 and back, a whole column at a time for speed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NAMES_KEPT = 65536
 
 
 def integers(values: npt.NDArray[Any]) -> list[int]:
-    """SQLite's integers are signed: what is 2^63 and above (nothing we count is) keeps its bits."""
+    """Integers for SQLite, which are signed. Values from 2^63 on keep their bits; mmwatch has none."""
     return values.astype(np.int64, copy=False).tolist()  # type: ignore[no-any-return]
 
 
 def sparse(counts: npt.NDArray[Any]) -> list[str]:
-    """Histograms ``(n, length)`` as JSON objects of what is not 0, such as ``{"12":5}``."""
+    """Histograms ``(n, length)`` as JSON objects of the values that are not 0, such as ``{"12":5}``."""
     texts = [EMPTY] * len(counts)
     row, bucket = np.nonzero(counts)
     if not len(row):
@@ -34,15 +34,15 @@ def sparse(counts: npt.NDArray[Any]) -> list[str]:
 
 
 def dense(texts: Sequence[str], length: int) -> npt.NDArray[np.int64]:
-    """What :func:`sparse` made, ``(len(texts), length)``.
+    """The inverse of :func:`sparse`, ``(len(texts), length)``.
 
-    :raises ValueError: some text is not of that form, or has a key outside the histogram.
+    :raises ValueError: a text has another form, or a key outside the histogram.
     """
     counts = np.zeros((len(texts), length), np.int64)
     filled = [index for index, text in enumerate(texts) if text != EMPTY]
     if not filled:
         return counts
-    # One call of the JSON parser for the whole column: keys and values in turn.
+    # One call of the JSON parser for the whole column: keys and values alternate.
     together = "".join([texts[index] for index in filled])
     together = together.replace("}{", ",").replace('"', "").replace(":", ",")
     numbers = json.loads(f"[{together[1:-1]}]")
@@ -55,7 +55,7 @@ def dense(texts: Sequence[str], length: int) -> npt.NDArray[np.int64]:
 
 
 class Names(dict[bytes, str]):
-    """Raw names to clean text. Few names come again and again, so most cost one look-up."""
+    """Maps raw names to clean text. The same few names recur, so most cost one look-up."""
 
     def __missing__(self, raw: bytes) -> str:
         if len(self) >= _NAMES_KEPT:
@@ -65,7 +65,7 @@ class Names(dict[bytes, str]):
 
 
 def text(value: object) -> str:
-    """Text out of a file, cleaned: the file may be anybody's.
+    """Text from a file, cleaned, because the file is untrusted.
 
     :raises TypeError: it is a number, or NULL.
     """
@@ -75,7 +75,7 @@ def text(value: object) -> str:
 
 
 class RawNames(dict[str, bytes]):
-    """Text out of a file to names that fit a row or record: at most 16 bytes, cut between characters."""
+    """Maps text from a file to names that fit a row or record: at most 16 bytes, cut between characters."""
 
     def __missing__(self, name: str) -> bytes:
         if len(self) >= _NAMES_KEPT:
@@ -85,7 +85,7 @@ class RawNames(dict[str, bytes]):
 
 
 def plain(value: Any) -> Any:
-    """A numpy scalar as Python's: sqlite3 would store its bytes."""
+    """A numpy scalar as a Python one, because sqlite3 would store the bytes of a numpy scalar."""
     return value.item() if isinstance(value, np.generic) else value
 
 

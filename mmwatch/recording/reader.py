@@ -1,14 +1,8 @@
-"""Reading a recording, also one that was cut off, is still being written, or was written by another mmwatch."""
+"""Reads a recording, even if it was cut off, is still being written, or comes from another version of mmwatch."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import sqlite3
-import stat
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -18,13 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
-from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Node, Probe, Process, Rows, Session, Stretch
+from mmwatch.abi import RECORD_KINDS
+from mmwatch.model.course import Stretch
+from mmwatch.model.interval import Cost, Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import PATHS, Fold
-from mmwatch.model.snapshot import SUMS
+from mmwatch.model.records import RECORD_DTYPE
+from mmwatch.model.rows import ROW_DTYPE, SUMS, Rows
+from mmwatch.recording.opening import Database
 from mmwatch.recording.pack import RawNames, dense, text
-from mmwatch.recording.schema import APPLICATION_ID, KINDS, NULL_FOR, RECORD_DTYPE, TABLES, VERSION
+from mmwatch.recording.schema import NULL_FOR, TABLES
 from mmwatch.units import clean
 
 BATCH_ROWS = 4096
@@ -32,21 +29,14 @@ BATCH_INTERVALS = 512
 RECORDS_PER_CHUNK = 8192
 LOOKED_BACK = 200_000
 
-_LOGS = ("-wal", "-journal")
-_MAGIC = b"SQLite format 3\0"
-_BUSY_S = 30
-_NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of memory")
-"""In SQLite's words for what is not the recording's fault."""
-_COPY_AGAIN = "copy it again from where it was recorded, with the -wal file beside it if there is one"
-
 
 class Reader:
     """A recording; a context manager.
 
     :raises UsageError: the path is a directory or a device.
-    :raises NoPermissionError: it may not be read.
-    :raises MmwatchError: there is none, it is no recording, it is damaged, or of a newer schema. All methods
-        raise it when they meet damage.
+    :raises NoPermissionError: the user may not read it.
+    :raises MmwatchError: there is no such file, or it is not a recording, is damaged, or has a newer schema. All
+        methods raise it if they find damage.
     """
 
     session: Session
@@ -54,12 +44,9 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._names = RawNames()
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
-        _check_file(path)
-        with self._damage():
-            self._db = self._open()
+        self._file = Database(path)
+        self._db, self._damage = self._file.connection, self._file.damage
         try:
-            self._check_schema()
             with self._damage():
                 self._columns = {
                     table.name: [row[1] for row in self._db.execute(f'PRAGMA table_info("{table.name}")')]
@@ -81,28 +68,26 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        self._db.close()
-        if self._copy is not None:
-            self._copy.cleanup()
+        self._file.close()
 
     @property
     def ended_cleanly(self) -> bool:
-        """Whether the recorder came to its end; not while it runs."""
+        """Whether the recording was closed properly; False while it is being written."""
         return self._session_value("end_s") is not None
 
     @property
     def cut_off(self) -> str:
-        """What to tell the user when it did not end cleanly, else empty."""
+        """A message for the user if the recording was not closed properly, else empty."""
         if self.ended_cleanly:
             return ""
         return (
-            f"{self.path}: the recording was cut off, or is still being written; its "
-            f"{self.interval_count} complete intervals are here"
+            f"{self.path}: the recording was cut off, or is still being written; "
+            f"showing its {self.interval_count} complete intervals"
         )
 
     @property
     def start_monotonic_ns(self) -> int | None:
-        """CLOCK_MONOTONIC at ``session.start_s``: places ``time_ns`` of the records. None if not known."""
+        """CLOCK_MONOTONIC at ``session.start_s``, to convert ``time_ns`` of the records; None if unknown."""
         value = self._session_value("start_monotonic_ns")
         return None if value is None else int(value)
 
@@ -112,19 +97,19 @@ class Reader:
             return int(self._db.execute("SELECT count(*) FROM intervals").fetchone()[0])
 
     def record_counts(self) -> dict[str, int]:
-        """Single records by kind."""
+        """Number of single records by kind."""
         with self._damage():
             counts = {name: int(count) for name, count in self._db.execute("SELECT name, records FROM kinds")}
-        return {kind: counts.get(kind, 0) for kind in KINDS}
+        return {kind: counts.get(kind, 0) for kind in RECORD_KINDS}
 
     def intervals(
         self, begin_s: float | None = None, end_s: float | None = None, *, names: bool = True
     ) -> Iterator[Interval]:
-        """The intervals in their order, read as they are asked for.
+        """The intervals in order, read as they are consumed.
 
-        :param begin_s: Unix time; from the one in which this lies.
-        :param end_s: Unix time; up to the one in which this lies.
-        :param names: with processes and paths of control groups.
+        :param begin_s: Unix time; starts at the interval that contains it.
+        :param end_s: Unix time; ends at the interval that contains it.
+        :param names: with processes and paths of cgroups.
         """
         with self._damage():
             span = self._range(begin_s, end_s)
@@ -133,44 +118,35 @@ class Reader:
     def timeline(
         self, begin_s: float | None = None, end_s: float | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Of all intervals in this time, as :meth:`intervals` takes it: number, ``end_s`` and ``duration_ns``."""
+        """Number, ``end_s`` and ``duration_ns`` of the intervals in this time, as :meth:`intervals` takes it."""
         query = "SELECT interval, end_s, duration_ns FROM intervals WHERE interval BETWEEN ? AND ? ORDER BY interval"
         with self._damage():
             found = self._db.execute(query, self._range(begin_s, end_s)).fetchall()
             numbers, ends_s, durations_ns = zip(*found) if found else ((), (), ())
             return np.array(numbers, np.int64), np.array(ends_s, np.float64), np.array(durations_ns, np.int64)
 
-    def stall_ns(self, first: int, last: int) -> npt.NDArray[np.float64]:
-        """Time in reclaim of all tasks in each interval from one number to another. ``(intervals,)``."""
-        query = (
-            "SELECT total(stall_ns) FROM intervals LEFT JOIN rows USING (interval) WHERE interval BETWEEN ? AND ? "
-            "GROUP BY interval ORDER BY interval"
-        )
-        with self._damage():
-            return np.array([ns for (ns,) in self._db.execute(query, (first, last))], np.float64)
-
     def between(
         self, first: int, last: int, *, names: bool = True, only: Collection[str] | None = None
     ) -> Iterator[Interval]:
-        """The intervals from one number to another, both included, read as they are asked for.
+        """The intervals from one number to another, both included, read as they are consumed.
 
         :param names: as for :meth:`intervals`.
-        :param only: of the rows, these fields are filled in, which saves most of the time; all by default.
+        :param only: fields of the rows to fill in, which saves most of the time; all by default.
         """
         with self._damage():
             for batch in self._batches(first, last):
                 yield from self._load(batch, names, only)
 
     def latest_reclaims(self, tgid: int, time_ns: int, count: int) -> npt.NDArray[np.void]:
-        """The last ``count`` single reclaims of a process up to a time (CLOCK_MONOTONIC), in their order.
+        """The last ``count`` single reclaims of a process up to a time (CLOCK_MONOTONIC), oldest first.
 
-        None is looked for further back than :data:`LOOKED_BACK` records of all processes.
+        Searches back through at most :data:`LOOKED_BACK` records of all processes.
         """
         names = [name for name in RECORD_DTYPE.names or () if name in self._columns["records"]]
         select = f"SELECT record, {_select(names)} FROM records WHERE record > ? AND record <= ? "
         select += "AND kind = 0 AND tgid = ? AND time_ns <= ? ORDER BY record DESC LIMIT ?"
         with self._damage():
-            # They come in the order of time but for a few beside each other, from different CPUs.
+            # Records are in order of time, except that records of different CPUs close in time may be swapped.
             low, high = 0, self._db.execute("SELECT max(record) FROM records").fetchone()[0] or 0
             while high - low > LOOKED_BACK // 2:
                 middle = (low + high) // 2
@@ -181,17 +157,17 @@ class Reader:
             return self._array(RECORD_DTYPE, ["record", *names], found[::-1])
 
     def records(self, kind: str | None = None, chunk: int = RECORDS_PER_CHUNK) -> Iterator[npt.NDArray[np.void]]:
-        """Single records as they came, arrays of :data:`mmwatch.recording.schema.RECORD_DTYPE`.
+        """Single records in the order they arrived, as arrays of :data:`mmwatch.model.records.RECORD_DTYPE`.
 
-        :param kind: one of :data:`mmwatch.recording.KINDS`; all by default.
+        :param kind: one of :data:`mmwatch.abi.RECORD_KINDS`; all by default.
         :raises ValueError: no such kind.
         """
-        only = f"AND kind = {KINDS.index(kind)}" if kind is not None else ""
+        only = f"AND kind = {RECORD_KINDS.index(kind)}" if kind is not None else ""
         fields_ = [name for name in RECORD_DTYPE.names or () if name in self._columns["records"]]
         select = f"SELECT record, {_select(fields_)} FROM records WHERE record > ? AND record <= ? {only}"
         select += f" ORDER BY record LIMIT {chunk}"
         with self._damage():
-            # What comes in while we read is not waited for, and no chunk holds up a writer.
+            # Ignore records that arrive from now on. Reading in chunks does not block a writer.
             last = self._db.execute("SELECT max(record) FROM records").fetchone()[0] or 0
             done = 0
             while found := self._db.execute(select, (done, last)).fetchall():
@@ -199,7 +175,7 @@ class Reader:
                 yield self._array(RECORD_DTYPE, ["record", *fields_], found)
 
     def cgroup_paths(self, numbers: Collection[int]) -> dict[int, str]:
-        """The paths that are known of these control groups."""
+        """The known paths of these cgroups."""
         found: dict[int, str] = {}
         wanted = [int(np.uint64(number).view(np.int64)) for number in numbers if number]
         with self._damage():
@@ -213,7 +189,7 @@ class Reader:
     def process_totals(
         self, tgids: Collection[int], begin_s: float | None = None, end_s: float | None = None
     ) -> dict[int, Process]:
-        """These processes with their times summed up, as :func:`mmwatch.model.snapshot.merge` does it, by SQL."""
+        """These processes with their times summed by SQL, as :func:`mmwatch.model.merge.merge` sums them."""
         first, last = self._range(begin_s, end_s)
         span = "interval BETWEEN ? AND ?"
         sums = (
@@ -234,102 +210,22 @@ class Reader:
                     found[tgid] = Process(tgid, text(comm), cmdline, ppid, *times[tgid])
         return found
 
-    def course(self, parts: int = 60) -> list[Stretch]:
-        """The recording over time, in at most so many stretches of equally many intervals, from first to last."""
-        taken = SUMS["reclaimed_pages"]
-        known = not self.session.unknown.intersection(taken)
+    def stretches(self, first: int = 0, last: int = 1 << 62) -> list[Stretch]:
+        """One stretch per interval from one number to another, both included; all by default."""
+        parts = SUMS["reclaimed_pages"]
+        known = not self.session.unknown.intersection(parts)
         query = (
-            f"SELECT end_s, duration_ns, {f'total({taken[0]} + {taken[1]})' if known else 'NULL'}, total(stall_ns) "
-            "FROM intervals LEFT JOIN rows USING (interval) GROUP BY interval ORDER BY interval"
+            f"SELECT end_s, duration_ns, {f'total({parts[0]} + {parts[1]})' if known else 'NULL'}, total(stall_ns) "
+            "FROM intervals LEFT JOIN rows USING (interval) WHERE interval BETWEEN ? AND ? "
+            "GROUP BY interval ORDER BY interval"
         )
         with self._damage():
-            found = self._db.execute(query).fetchall()
-            each = max(-(-len(found) // parts), 1)
             return [
-                Stretch(
-                    begin_s=some[0][0] - some[0][1] / 1e9,
-                    duration_s=sum(duration_ns for _, duration_ns, _, _ in some) / 1e9,
-                    reclaimed_pages=sum(int(pages) for _, _, pages, _ in some) if known else None,
-                    stall_ns=sum(int(ns) for _, _, _, ns in some),
-                )
-                for some in (found[begin : begin + each] for begin in range(0, len(found), each))
+                Stretch(end_s - ns / 1e9, ns / 1e9, int(pages) if known else None, int(stall_ns))
+                for end_s, ns, pages, stall_ns in self._db.execute(query, (first, last))
             ]
 
-    # ---- opening ----
-
-    def _open(self) -> sqlite3.Connection:
-        """Without changing the file. A log of a recorder that was killed is read where it lies, where SQLite can keep
-        its index beside it; else file and log are copied to where it can."""
-        if not any(os.path.exists(f"{self.path}{end}") for end in _LOGS):
-            # Nobody writes: then SQLite needs neither locks nor a directory it may write to.
-            db = _connect(self.path, "mode=ro&immutable=1")
-            pages, page_bytes = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-            if self.path.stat().st_size < max(pages * page_bytes, 512):  # it takes part of a page for a whole one
-                db.close()
-                raise sqlite3.DatabaseError("truncated")
-            return db
-        try:
-            return _connect(self.path, "mode=ro")
-        except sqlite3.OperationalError:
-            return _connect(self._copied(), "mode=rw")
-
-    def _copied(self) -> Path:
-        try:
-            self._copy = tempfile.TemporaryDirectory(prefix="mmwatch-")
-            copy = Path(self._copy.name) / "recording.mmw"
-            for end in ("", *_LOGS):
-                if os.path.exists(f"{self.path}{end}"):
-                    shutil.copyfile(f"{self.path}{end}", f"{copy}{end}")
-        except OSError as error:
-            raise MmwatchError(
-                f"cannot copy {self.path} to {tempfile.gettempdir()} to complete it from its log: {error.strerror}",
-                "set TMPDIR to a directory with room for it",
-            ) from error
-        return copy
-
-    def _check_schema(self) -> None:
-        with self._damage():
-            (application,) = self._db.execute("PRAGMA application_id").fetchone()
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise MmwatchError(f"{self.path} is a SQLite file, but no recording of mmwatch", _NAME_ONE)
-        if version > VERSION:
-            by = ""
-            with contextlib.suppress(sqlite3.Error, TypeError):
-                by = f" by mmwatch {clean(str(self._db.execute('SELECT version FROM session').fetchone()[0]))}"
-            raise MmwatchError(
-                f"{self.path} was recorded{by} with schema {version}; this mmwatch reads schemas up to {VERSION}",
-                "update mmwatch, or report where it was recorded",
-            )
-
-    def _unreadable(self, error: Exception) -> MmwatchError:
-        """What is the matter with a file that SQLite gives up on."""
-        try:
-            with self.path.open("rb") as file:
-                header = file.read(100)
-                size = os.fstat(file.fileno()).st_size
-        except OSError as problem:
-            return MmwatchError(f"cannot read {self.path}: {problem.strerror}")
-        if header[:16] != _MAGIC[: len(header)]:
-            return MmwatchError(f"{self.path} is no recording of mmwatch", _NAME_ONE)
-        page_bytes = int.from_bytes(header[16:18], "big")
-        whole = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(header[28:32], "big")
-        if len(header) < 100 or size < whole:
-            of = f" of {whole}" if len(header) == 100 else ""
-            return MmwatchError(f"{self.path} is truncated: {size}{of} bytes are there", _COPY_AGAIN)
-        if any(words in str(error) for words in _NOT_THE_FILE):
-            return MmwatchError(f"cannot read {self.path}: {error}", "try again, or copy it to another file system")
-        return MmwatchError(f"{self.path} is damaged: {error}", _COPY_AGAIN)
-
-    @contextlib.contextmanager
-    def _damage(self) -> Iterator[None]:
-        """The file may be anybody's, and broken in any way: wrong types and values are damage, not bugs."""
-        try:
-            yield
-        except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError) as error:
-            raise self._unreadable(error) from error
-
-    # ---- what is in it ----
+    # ---- reading tables ----
 
     def _session_value(self, name: str) -> Any:
         with self._damage():
@@ -355,13 +251,13 @@ class Reader:
         )
 
     def _row_columns(self) -> list[str]:
-        """Those of table rows that have something in them we know."""
+        """The known columns of table rows that hold any value."""
         unused = {name for (name,) in self._db.execute("SELECT name FROM measures WHERE used = 0")}
         left_out = self.session.unknown | unused
         return [name for name in ROW_DTYPE.names or () if name in self._columns["rows"] and name not in left_out]
 
     def _read_paths(self) -> npt.NDArray[np.uint32]:
-        """The file's number of a path to ours; what we have no word for is other."""
+        """Maps the file's path numbers to ours; unknown paths are ``other``."""
         named = dict(self._db.execute("SELECT path, name FROM paths WHERE path BETWEEN 0 AND 255").fetchall())
         return np.array([PATHS.index(named[n]) if named.get(n) in PATHS else 0 for n in range(256)], np.uint32)
 
@@ -371,7 +267,7 @@ class Reader:
         return (dict(zip(names, row)) for row in cursor.fetchall())
 
     def _range(self, begin_s: float | None, end_s: float | None) -> tuple[int, int]:
-        """First and last interval; ``(1, 0)`` for none."""
+        """First and last interval; ``(1, 0)`` if there is none."""
         query = "SELECT min(interval), max(interval) FROM intervals"
         query += " WHERE end_s > ? AND end_s - duration_ns / 1e9 < ?"
         infinity = float("inf")
@@ -380,7 +276,7 @@ class Reader:
         return (1, 0) if first is None else (int(first), int(last))
 
     def _batches(self, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
-        """Intervals, as many at a time as have a handful of rows: one query for many small ones."""
+        """Intervals in batches of some thousand rows: one query for many small intervals."""
         while found := list(
             self._dicts(
                 f"SELECT * FROM intervals WHERE interval BETWEEN ? AND ? ORDER BY interval LIMIT {BATCH_INTERVALS}",
@@ -422,7 +318,7 @@ class Reader:
             )
 
     def _rows(self, first: int, last: int, only: Collection[str] | None) -> tuple[Rows, npt.NDArray[np.int64]]:
-        """Rows of these intervals, and of each its interval, growing. Shapes ``(rows,)``."""
+        """Rows of these intervals, and the interval of each, ascending. Shapes ``(rows,)``."""
         names = [name for name in self._fetched if only is None or name in only]
         columns = _select(["interval", *names])
         query = f"SELECT {columns} FROM rows WHERE interval BETWEEN ? AND ? ORDER BY interval, row"
@@ -452,43 +348,6 @@ class Reader:
         for number, tgid, comm, cmdline, *rest in self._db.execute(query, (first, last)):
             found.setdefault(number, {})[tgid] = Process(tgid, text(comm), text(cmdline), *rest)
         return found
-
-
-_NAME_ONE = "name a file that mmwatch record wrote"
-
-
-def _connect(path: Path, how: str) -> sqlite3.Connection:
-    """:raises sqlite3.Error: SQLite cannot make sense of it."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_BUSY_S)
-    try:
-        db.execute("PRAGMA trusted_schema = OFF")
-        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _check_file(path: Path) -> None:
-    """Everything that can be told without SQLite, which has one message for it all."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise MmwatchError(f"there is no {path}", _NAME_ONE) from None
-    except PermissionError as error:
-        raise NoPermissionError(f"cannot read {path}: {error.strerror}", "ask root, or its owner") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise MmwatchError(f"cannot read {clean(str(path))}: {getattr(error, 'strerror', error)}", _NAME_ONE) from error
-    if stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{path} is a directory", _NAME_ONE)
-    if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"{path} is no plain file", _NAME_ONE)
-    if not os.access(path, os.R_OK):
-        raise NoPermissionError(
-            f"cannot read {path}: Permission denied", "a recording is for its owner alone: be that user, or root"
-        )
-    if not found.st_size:
-        raise MmwatchError(f"{path} is empty", _NAME_ONE)
 
 
 def _select(names: list[str]) -> str:

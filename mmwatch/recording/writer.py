@@ -1,26 +1,23 @@
-"""Writing a recording while it happens.
+"""Writing a recording as it happens.
 
 Why a write-ahead log (WAL) with ``synchronous=NORMAL``:
 
-- A commit appends to the log and waits for no disk, where a rollback journal waits two or three times. The host is
+- A commit appends to the log and does not wait for the disk; a rollback journal waits two or three times. The host is
   short of memory and its disks are busy: each wait may take seconds, and the recorder would miss its interval.
-- What is committed survives SIGKILL, as it is with the kernel then. A crash of the host may lose the latest
-  intervals, but the checksums of the log and the order of writes at a checkpoint keep the file whole.
-- Readers never hold up the writer, nor it them.
+- A commit survives SIGKILL, because the kernel has the data. A crash of the host may lose the latest intervals, but
+  the checksums of the log and the order of writes at a checkpoint keep the file intact.
+- Readers and the writer never block each other.
 
-The price is a second and third file while it runs. The orderly end folds them into the one; after SIGKILL
-:class:`mmwatch.recording.Reader` copes with what is left.
+The price is two more files while the recording runs. Closing it folds them into one; after SIGKILL,
+:class:`mmwatch.recording.Reader` handles what is left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sqlite3
-import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
@@ -31,31 +28,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
+from mmwatch.abi import RECORD_KINDS
+from mmwatch.errors import MmwatchError
 from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import MEASURES, PATHS, Fold
+from mmwatch.model.records import Records
+from mmwatch.model.rows import Rows
+from mmwatch.recording.files import ELSEWHERE, create, refusal, remove
 from mmwatch.recording.pack import Names, integers, plain, sparse, to_json
-from mmwatch.recording.schema import APPLICATION_ID, BY_NAME, KINDS, NULL_FOR, TABLES, VERSION
+from mmwatch.recording.schema import APPLICATION_ID, BY_NAME, NULL_FOR, TABLES, VERSION
 from mmwatch.units import NS_PER_S, clean
-
-Records = npt.NDArray[np.void]
-"""A structured array with the members of ``struct record``, as the kernel side gives it."""
 
 RECORDS_PER_COMMIT = 65536
 _REMEMBERED = 65536
 _BUSY_S = 30
-"""How long a reader may hold up the writer; only where the file system cannot do WAL does it at all."""
-
-SIDE_FILES = ("-wal", "-shm", "-journal")
-_LOCKED_BYTES = (510, 0x40000002)  # length and start of SQLite's lock on a file in use, sqlite3 os_unix.c
-
-_ELSEWHERE = "record to another place with -o"
+"""How long a reader may block the writer. That happens only on file systems without WAL."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a recording holds.
+    """The size of a finished recording.
 
     :param records: single records by kind.
     :param bytes: on disk.
@@ -71,17 +64,17 @@ class Summary:
 class Writer:
     """A recording being written; a context manager.
 
-    :param path: of the file to make. It is for its owner alone from the start: names and command lines are in it.
-    :param force: replace a file of that name.
-    :raises UsageError: the path cannot be meant (a directory, a device).
-    :raises NoPermissionError: the file may not be made there.
-    :raises MmwatchError: there is such a file already, or it cannot be made.
+    :param path: of the new file. Only its owner can read it, from the start: it contains names and command lines.
+    :param force: replace an existing recording.
+    :raises UsageError: the path is a directory or a device.
+    :raises NoPermissionError: the file may not be created there.
+    :raises MmwatchError: the file exists, or cannot be created.
     """
 
     def __init__(self, path: Path, session: Session, *, force: bool = False) -> None:
         self.path = path
         self._intervals = self._rows = self._processes = 0
-        self._records = dict.fromkeys(KINDS, 0)
+        self._records = dict.fromkeys(RECORD_KINDS, 0)
         self._buffer: list[Records] = []
         self._buffered = 0
         self._names = Names()
@@ -91,8 +84,8 @@ class Writer:
         self._failed = False
         self._summary: Summary | None = None
         self._insert_row = _Insert("rows", session.unknown)
-        self._insert_record = _Insert("records", frozenset({"record"}))  # NULL: SQLite counts it up
-        _create(path, force)
+        self._insert_record = _Insert("records", frozenset({"record"}))  # NULL: SQLite assigns the next number
+        create(path, force)
         try:
             with self._errors():
                 self._db = sqlite3.connect(
@@ -106,7 +99,7 @@ class Writer:
                     self._db.close()
                     raise
         except BaseException:
-            _remove(path)  # of no use, and in the way of the next attempt
+            remove(path)  # it is useless and would block the next attempt
             raise
 
     def __enter__(self) -> Writer:
@@ -119,7 +112,7 @@ class Writer:
 
     @property
     def size_bytes(self) -> int:
-        """What the recording takes on disk so far."""
+        """Size on disk so far."""
         total = 0
         for name in (self.path, *(Path(f"{self.path}{end}") for end in ("-wal", "-journal"))):
             with contextlib.suppress(OSError):
@@ -127,9 +120,9 @@ class Writer:
         return total
 
     def write(self, interval: Interval, records: Records | None = None) -> None:
-        """Add an interval, and the records received in it: all of it or nothing.
+        """Add an interval and the records received in it: all or nothing.
 
-        :raises MmwatchError: the disk is full, or the like. What was written before stays, and is readable.
+        :raises MmwatchError: the disk is full, or another write error. What was written before stays readable.
         """
         number = self._intervals + 1
         with self._transaction():
@@ -144,11 +137,11 @@ class Writer:
         self._count(counts)
 
     def write_records(self, records: Records) -> None:
-        """Add single records. They are kept in memory until there are many of them or the next interval comes.
+        """Add single records. They are buffered until there are many, or until the next interval.
 
         :raises MmwatchError: as :meth:`write`.
         """
-        self._buffer.append(records.copy())  # it may be a view of a ring buffer
+        self._buffer.append(records.copy())  # they may be a view of the ring buffer
         self._buffered += len(records)
         if self._buffered >= RECORDS_PER_COMMIT:
             with self._transaction():
@@ -156,9 +149,9 @@ class Writer:
             self._count(counts)
 
     def close(self) -> Summary:
-        """End the recording: write what is left, mark it complete and make it a single file. Again: nothing more.
+        """End the recording: write what is left, mark it complete, fold it into one file. A second call does nothing.
 
-        :raises MmwatchError: as :meth:`write`, unless that has said so already. The file is closed all the same.
+        :raises MmwatchError: as :meth:`write`, unless that has raised it already. The file is closed in any case.
         """
         if self._summary is not None:
             return self._summary
@@ -168,7 +161,7 @@ class Writer:
                     counts = self._add_records(self._buffer)
                     self._db.execute("UPDATE session SET end_s = ?", (time.time(),))
                 self._count(counts)
-            # Not while somebody reads, nor on a full disk; the reader copes.
+            # This fails while another process reads the file, or on a full disk. The reader handles what is left.
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("PRAGMA busy_timeout = 1000")
                 self._db.execute("PRAGMA journal_mode = DELETE")
@@ -204,30 +197,30 @@ class Writer:
         _executemany(db, "probes", [tuple(map(clean, astuple(probe))) for probe in session.probes])
         _executemany(db, "paths", list(enumerate(PATHS)))
         _executemany(db, "measures", [(measure.name, measure.fold.value, measure.help, 0) for measure in MEASURES])
-        _executemany(db, "kinds", [(number, name, 0) for number, name in enumerate(KINDS)])
+        _executemany(db, "kinds", [(number, name, 0) for number, name in enumerate(RECORD_KINDS)])
 
     def _set_journal(self) -> None:
-        """WAL, or where the file system has no shared memory mappings (some network ones) the next best."""
+        """Use WAL, or the next best mode on file systems without shared memory mappings (some network ones)."""
         db = self._db
         mode = None
         with contextlib.suppress(sqlite3.OperationalError):
             (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode == "wal":
             db.execute("PRAGMA synchronous = NORMAL")
-        else:  # where NORMAL could corrupt the file when the host crashes
+        else:  # NORMAL could corrupt the file if the host crashes
             db.execute("PRAGMA journal_mode = TRUNCATE")
             db.execute("PRAGMA synchronous = FULL")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of it or nothing; what waits in the buffer has to be part of it."""
+        """All or nothing; includes the records waiting in the buffer."""
         with self._errors():
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                # What was remembered as written is not.
+                # Names remembered as written were rolled back.
                 self._known_processes.clear()
                 self._known_cgroups.clear()
                 self._used.clear()
@@ -271,7 +264,7 @@ class Writer:
             **{f"cost_{field.name}": getattr(cost, field.name) for field in fields(cost)},
         )
 
-    def _add_rows(self, number: int, rows: npt.NDArray[np.void]) -> None:
+    def _add_rows(self, number: int, rows: Rows) -> None:
         columns: dict[str, list[Any]] = {
             "interval": [number] * len(rows),
             "row": list(range(len(rows))),
@@ -281,26 +274,26 @@ class Writer:
             if measure.fold is Fold.HISTOGRAM and measure.name in self._insert_row.names:
                 columns[measure.name] = sparse(rows[measure.name])
         self._db.executemany(*self._insert_row.fill(rows, columns))
-        # A reader need not fetch what is 0 everywhere, often half of the file.
+        # Readers skip measures that are 0 everywhere, which are often half of the file.
         new = [name for name in MEASURE if name not in self._used and rows[name].any()]
         self._used.update(new)
         self._db.executemany("UPDATE measures SET used = 1 WHERE name = ?", [(name,) for name in new])
 
     def _add_records(self, parts: list[Records]) -> list[int]:
-        """:returns: how many there were, by kind."""
-        counts = np.zeros(len(KINDS), np.int64)
+        """:returns: the number of records by kind."""
+        counts = np.zeros(len(RECORD_KINDS), np.int64)
         for part in parts:
             for begin in range(0, len(part), RECORDS_PER_COMMIT):  # bounds the memory for the lists
                 records = part[begin : begin + RECORDS_PER_COMMIT]
                 self._db.executemany(*self._insert_record.fill(records, {"comm": self._clean(records["comm"])}))
-                counts += np.bincount(records["kind"], minlength=len(KINDS))[: len(KINDS)]
+                counts += np.bincount(records["kind"], minlength=len(RECORD_KINDS))[: len(RECORD_KINDS)]
         for kind, count in enumerate(counts.tolist()):
             if count:
                 self._db.execute("UPDATE kinds SET records = records + ? WHERE kind = ?", (count, kind))
         return counts.tolist()  # type: ignore[no-any-return]
 
     def _count(self, counts: list[int]) -> None:
-        for kind, count in zip(KINDS, counts):
+        for kind, count in zip(RECORD_KINDS, counts):
             self._records[kind] += count
 
     def _clean(self, names: npt.NDArray[Any]) -> list[str]:
@@ -318,10 +311,10 @@ class Writer:
         )
 
     def _add_processes(self, number: int, processes: Mapping[int, Process]) -> None:
-        """Who they are once, their times in every interval.
+        """Add each process once, and its times in every interval.
 
-        Those of this interval are remembered, and of those before as many as there is room for; one that was forgotten
-        gets another row, which harms nobody.
+        Remembers the processes of this interval, and earlier ones if there is room. A forgotten process gets another
+        row, which does no harm.
         """
         before = self._known_processes
         now: dict[int, tuple[int, Process]] = {}
@@ -343,20 +336,20 @@ class Writer:
 
     def _error(self, error: sqlite3.Error) -> MmwatchError:
         folder = self.path.absolute().parent
-        number = errno.ENOSPC if "full" in str(error) else _refusal(folder)
+        number = errno.ENOSPC if "full" in str(error) else refusal(folder)
         reason = os.strerror(number) if number else str(error)
         kept = f"; its {self._intervals} intervals up to here can be read" if self._intervals else ""
         hints = {
-            errno.ENOSPC: f"make room (df -h {folder}), or {_ELSEWHERE}",
-            errno.EDQUOT: f"make room within the quota (quota -v), or {_ELSEWHERE}",
+            errno.ENOSPC: f"make room (df -h {folder}), or {ELSEWHERE}",
+            errno.EDQUOT: f"make room within the quota (quota -v), or {ELSEWHERE}",
         }
         return MmwatchError(
-            f"cannot write {self.path}: {reason}{kept}", hints.get(number, f"see dmesg for errors, or {_ELSEWHERE}")
+            f"cannot write {self.path}: {reason}{kept}", hints.get(number, f"see dmesg for errors, or {ELSEWHERE}")
         )
 
 
 class _Insert:
-    """INSERT for many rows of a table, most of whose columns come straight from a structured array.
+    """An INSERT for many rows of a table. Most columns come directly from a structured array.
 
     :param null: columns that get NULL.
     """
@@ -374,7 +367,7 @@ class _Insert:
     def fill(
         self, array: npt.NDArray[np.void], lists: Mapping[str, list[Any]]
     ) -> tuple[str, Iterator[tuple[Any, ...]]]:
-        """Arguments of ``executemany``; a column that ``lists`` does not have is a field of ``array``."""
+        """Arguments of ``executemany``; columns not in ``lists`` are fields of ``array``."""
         return self.sql, zip(*[lists[name] if name in lists else integers(array[name]) for name in self.names])
 
 
@@ -386,76 +379,3 @@ def _insert_one(db: sqlite3.Connection, table: str, **values: Any) -> None:
 
 def _executemany(db: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
     db.executemany(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(BY_NAME[table].columns))})', rows)
-
-
-def _create(path: Path, force: bool) -> None:
-    """An empty file for its owner alone, whatever the umask; no instant as anything else."""
-    try:
-        if force:
-            _make_way(path)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(handle, 0o600)
-        finally:
-            os.close(handle)
-    except FileExistsError:
-        if path.is_dir():
-            raise _a_directory(path) from None
-        raise MmwatchError(
-            f"{path} exists, and is not overwritten", "--force replaces it; or give another name with -o"
-        ) from None
-    except IsADirectoryError:
-        raise _a_directory(path) from None
-    except FileNotFoundError:
-        if path.parent.is_dir():  # below /proc, say
-            raise MmwatchError(f"cannot create {path}: {path.parent} takes no files", _ELSEWHERE) from None
-        raise MmwatchError(f"cannot create {path}: no directory {path.parent}", f"mkdir -p {path.parent}") from None
-    except PermissionError as error:
-        raise NoPermissionError(f"cannot create {path}: {error.strerror}", _ELSEWHERE) from error
-    except OSError as error:
-        raise MmwatchError(f"cannot create {path}: {error.strerror}", _ELSEWHERE) from error
-
-
-def _a_directory(path: Path) -> UsageError:
-    return UsageError(f"{path} is a directory", f"name a file: -o {path / 'recording.mmw'}")
-
-
-def _make_way(path: Path) -> None:
-    """Remove a recording of that name, and nothing that is no plain file or in use.
-
-    A writer that is at work would at its end delete the log of the new file, as it has the same name.
-    """
-    try:
-        kind = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(kind):
-        raise _a_directory(path) if stat.S_ISDIR(kind) else UsageError(f"{path} is no plain file", _ELSEWHERE)
-    with path.open("r+b") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *_LOCKED_BYTES)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise MmwatchError(f"{path} is being written or read by another process", _ELSEWHERE) from None
-    _remove(path)
-
-
-def _remove(path: Path) -> None:
-    for name in (str(path), *(f"{path}{end}" for end in SIDE_FILES)):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-
-
-def _refusal(folder: Path) -> int:
-    """The errno the file system itself has for a few pages more: to SQLite all but a full disk is *disk I/O error*.
-
-    :returns: 0 when it has no objection (any more).
-    """
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(65536))
-            file.flush()
-    except OSError as error:
-        return error.errno or 0
-    return 0

@@ -1,6 +1,6 @@
-"""What crosses between the kernel side and the front end, pinned: a change of it is made here too, or fails.
+"""The interface between the BPF programs and user space, pinned: a change fails unless it is made here, too.
 
-Recordings keep names, and figures keep their meaning, for as long as what stands here does.
+As long as this file does not change, names in recordings and the meaning of figures do not change.
 """
 
 from __future__ import annotations
@@ -131,15 +131,15 @@ u64 detail  0 flags
 u64 quota   0 count
 """
 READERS = {
-    "lost_": ("mmwatch/cli/observe.py", 'f"lost_{kind}"'),
-    "suppressed_": ("mmwatch/cli/observe.py", 'f"suppressed_{kind}"'),
-    "unmatched_begin": ("mmwatch/cli/observe.py", '"unmatched_begin"'),
-    "unmatched_end": ("mmwatch/cli/observe.py", '"unmatched_end"'),
-    "table_full_rows": ("mmwatch/cli/observe.py", '"table_full_rows"'),
-    "table_full_threads": ("mmwatch/cli/observe.py", '"table_full_threads"'),
+    "lost_": ("mmwatch/session/observer.py", 'f"lost_{kind}"'),
+    "suppressed_": ("mmwatch/session/observer.py", 'f"suppressed_{kind}"'),
+    "unmatched_begin": ("mmwatch/session/observer.py", '"unmatched_begin"'),
+    "unmatched_end": ("mmwatch/session/observer.py", '"unmatched_end"'),
+    "table_full_rows": ("mmwatch/session/observer.py", '"table_full_rows"'),
+    "table_full_threads": ("mmwatch/session/observer.py", '"table_full_threads"'),
     "pair_seen_once": ("mmwatch/kernel/tracer.py", '"pair_seen_once"'),
 }
-"""Where each statistic is read, and how it is named there; those of each record kind by their beginning."""
+"""Where each statistic is read, and its name there. Those that exist per record kind are given by their prefix."""
 SIZES = {"u64": 8, "u32": 4, "s32": 4, "char": 1}
 
 
@@ -157,7 +157,7 @@ def of_record(member: Member) -> list[str]:
 
 
 def pinned(found: Abi) -> list[str]:
-    """What is not as it stands here."""
+    """Differences from what is pinned here."""
     problems = [f"enum {name}: {found.names(name)}" for name, names in ENUMS.items() if found.names(name) != names]
     problems += [f"enum {name} is not pinned" for name in found.enums.keys() - ENUMS]
     changed = dict(found.constants.items() ^ CONSTANTS.items())
@@ -169,7 +169,7 @@ def pinned(found: Abi) -> list[str]:
 
 
 def sides(found: Abi) -> list[str]:
-    """Where the front end's modules, which read the real file, have something else."""
+    """Differences from the modules of user space, which read the real file."""
     problems = [
         f"{module.__name__}.{name} is {getattr(module, name)}"
         for module in (abi, measures)
@@ -189,7 +189,7 @@ def sides(found: Abi) -> list[str]:
 
 
 def needs(found: Abi) -> list[str]:
-    """Members and needs that do not go together."""
+    """Members and needs that do not match."""
     names = {need.name for need in NEEDS}
     told = {member.need for member in found.structs["row"] if member.fold in abi.MEASURED}
     problems = [f"the need {need or 'none'} of a measure is not known" for need in told - names - {"brackets"}]
@@ -205,7 +205,7 @@ def figure(member: Member) -> bool:
 
 
 def units(found: Abi) -> list[str]:
-    """Names whose ending is not their unit."""
+    """Names that do not end in their unit."""
     return [
         f"{struct}.{member.name} is in {member.unit}"
         for struct, members in found.structs.items()
@@ -216,7 +216,7 @@ def units(found: Abi) -> list[str]:
 
 
 def layout(found: Abi) -> list[str]:
-    """Members that are not widest first, arrays that are not whole, and structs that a compiler would pad."""
+    """Members that are not widest first, arrays that are not rounded up, and structs that a compiler would pad."""
     problems = []
     for name, members in found.structs.items():
         widths = [SIZES[member.type] for member in members]
@@ -238,7 +238,7 @@ def layout(found: Abi) -> list[str]:
 
 
 def statistics(found: Abi) -> list[str]:
-    """Statistics that nobody reads, or of which a record kind has none."""
+    """Statistics that nothing reads, or that a record kind lacks."""
     problems = []
     for stat in found.names("stat"):
         reader = next((reader for name, reader in READERS.items() if stat.startswith(name)), None)
@@ -261,7 +261,7 @@ def test_the_declaration_is_as_it_should_be(check: Callable[[Abi], list[str]]) -
 
 
 def swapped(one: str, other: str) -> Callable[[str], str]:
-    """Two entries of a list in each other's place."""
+    """A change that swaps two entries of a list."""
 
     def mutate(text: str) -> str:
         first, second = (next(entry for entry in entries(text) if f"X({name}," in entry) for name in (one, other))
@@ -271,12 +271,12 @@ def swapped(one: str, other: str) -> Callable[[str], str]:
 
 
 def entries(text: str) -> list[str]:
-    """Each ``X(…)`` as it stands there."""
+    """Each ``X(…)`` of the text, verbatim."""
     return re.findall(r'X\([^"\n]*(?:\\\n[^"\n]*)?"[^"]*"\)', text)
 
 
 def without(part: str) -> Callable[[str], str]:
-    """Without the entry that has this in it."""
+    """A change that removes the entry that contains ``part``."""
 
     def mutate(text: str) -> str:
         (entry,) = (entry for entry in entries(text) if part in entry)
@@ -286,10 +286,10 @@ def without(part: str) -> Callable[[str], str]:
 
 
 def put(old: str, new: str) -> Callable[[str], str]:
-    """With something else in the place of something."""
+    """A change that replaces ``old`` with ``new``."""
 
     def mutate(text: str) -> str:
-        assert text.count(old) == 1, f"{old} stands there {text.count(old)} times"
+        assert text.count(old) == 1, f"{old} occurs {text.count(old)} times"
         return text.replace(old, new)
 
     return mutate
@@ -370,8 +370,8 @@ def test_each_mistake_is_found(name: str) -> None:
         ("X(u32, tid, , KEY, id, none,", "X(u32, tid, , KEY, furlongs, none,"),
         ("X(u32, tid, , KEY, id, none,", "X(u32, tid, [2 * ORDERS], KEY, id, none,"),
         ("X(u32, tid, , KEY, id, none,", "Y(u32, tid, , KEY, id, none,"),
-        ('"thread ID, likewise"', '"thread ID" "likewise"'),
-        ('"thread ID, likewise"', '"thread \\n ID"'),
+        ('"thread ID; 0 likewise"', '"thread ID" "likewise"'),
+        ('"thread ID; 0 likewise"', '"thread \\n ID"'),
         ("X(PATH_MEMCG,", "X(MEMCG,"),
         ("struct stats { u64 count[SLOTS(STATS)]; };", "struct stats { u64 count[STATS]; };"),
         ("#endif", "typedef int more;\n#endif"),

@@ -1,4 +1,4 @@
-"""The README's kernels are those the laboratory boots, its user lands those the live tests run in."""
+"""The README names the kernels that the laboratory boots and the userlands that the live tests run in."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""The import table of DESIGN: what flows one way stays that way, and each library has one door."""
+"""Imports follow the table of CONTRIBUTING.md: data flows one way, and each library is imported in one place."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib.util
+import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,22 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "mmwatch"
 
 BASE = {"errors", "units", "abi"}  # every folder may have these
-MAY_IMPORT: dict[str, set[str]] = {
-    "kernel": set(),
-    "host": set(),
-    "model": set(),
-    "recording": {"model"},
-    "diagnosis": {"model"},
-    "display": {"model"},
-    "report": {"model"},
-    "export": {"model"},
-    "cli": {"kernel", "host", "model", "recording", "diagnosis", "display", "report", "export"},
-    "errors": set(),
-    "abi": set(),
-    "units": set(),
-    "__main__": {"cli"},
-    "__init__": set(),
-}
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+
+
+def table() -> dict[str, set[str]]:
+    """What each folder may import, from the table in CONTRIBUTING.md."""
+    rows = re.findall(r"^\| `mmwatch/(\w+)/` \|.*\| ([^|]*) \|$", CONTRIBUTING.read_text(), re.MULTILINE)
+    folders = {name for name, _ in rows}
+    may = {name: folders if cell == "all" else set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
+    assert folders.issuperset(set().union(*may.values())), "the table names a folder that has no line of its own"
+    return may
+
+
+MAY_IMPORT = {**table(), "abi": set(), "errors": set(), "units": set(), "__main__": {"cli"}, "__init__": set()}
 # Other people's packages and the folders that may import them; None stands for all.
 THIRD_PARTY: dict[str, set[str] | None] = {
     "bcc": {"kernel"},
@@ -82,7 +81,7 @@ def in_standard_library(name: str) -> bool:
 
 
 def problems(path: Path, source: str) -> list[str]:
-    """What in this module breaks the table."""
+    """Imports of this module that violate the table."""
     relative = path.relative_to(PACKAGE)
     here = relative.parts[0] if len(relative.parts) > 1 else relative.stem
     found = []
@@ -98,7 +97,7 @@ def problems(path: Path, source: str) -> list[str]:
             if doors is not None and here not in doors:
                 found.append(f"{where}: only {', '.join(sorted(doors))} may import {name[0]}, not {here}")
         elif not in_standard_library(name[0]):
-            found.append(f"{where}: {name[0]} is neither of the standard library nor among the packages mmwatch needs")
+            found.append(f"{where}: {name[0]} is neither in the standard library nor among the packages mmwatch needs")
     return found
 
 
@@ -106,7 +105,7 @@ def problems(path: Path, source: str) -> list[str]:
 def test_imports_follow_the_table(path: Path) -> None:
     relative = path.relative_to(PACKAGE)
     here = relative.parts[0] if len(relative.parts) > 1 else relative.stem
-    assert here in MAY_IMPORT, f"mmwatch/{here} is not in DESIGN's table; add it there and here"
+    assert here in MAY_IMPORT, f"mmwatch/{here} is not in the table of CONTRIBUTING.md; add it there"
     assert problems(path, path.read_text()) == []
 
 
@@ -117,6 +116,8 @@ def test_imports_follow_the_table(path: Path) -> None:
         ("model/x.py", "from mmwatch.display import table"),
         ("model/x.py", "def f():\n    from mmwatch import host"),
         ("display/x.py", "from ..recording.store import Store"),
+        ("session/x.py", "from mmwatch.display import host"),
+        ("session/x.py", "from mmwatch.cli import options"),
         ("kernel/x.py", "import pyroute2"),
         ("cli/x.py", "import importlib\nimportlib.import_module('textual.app')"),
         ("host/x.py", "import requests_or_whatever"),
@@ -133,11 +134,21 @@ def test_a_wrong_import_is_seen(module: str, source: str) -> None:
     [
         ("kernel/x.py", "import bcc, ctypes, numpy\nfrom mmwatch.errors import MmwatchError\nfrom . import facts"),
         ("cli/x.py", "from mmwatch import __version__\nfrom mmwatch.kernel import tracer"),
-        ("report/x.py", "from ..model import columns\nfrom mmwatch import units"),
+        ("session/x.py", "from ..recording import Reader\nfrom mmwatch import units"),
     ],
 )
 def test_a_right_import_is_not(module: str, source: str) -> None:
     assert problems(PACKAGE / module, source) == []
+
+
+def test_no_import_goes_round() -> None:
+    """Not even for type checking: what two modules need from each other belongs in a third."""
+    names = {tuple(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in MODULES}
+    graph = {
+        name: {tuple(found) for _, found in imported(path, path.read_text()) if tuple(found) in names} - {name}
+        for name, path in names.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
 
 
 def test_no_package_hides_the_programs() -> None:

@@ -1,4 +1,4 @@
-"""No kernel version is compared: distributions backport, so only the thing itself tells whether it is there."""
+"""No code compares kernel versions: distributions backport, so code must probe for the feature itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ VERSION = re.compile(
     r"LINUX_VERSION_CODE|KERNEL_VERSION\s*\(|platform\.(release|uname|version)|\buname\b|\bosrelease\b"
 )
 
-_BCC_ASKS = "BCC's own helpers.h asks for it; nothing of ours looks at it"
+_BCC_ASKS = "BCC's own helpers.h asks for it; our code does not use it"
 # file: {part of the line: why it is no comparison}
 ALLOWED: dict[str, dict[str, str]] = {
     "bpf/include/include/linux/version.h": {
@@ -23,7 +23,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 
 
 def uses() -> list[tuple[str, str]]:
-    """File and line of everything that looks like asking for the version."""
+    """File and line of everything that seems to use the version."""
     return [
         (str(path.relative_to(ROOT)), line.strip())
         for path in sorted([*ROOT.glob("bpf/**/*.[ch]"), *ROOT.glob("mmwatch/**/*.py")])

@@ -1,4 +1,4 @@
-"""However mmwatch is installed, its C files and its manual come with it."""
+"""Every way to install mmwatch includes its C files and its manual."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(*argv: str, cwd: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """``copy`` of the checkout and what was built of it: ``sdist``, ``wheel``, ``editable``."""
+    """The ``copy`` of the checkout and what was built from it: ``sdist``, ``wheel``, ``editable``."""
     top = tmp_path_factory.mktemp("packaging")
     copy = top / "checkout"
     shutil.copytree(ROOT, copy, ignore=NOT_SOURCES, symlinks=True)

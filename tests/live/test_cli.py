@@ -98,8 +98,8 @@ def test_a_command_runs_and_its_end_is_told(mmwatch: Mmwatch, tmp_path: Path) ->
 
 MISTAKES = [
     (["record", "-o", "{tmp}/a.mmw", "--", "/no/such/command"], 64, "cannot run /no/such/command"),
-    (["record", "-o", "{tmp}/a.mmw", "-p", "4194999"], 1, "no process has the PID 4194999"),
-    (["top", "-p", "4194999"], 1, "no process has the PID 4194999"),
+    (["record", "-o", "{tmp}/a.mmw", "-p", "4194999"], 1, "no process has PID 4194999"),
+    (["top", "-p", "4194999"], 1, "no process has PID 4194999"),
     (["top", "-i", "0"], 64, "not a duration"),
     (["record", "-i", "0"], 64, "not a duration"),
     (["top", "-i", "0.001"], 64, "too short"),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from harness import Json, Mmwatch, losses, rows_of, workload
 
-from mmwatch.model.snapshot import take, to_json
+from mmwatch.model.json import to_json
+from mmwatch.model.snapshot import take
 from mmwatch.recording import Reader, fold
 
 SUMMED = ("reclaims", "asked_pages", "scanned_pages", "reclaimed_pages", "reclaimed_file_pages", "reclaimed_anon_pages")

@@ -96,7 +96,8 @@ def keys_of(descriptor: int) -> list[int]:
 
 def test_many_children_are_forgotten_when_they_end(mmwatch: Mmwatch) -> None:
     """Oracle: the kernel's own table of watched processes, which has room for 65,536, must shrink again."""
-    from mmwatch.cli.observe import Observer, resolve_target
+    from mmwatch.session.observer import Observer
+    from mmwatch.session.target import resolve_target
 
     with Gated("short", "-n", 30) as load:
         observer = Observer(resolve_target([load.pids[0]], children=True), names=False)

@@ -13,10 +13,12 @@ import pytest
 from harness import ENDLESS, Gated
 
 from mmwatch.cli.main import build_parser, main
-from mmwatch.cli.observe import Observer, resolve_target
-from mmwatch.cli.top import intervals, json_line
+from mmwatch.cli.top import json_line
 from mmwatch.model.snapshot import take
 from mmwatch.recording import Writer
+from mmwatch.session.beat import Beat
+from mmwatch.session.observer import Observer, intervals
+from mmwatch.session.target import resolve_target
 
 
 def top(*words: str) -> argparse.Namespace:
@@ -33,7 +35,7 @@ def test_replay_prints_what_top_printed(tmp_path: Path, capsys: pytest.CaptureFi
         try:
             with Writer(path, observer.session) as writer:
                 load.go()
-                for interval in intervals(observer, 0.3, 4):
+                for interval in intervals(observer, Beat(0.3), 4):
                     snapshot = take(observer.session, interval, arguments.by)
                     total = total.then(snapshot.accounting) if total else snapshot.accounting
                     wanted.append(json_line(arguments, snapshot, total))

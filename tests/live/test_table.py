@@ -9,10 +9,13 @@ from contextlib import contextmanager
 import pytest
 from harness import ENDLESS, Gated, Json, Mmwatch, losses, workload
 
-from mmwatch.cli.observe import Observer, Target
 from mmwatch.kernel.plan import Filter
 from mmwatch.model.interval import Interval
-from mmwatch.model.snapshot import merge, take, to_json
+from mmwatch.model.json import to_json
+from mmwatch.model.merge import merge
+from mmwatch.model.snapshot import take
+from mmwatch.session.observer import Observer
+from mmwatch.session.target import Target
 
 TRIES = 3
 

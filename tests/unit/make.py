@@ -1,4 +1,4 @@
-"""Sessions, rows and intervals for tests; say only what a test is about."""
+"""Sessions, rows and intervals for tests. A test sets only the fields it is about."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mmwatch.model.interval import ROW_DTYPE, Interval, Rows, Session
+from mmwatch.model.interval import Interval, Session
 from mmwatch.model.measures import MEASURES, PATHS
+from mmwatch.model.rows import ROW_DTYPE, Rows
 
 VMSTAT = {"pgsteal_anon": 0, "pgsteal_file": 0, "pgscan_anon": 0, "pgscan_file": 0}
 
@@ -17,7 +18,7 @@ def make_session(**fields: Any) -> Session:
 
 
 def make_rows(*rows: dict[str, Any]) -> Rows:
-    """Rows of zeros but for what is given; ``path`` by name, ``tid`` is ``tgid`` unless said otherwise."""
+    """Rows of zeros except for the given fields. ``path`` is a name; ``tid`` defaults to ``tgid``."""
     made = np.zeros(len(rows), ROW_DTYPE)
     for row, values in zip(made, rows):
         values = {"tgid": 100, "path": "memcg", "comm": b"task", "start_ns": 1, **values}

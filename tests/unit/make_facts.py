@@ -1,13 +1,18 @@
-"""Facts of made-up hosts for tests; say only what a test is about."""
+"""Facts of hosts for tests: made-up facts, where a test sets only what it is about, and saved facts of real kernels."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, FUNCTIONS, members
 from mmwatch.kernel.facts import CAPABILITIES, Facts
 
+FIXTURES = Path(__file__).parent / "fixtures/facts"
+KERNELS = sorted(path.stem for path in FIXTURES.glob("*.json"))
+"""The kernels of the laboratory whose facts are saved."""
 ALL_EVENTS = (*EVENTS, FOLLOW_CHILDREN)
 TRACEPOINTS = [name for event in ALL_EVENTS for name in event.tracepoints]
 _BATCH_FIELDS = frozenset(
@@ -72,7 +77,7 @@ def without_btf(**fields: Any) -> Facts:
 
 
 def ordinary_user(**fields: Any) -> Facts:
-    """Somebody who is not root, where tracefs and BTF are root's alone."""
+    """A user other than root, on a host where only root can read tracefs and BTF."""
     return without_btf(
         **{
             "btf": None,
@@ -84,3 +89,18 @@ def ordinary_user(**fields: Any) -> Facts:
             **fields,
         }
     )
+
+
+def facts_of(kernel: str, **changed: Any) -> Facts:
+    """What :func:`mmwatch.kernel.facts.gather` found there."""
+    values = json.loads((FIXTURES / f"{kernel}.json").read_text())
+    values["distribution"] = tuple(values["distribution"])
+    values["capabilities"] = frozenset(values["capabilities"])
+    values["fields"] = {name: None if found is None else frozenset(found) for name, found in values["fields"].items()}
+    values["raw_arguments"] = {name: tuple(types) for name, types in values["raw_arguments"].items()}
+    values["offsets"] = {tuple(key): value for key, value in values["offsets"]}
+    values["taskstats"] = {key: tuple(value) for key, value in values["taskstats"]}
+    values["nodes"] = tuple(values["nodes"])
+    values["functions"] = frozenset(values["functions"])
+    values["symbols"] = {name: tuple(symbols) for name, symbols in values["symbols"].items()}
+    return replace(Facts(**values), **changed)

@@ -1,4 +1,4 @@
-"""The process that compiles, as far as it needs no kernel: what passes between the two, and its sudden end."""
+"""The builder process, as far as it needs no kernel: its messages, and its sudden end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user is told when the programs cannot be loaded, without loading any."""
+"""Error messages for programs that cannot be loaded. No test loads any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmwatch.kernel.builder_process import explained
 
 
 def limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[int, int]]:
-    """Have these limits of open files, of which the hard one cannot be raised; what is asked for."""
+    """Fake these limits on open files; the hard limit cannot be raised. Returns the limits requested."""
     asked: list[tuple[int, int]] = []
 
     def raise_to(_kind: int, wanted: tuple[int, int]) -> None:
@@ -36,7 +36,7 @@ def test_too_few_open_files_are_told_before_anything_is_half_attached(monkeypatc
 
 def test_what_may_be_raised_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = limits(monkeypatch, 40, 4096)
-    monkeypatch.setattr("mmwatch.kernel.builder.bpf_directory", lambda: 1 / 0)  # as far as it should come
+    monkeypatch.setattr("mmwatch.kernel.builder.bpf_directory", lambda: 1 / 0)  # the test should get this far
     with pytest.raises(ZeroDivisionError):
         Builder()
     assert asked == [(FILES, 4096)]

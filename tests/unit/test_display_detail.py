@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from make import make_interval, make_rows, make_session, random_rows
 
-from mmwatch.display.detail import COMMAND_LINES, Recent, detail_lines, recents
+from mmwatch.display.detail import COMMAND_LINES, detail_lines
 from mmwatch.display.spans import Line, Tone
 from mmwatch.display.text import cells
 from mmwatch.model.interval import Interval, Node, Process, Session
 from mmwatch.model.measures import BY_NAME, PATHS
-from mmwatch.recording.schema import RECORD_DTYPE
+from mmwatch.model.records import RECORD_DTYPE, Recent, recents
 
 HOSTILE = [
     "\x1b[2J\x1b]0;x\x07",
@@ -98,7 +98,7 @@ def test_the_founding_case() -> None:
     assert lines[0] == "postgres  PID 4242  parent 1 (systemd)"
     assert lines[1] == "command  postgres: checkpointer"
     assert lines[2].startswith("path node  node 0  in 1.00s up to ")
-    assert lines[3].startswith("zone_reclaim_mode: the task reclaims its own node")
+    assert lines[3].startswith("zone_reclaim_mode: the task reclaims from its own node")
     del lines[3:5]
     assert lines[3:5] == ["cgroup   /system.slice/pg.service", "limits   memory.max none  memory.current 1.2G"]
     assert lines[5] == "time     900ms in reclaim, 90.0% of one CPU's time"
@@ -190,7 +190,7 @@ def test_what_is_nothing_is_left_out() -> None:
     assert "WRITTEN    6 pages by reclaim itself, to swap or file" in lines
     assert "KSWAPD     woken 7 times" in lines
     assert "FUTILE     8 reclaims freed nothing" in lines
-    assert "met  dirty 11" in lines
+    assert "found  dirty 11" in lines
     assert ", asleep for 4.10ms of it" in next(line for line in lines if line.startswith("time "))
 
 
@@ -255,7 +255,7 @@ def test_nothing_in_this_stretch() -> None:
 
 
 def test_unattributed() -> None:
-    assert shown({**FOUNDING, "tgid": 0, "comm": b""})[0] == "(unattributed)  counted without a row of its own"
+    assert shown({**FOUNDING, "tgid": 0, "comm": b""})[0] == "(unattributed)  not attributed to a single process"
 
 
 def test_recent_reclaims() -> None:

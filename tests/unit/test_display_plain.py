@@ -10,22 +10,18 @@ import numpy as np
 import pytest
 from make import VMSTAT, make_interval, make_rows, make_session, random_rows
 
-from mmwatch.display.plain import (
-    NODES_MAX,
-    accounting_line,
-    course_lines,
-    empty_line,
-    filter_text,
-    gauge,
-    host_lines,
-    node_lines,
-    report_lines,
-    table_lines,
-)
+from mmwatch.display.host import NODES_MAX, accounting_line, filter_text, gauge, host_lines, node_lines
+from mmwatch.display.report import course_lines, refault_lines, report_lines
+from mmwatch.display.spans import Tone, text_of
+from mmwatch.display.table import empty_line, table_lines
 from mmwatch.display.text import cells
+from mmwatch.model.accounting import Accounting
 from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, active_order
-from mmwatch.model.interval import Cost, Interval, Loss, Node, Process, Session, Stretch
-from mmwatch.model.snapshot import GROUPINGS, Accounting, Snapshot, take
+from mmwatch.model.course import Stretch
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.model.interval import Cost, Interval, Loss, Node, Process, Session
+from mmwatch.model.merge import merge
+from mmwatch.model.snapshot import Snapshot, take
 
 HOSTILE = (
     b"\x1b[2J\x1b[31mred",
@@ -80,6 +76,7 @@ def host() -> tuple[Session, Interval]:
         vmstat={
             "pgsteal_anon": 9 * 960,
             "pgsteal_file": 98_304,
+            "workingset_refault_file": 2_674,
             "pgscan_anon": 9 * 1_920,
             "pgscan_file": 112_065,
             "pgsteal_kswapd": 0,
@@ -120,7 +117,8 @@ NODE  FREE  0   min  low  high      MIN   LOW  HIGH  FILE  ANON RECL/s
    0   51M  [####m##..l....h....]   45M   56M   68M   11G  2.7G  99264
    1  3.4G  [####m####l####h####]   45M   56M   68M  3.9M    0B   7680
 ! node 1 had 3.4G free while node 0 gave up 98304 pages in 913ms
-zone_reclaim_mode 1  LRU MGLRU  PSI some 12.3% full 5.0%  kswapd frees 0/s
+zone_reclaim_mode 1 (0 lets tasks use the other node)  LRU MGLRU
+PSI some 12.3% full 5.0%  kswapd frees 0/s  refaults 2674/s
 accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  nothing lost
 so far  accounted 100.00% (106944 of 106944 ±0)  scanned 100.00%  nothing lost
 
@@ -142,7 +140,8 @@ NODE  FREE  0   min  low  high      MIN   LOW  HIGH  FILE  ANON RECL/s
    0   51M  [####m##..l....h....]   45M   56M   68M   11G  2.7G  99264
    1  3.4G  [####m####l####h####]   45M   56M   68M  3.9M    0B   7680
 ! node 1 had 3.4G free while node 0 gave up 98304 pages in 913ms
-zone_reclaim_mode 1  LRU MGLRU  PSI some 12.3% full 5.0%  kswapd frees 0/s
+zone_reclaim_mode 1 (0 lets tasks use the other node)  LRU MGLRU  PSI some 12.3% full 5.0%  kswapd frees 0/s  \
+refaults 2674/s
 accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  nothing lost
 so far  accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  nothing lost
 
@@ -170,6 +169,8 @@ kswapd           1      0     64  0.0   -     -  900us       -       -  900us
 
 ! node 1 had 3.4G free while node 0 gave up 98304 pages in 913ms
 accounted 100.00% (106944 of 106944 pages, ±0)  scanned 100.00%  nothing lost
+refaults 2674 pages came back soon after they were reclaimed, 2.5% of the pages
+reclaimed (whole host)
 
     PID COMM           PATH      NODE RECL/s SCAN/s EFF% PRI  OVER STALL%  WORST
 4194303 oracle_worker+ node      0     98304   112k 87.8   0 99.1x   91.2 41.3ms
@@ -196,7 +197,7 @@ def test_the_course_of_a_recording() -> None:
         "RECL/s | ..# | up to 100k",
         "STALL% | ..# | up to 100.0",
     ]
-    untold = [dataclasses.replace(stretch, reclaimed_pages=None) for stretch in course]
+    untold = [stretch._replace(reclaimed_pages=None) for stretch in course]
     assert [line[:6] for line in course_lines(untold)[2:]] == ["STALL%"]
     assert course_lines(course[:1]) == []
 
@@ -272,7 +273,7 @@ def test_what_was_cut_off_is_told() -> None:
         (
             {"filter": {"pid": 1}},
             {**VMSTAT, "pgsteal_file": 5},
-            "no reclaim in this interval by what the filter lets through; the whole host: 5 pages",
+            "no task that matches the filter reclaimed in this interval; the whole host: 5 pages",
         ),
     ],
 )
@@ -377,12 +378,31 @@ def test_gauge(free: int | None, picture: str) -> None:
     assert gauge(Node(0, free, 100, 200, 300)) == picture
 
 
+def lines_of(snapshot: Snapshot) -> list[str]:
+    return [text_of(line) for line in node_lines(snapshot)]
+
+
+@pytest.mark.parametrize(
+    ("free", "kswapd", "tone"),
+    [
+        (99, "running", Tone.BAD),
+        (100, "running", Tone.WARN),
+        (200, "running", Tone.PLAIN),
+        (200, "gave up", Tone.BAD),
+        (None, "sleeping", Tone.PLAIN),
+    ],
+)
+def test_how_bad_a_node_is(free: int | None, kswapd: str, tone: Tone) -> None:
+    interval = make_interval(nodes=(Node(0, free, 100, 200, 300),), kswapd={0: kswapd})
+    assert node_lines(take(make_session(), interval))[1][0].tone is tone
+
+
 def test_a_node_without_watermarks() -> None:
     assert gauge(Node(0, 5, 0, 0, 0)) == "[####m####l####h####]"
     assert gauge(Node(0, 5)) == ""
-    lines = node_lines(take(make_session(), make_interval(nodes=(Node(0, 5),))), 80)
+    lines = lines_of(take(make_session(), make_interval(nodes=(Node(0, 5),))))
     assert lines[1].split() == ["0", "20K", "-", "-", "-", "-", "-", "0"]
-    assert "not known" in node_lines(take(make_session(), make_interval()), 80)[0]
+    assert "unknown" in lines_of(take(make_session(), make_interval()))[0]
 
 
 def test_many_nodes_are_folded_to_the_worst() -> None:
@@ -390,7 +410,7 @@ def test_many_nodes_are_folded_to_the_worst() -> None:
     free[3], free[12] = 150, 50
     nodes = tuple(Node(number, pages, 100, 200, 300) for number, pages in enumerate(free))
     rows = make_rows({"node": 9, "reclaimed_file_pages": 500}, {"node": -1, "reclaimed_file_pages": 7})
-    lines = node_lines(take(make_session(), make_interval(rows, nodes=nodes)), 80)
+    lines = lines_of(take(make_session(), make_interval(rows, nodes=nodes)))
     assert len(lines) == 1 + NODES_MAX
     assert [int(line.split()[0]) for line in lines[1:-1]] == [0, 1, 2, 3, 4, 9, 12]
     assert lines[6].split()[-1] == "500"
@@ -399,17 +419,17 @@ def test_many_nodes_are_folded_to_the_worst() -> None:
 
 def test_kswapd_per_node_where_it_is_known() -> None:
     nodes = (Node(0, 1, 1, 2, 3), Node(1, 1, 1, 2, 3))
-    lines = node_lines(take(make_session(), make_interval(nodes=nodes, kswapd={1: "gave up"})), 80)
+    lines = lines_of(take(make_session(), make_interval(nodes=nodes, kswapd={1: "gave up"})))
     assert [line.rstrip().endswith(end) for line, end in zip(lines, ("KSWAPD", "  -", "  gave up"))] == [True] * 3
 
 
 def test_a_rate_without_a_probe_is_a_dash() -> None:
     session = make_session(unknown=frozenset(["reclaimed_anon_pages"]))
-    lines = node_lines(take(session, make_interval(random_rows(9, 1), nodes=(Node(0, 1, 1, 2, 3),))), 80)
+    lines = lines_of(take(session, make_interval(random_rows(9, 1), nodes=(Node(0, 1, 1, 2, 3),))))
     assert lines[1].split()[-1] == "-"
 
 
-# ---- what decides about reclaim ----
+# ---- what controls reclaim ----
 
 
 @pytest.mark.parametrize(
@@ -424,6 +444,20 @@ def test_a_rate_without_a_probe_is_a_dash() -> None:
 def test_settings(settings: dict[str, Any], says: str) -> None:
     text = "\n".join(host_lines(take(make_session(settings=settings), make_interval()), 80))
     assert f"{says}  PSI off  kswapd ?" in text
+
+
+def test_pages_that_came_back() -> None:
+    """The one counter of old kernels, the two of newer ones, none; then a recording of several intervals."""
+    for vmstat, says in (
+        ({}, "refaults ?"),
+        ({"workingset_refault": 7}, "refaults 7/s"),
+        ({"workingset_refault_anon": 1, "workingset_refault_file": 2, "workingset_activate_file": 9}, "refaults 3/s"),
+    ):
+        snapshot = take(make_session(), make_interval(vmstat=vmstat))
+        assert host_lines(snapshot, None)[-2].endswith(says)
+    counts = {"pgsteal_anon": 1, "pgsteal_file": 7, "workingset_refault_file": 2}
+    (line,) = refault_lines(take(make_session(), merge(*2 * [make_interval(vmstat=counts)])).accounting, None)
+    assert line.endswith(" 4 pages came back soon after they were reclaimed, 25.0% of the pages reclaimed (whole host)")
 
 
 @pytest.mark.parametrize(

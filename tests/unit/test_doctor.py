@@ -1,4 +1,4 @@
-"""What the doctor says of made-up hosts."""
+"""The output of doctor for made-up hosts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from make_facts import FACTS, TRACEPOINTS, make_facts, ordinary_user, without_btf
 
-from mmwatch.cli import doctor
-from mmwatch.cli.doctor import Diagnosis, Surroundings, diagnose, lines, to_json
+from mmwatch.cli.doctor import lines, to_json
 from mmwatch.cli.main import main
 from mmwatch.errors import EXIT_NO_PERMISSION, EXIT_OK, EXIT_UNAVAILABLE, NoPermissionError, UnavailableError
 from mmwatch.kernel.facts import Facts
 from mmwatch.kernel.plan import Plan, plan
+from mmwatch.session import checkup
+from mmwatch.session.checkup import Checkup, Surroundings, judge
 
 HOST = Surroundings(
     numpy=True,
@@ -30,11 +31,11 @@ HOST = Surroundings(
 )
 
 
-def examine(facts: Facts = FACTS, **host: Any) -> Diagnosis:
-    return diagnose(facts, plan(facts), replace(HOST, **host))
+def examine(facts: Facts = FACTS, **host: Any) -> Checkup:
+    return judge(facts, plan(facts), replace(HOST, **host))
 
 
-def said(found: Diagnosis) -> str:
+def said(found: Checkup) -> str:
     return " ".join("\n".join(lines(found)).split())
 
 
@@ -59,7 +60,7 @@ HOSTS: dict[str, tuple[Facts, dict[str, Any], int, list[str]]] = {
         EXIT_OK,
         ["not mounted", "mount -t tracefs nodev /sys/kernel/tracing"],
     ),
-    "private tracefs": (make_facts(tracefs="private"), {}, EXIT_OK, ["that nobody else sees"]),
+    "private tracefs": (make_facts(tracefs="private"), {}, EXIT_OK, ["private mount"]),
     "no tracefs, no BTF": (
         without_btf(tracefs="missing", tracefs_reason="not mounted", fields={}),
         {},
@@ -114,7 +115,7 @@ HOSTS: dict[str, tuple[Facts, dict[str, Any], int, list[str]]] = {
         ),
         {"lru_gen": "on"},
         EXIT_OK,
-        ["cannot be shown: batches, scans", "echo 0 > /sys/kernel/mm/lru_gen/enabled"],
+        ["not available: batches, scans", "echo 0 > /sys/kernel/mm/lru_gen/enabled"],
     ),
     "MGLRU that tells": (make_facts(lru_gen=7), {"lru_gen": "on"}, EXIT_OK, ["multi-generational"]),
     "some tracepoints missing": (
@@ -124,7 +125,7 @@ HOSTS: dict[str, tuple[Facts, dict[str, Any], int, list[str]]] = {
         ),
         {},
         EXIT_OK,
-        ["cannot be shown: throttling", "this kernel has no vmscan:mm_vmscan_throttled"],
+        ["not available: throttling", "this kernel has no vmscan:mm_vmscan_throttled"],
     ),
     "no tracepoints": (
         make_facts(fields=dict.fromkeys(TRACEPOINTS), raw_arguments={}),
@@ -142,7 +143,7 @@ HOSTS: dict[str, tuple[Facts, dict[str, Any], int, list[str]]] = {
     ),
     "no memory cgroups": (make_facts(memory_cgroup=None), {}, EXIT_OK, ["/proc/cgroups"]),
     "zone reclaim": (FACTS, {"zone_reclaim_mode": 1}, EXIT_OK, ["sysctl vm.zone_reclaim_mode=0"]),
-    "zone reclaim, one node": (make_facts(nodes=(0,)), {"zone_reclaim_mode": 1}, EXIT_OK, ["without effect"]),
+    "zone reclaim, one node": (make_facts(nodes=(0,)), {"zone_reclaim_mode": 1}, EXIT_OK, ["no effect"]),
     "PID namespace": (make_facts(pid_namespace=4026532000), {}, EXIT_OK, ["PIDs are shown"]),
     "PID namespace, no BTF": (without_btf(pid_namespace=4026532000), {}, EXIT_OK, ["PIDs are those of the initial"]),
     "no swap": (FACTS, {"swap_bytes": 0}, EXIT_OK, ["anonymous memory cannot be reclaimed"]),
@@ -208,7 +209,7 @@ def test_facts_that_are_not_known(name: str, check: str) -> None:
 
 def test_every_fact_unknown_at_once() -> None:
     nothing = Facts()
-    found = diagnose(nothing, plan(nothing), Surroundings())
+    found = judge(nothing, plan(nothing), Surroundings())
     assert found.exit_code == EXIT_OK  # nothing is known to be in the way
     assert {choice.state for choice in found.needs} == {"unknown"}
     assert "none" not in [check.value for check in found.host.values()]
@@ -240,10 +241,10 @@ class FakeTracer:
 
 def test_a_trial_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmwatch.kernel.tracer.Tracer", FakeTracer)
-    found = doctor.try_out(examine(), plan(FACTS))
+    found = checkup.try_out(examine(), plan(FACTS))
     assert (found.trial, found.exit_code, FakeTracer.closed) == ("passed", EXIT_OK, True)
     assert {choice.state for choice in found.needs} == {"attached"}
-    assert "Each probe was attached" in said(found)
+    assert "Every probe was attached and detached again." in said(found)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_a_trial_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception, e
         raise error
 
     monkeypatch.setattr("mmwatch.kernel.tracer.Tracer", refuse)
-    found = doctor.try_out(examine(), plan(FACTS))
+    found = checkup.try_out(examine(), plan(FACTS))
     assert (found.trial, found.exit_code) == ("failed", exit_code)
     assert "mmwatch doctor)" not in said(found)
     assert "see: mmwatch doctor" not in said(found)

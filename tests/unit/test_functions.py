@@ -1,5 +1,5 @@
-"""Another probed function costs an entry in the table, and its handler: facts, plan, flags, choices and what came of
-attaching follow."""
+"""To probe another function takes only an entry in the table and a handler: facts, plan, flags, choices and the result
+of attaching follow from them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from make_facts import make_facts
 
-from mmwatch.kernel import builder_process, events
+from mmwatch.kernel import builder_process, events, source
 from mmwatch.kernel.builder import Attached
 from mmwatch.kernel.builder_process import Options
-from mmwatch.kernel.events import FUNCTIONS, NEEDS, Function, Need
+from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, FUNCTIONS, NEEDS, Function, Need
 from mmwatch.kernel.facts import gather
 from mmwatch.kernel.plan import FENTRY, KPROBE, Choice, Plan, Probe, plan
 from mmwatch.kernel.tracer import _what_came_of
@@ -20,7 +20,7 @@ from mmwatch.kernel.tracer import _what_came_of
 CHARGE = Function(
     "try_charge", "charges", (("mem_cgroup", "id"), ("scan_control", "order")), (("mem_cgroup", "swappiness"),)
 )
-(SHRINK_NODE,) = FUNCTIONS
+SHRINK_NODE = next(function for function in FUNCTIONS if function.name == "shrink_node")
 KALLSYMS = """\
 ffffffff81000000 T shrink_node
 ffffffff81000010 t shrink_node.cold
@@ -108,7 +108,7 @@ def test_a_member_it_cannot_do_without() -> None:
 
 
 class Attempts:
-    """Stands for bcc: what was compiled, and attached with that; it refuses some symbols."""
+    """A fake bcc that refuses some symbols. It records what was compiled and attached."""
 
     def __init__(self, refused: set[str]) -> None:
         self.refused = refused
@@ -185,3 +185,18 @@ def test_what_is_refused_altogether_is_unknown_and_the_other_is_not(monkeypatch:
     assert passes.reason == "refused: fentry shrink_node: no luck; kprobe shrink_node: no luck"
     assert unknown >= set(next(need.measures for need in NEEDS if need.name == "passes"))
     assert choice(choices, "charges").state == "attached"
+
+
+def test_each_function_serves_a_need_of_its_own() -> None:
+    """A need has one choice: two functions, or a function and tracepoints, would hide each other."""
+    needs = [function.need for function in FUNCTIONS]
+    assert len(set(needs)) == len(needs)
+    assert set(needs).isdisjoint(event.need for event in (*EVENTS, FOLLOW_CHILDREN))
+    assert set(needs) <= {need.name for need in NEEDS}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
+def test_each_function_has_its_handlers_in_the_program(function: Function) -> None:
+    text = source.program().decode()
+    for handler in (f"KFUNC_PROBE({function.name},", f"on_{function.name}_pair(", f"on_{function.name}("):
+        assert handler in text, f"bpf/{function.name}.h should have it, and bpf/reclaim.bpf.c should include that"

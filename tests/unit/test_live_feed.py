@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from make import make_interval, make_rows, make_session
 
-from mmwatch.cli import live, screen
-from mmwatch.cli.live import LiveFeed
-from mmwatch.cli.observe import Target
+from mmwatch.cli import screen
 from mmwatch.display.screen.layout import Layout
 from mmwatch.errors import MmwatchError, UnavailableError
 from mmwatch.kernel.plan import Filter
 from mmwatch.model.interval import Interval, Loss
 from mmwatch.recording import Reader, Writer
+from mmwatch.session import live
+from mmwatch.session.live import LiveFeed
+from mmwatch.session.target import Target
 
 RECORD = np.dtype(
     [
@@ -34,7 +35,7 @@ RECORD = np.dtype(
 
 
 class MadeTracer:
-    """Streams a record of each of two processes a drain, if told to."""
+    """A tracer that streams one record of each of two processes per drain, if the test wants that."""
 
     def __init__(self) -> None:
         self.control = {"detail": 1}
@@ -234,7 +235,7 @@ def test_a_full_disk_is_told_and_nothing_else_stops(
 
 
 def test_where_nothing_can_be_recorded(feeds: Callable[..., LiveFeed], tmp_path: Path) -> None:
-    """A folder that is gone."""
+    """The current directory has been removed."""
     folder = tmp_path / "gone"
     folder.mkdir()
     os.chdir(folder)
@@ -321,8 +322,8 @@ def test_a_layout_is_json(config: Path) -> None:
 def test_exports_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(time, "strftime", lambda form: "mmwatch-now")
-    assert screen.export("<svg/>", "text") == "written: mmwatch-now.svg and mmwatch-now.txt"
-    assert screen.export("<svg/>", "other") == "written: mmwatch-now-1.svg and mmwatch-now-1.txt"
+    assert screen.export("<svg/>", "text") == "wrote mmwatch-now.svg and mmwatch-now.txt"
+    assert screen.export("<svg/>", "other") == "wrote mmwatch-now-1.svg and mmwatch-now-1.txt"
     assert (tmp_path / "mmwatch-now.txt").read_text() == "text"
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 

@@ -9,9 +9,10 @@ import pytest
 from make import make_interval, make_rows, make_session, random_rows
 
 from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, DEFAULT_SORT, active_order, is_active, sort_order
+from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Process
 from mmwatch.model.measures import BY_NAME
-from mmwatch.model.snapshot import GROUPINGS, Snapshot, take
+from mmwatch.model.snapshot import Snapshot, take
 
 
 def shown(snapshot: Snapshot, key: str) -> list[str]:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from make import make_interval, make_rows, random_rows
 
-from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Loss, Process, Rows, fold_rows
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.model.interval import Loss, Process
 from mmwatch.model.measures import MEASURES, Fold
-from mmwatch.model.snapshot import GROUPINGS, merge
+from mmwatch.model.merge import merge
+from mmwatch.model.rows import IDENTITY, ROW_DTYPE, Rows, fold_rows
 
 KEYS = [list(keys) for keys in GROUPINGS.values()] + [[], ["tgid", "tid", "start_ns", "path", "node"]]
 
@@ -17,7 +19,7 @@ def slow_fold(rows: Rows, keys: list[str]) -> dict[tuple[int, ...], Rows]:
     """The same by the definition, a group at a time."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index in np.argsort(rows["start_ns"], kind="stable").tolist():
-        groups.setdefault(tuple(int(rows[key][index]) for key in keys), []).append(index)
+        groups.setdefault(tuple(rows[key][index].item() for key in keys), []).append(index)
     folded = {}
     for key, members in groups.items():
         row = rows[members[-1:]].copy()
@@ -42,7 +44,7 @@ def test_fold_is_what_it_says(count: int, keys: list[str]) -> None:
     assert members.sum() == count
     assert np.array_equal(np.bincount(groups), members)
     for index, row in enumerate(folded):
-        key = tuple(int(row[name]) for name in keys)
+        key = tuple(row[name].item() for name in keys)
         for name in ROW_DTYPE.names or ():
             assert np.array_equal(row[name], expected[key][name][0]), name
         assert all(np.array_equal(rows[name][groups == index], np.full(members[index], row[name])) for name in keys)

@@ -1,4 +1,4 @@
-"""Between nodes: the matrix, and what one gave up while another had plenty."""
+"""Between nodes: the matrix, and pages reclaimed from one node while another had plenty."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from make import make_interval, make_rows, make_session
 
-from mmwatch.display.plain import elsewhere_lines, matrix_lines
-from mmwatch.model.interval import Interval, Node
-from mmwatch.model.nodes import Cell, Elsewhere, elsewhere, matrix
-from mmwatch.model.snapshot import merge, take
+from mmwatch.display.host import elsewhere_lines
+from mmwatch.display.table import matrix_lines
+from mmwatch.model.interval import Elsewhere, Interval, Node
+from mmwatch.model.merge import merge
+from mmwatch.model.nodes import Cell, elsewhere, matrix
+from mmwatch.model.snapshot import take
 
 FULL = Node(0, free_pages=90, min_pages=50, low_pages=70, high_pages=100)
 ROOMY = Node(1, free_pages=220160, min_pages=50, low_pages=70, high_pages=100)
@@ -30,17 +32,15 @@ def test_a_node_gave_up_pages_while_another_had_plenty() -> None:
     assert lines(interval(THRASH)) == ["! node 1 had 860M free while node 0 gave up 99264 pages in 7.00ms"]
 
 
-def test_a_search_for_nothing_is_said_so() -> None:
+def test_futile_reclaim_of_a_node_is_reported() -> None:
     futile = {"path": "node", "node": 0, "reclaims": 5, "reclaims_futile": 5, "stall_ns": 2_000}
-    assert lines(interval(futile)) == [
-        "! node 1 had 860M free while node 0 was searched 5 times in 2.00us, for nothing"
-    ]
+    assert lines(interval(futile)) == ["! node 1 had 860M free while 5 reclaims on node 0 freed nothing in 2.00us"]
 
 
 def test_what_matters_most_is_not_cut_off() -> None:
     futile = {"path": "node", "node": 0, "reclaims": 5, "reclaims_futile": 5, "stall_ns": 2_000}
     narrow = elsewhere_lines(take(make_session(), interval(futile), "node"), 60)
-    assert narrow == ["! node 1 had 860M free while node 0 was searched 5 times in", "  2.00us, for nothing"]
+    assert narrow == ["! node 1 had 860M free while 5 reclaims on node 0 freed", "  nothing in 2.00us"]
 
 
 def test_nothing_is_said_without_a_node_that_has_plenty() -> None:

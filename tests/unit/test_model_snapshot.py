@@ -1,4 +1,4 @@
-"""From an interval to what a table or a JSON object says."""
+"""Snapshots: from an interval to the figures of a table or a JSON object."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from make import VMSTAT, make_interval, make_rows, make_session, random_rows
 
+from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS, STALL_BUCKETS, Fold
-from mmwatch.model.snapshot import GROUPINGS, UNATTRIBUTED, bucket_edges_ns, stall_quantile_ns, take, to_json
+from mmwatch.model.rows import bucket_edges_ns, stall_quantile_ns
+from mmwatch.model.snapshot import UNATTRIBUTED, take
 
 # Issue 2, "`report --json` prints one object". Keys may be added, never renamed.
 CONTRACT = {
@@ -56,7 +59,7 @@ def test_every_grouping_preserves_sums(by: str) -> None:
     rows = random_rows(500, seed=1)
     snapshot = take(make_session(), make_interval(rows), by)
     keys = GROUPINGS[by]
-    assert len(snapshot.rows) == len({tuple(int(row[key]) for key in keys) for row in rows})
+    assert len(snapshot.rows) == len({tuple(row[key].item() for key in keys) for row in rows})
     for measure in MEASURES:
         if measure.fold in (Fold.SUM, Fold.HISTOGRAM):
             total = rows[measure.name].sum(axis=0)
@@ -118,6 +121,7 @@ def test_who_a_row_is() -> None:
     assert who == {
         "task": task,
         "thread": {**task, "tid": 8},
+        "comm": {**nobody, "comm": "worker", "path": "node", "node": 1, "cgroup": "/web"},
         "node": {**nobody, "node": 1, "cgroup": "/web"},
         "cgroup": {**nobody, "node": 1, "cgroup": "/web"},
         "path": {**nobody, "path": "node", "node": 1, "cgroup": "/web"},
@@ -145,6 +149,14 @@ def test_what_has_no_row_of_its_own_is_called_so() -> None:
     ]
     both = take(make_session(), make_interval(make_rows(overflow, stranger))).identity(0)
     assert both["comm"] == UNATTRIBUTED
+    by_name = take(make_session(), make_interval(make_rows(overflow, stranger)), "comm").identities()["comm"]
+    assert sorted(by_name) == [UNATTRIBUTED, "elsewhere"]
+
+
+def test_short_lived_tasks_of_a_name_are_one_row() -> None:
+    rows = make_rows(*({"tgid": tgid, "comm": b"dd", "reclaims": 1, "start_ns": tgid} for tgid in range(50)))
+    snapshot = take(make_session(), make_interval(rows), "comm")
+    assert (snapshot.identities()["comm"], snapshot.rows["reclaims"].tolist()) == (["dd"], [50])
 
 
 @pytest.mark.parametrize("comm", [b"\x1b[2J", b"a\nb", b"\xff\xfe", "\u202eexe".encode(), b'"quoted"'])

@@ -22,7 +22,7 @@ from mmwatch.kernel.plan import (
     plan,
 )
 
-(SHRINK_NODE,) = FUNCTIONS
+SHRINK_NODE = next(function for function in FUNCTIONS if function.name == "shrink_node")
 PASS_MEASURES = frozenset(next(need.measures for need in NEEDS if need.name == "passes"))
 
 BEGIN = "vmscan:mm_vmscan_direct_reclaim_begin"

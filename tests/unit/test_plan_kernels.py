@@ -5,37 +5,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
+from make_facts import KERNELS, facts_of
 
 from mmwatch.kernel.events import EVENTS, NEEDS
-from mmwatch.kernel.facts import Facts
 from mmwatch.kernel.plan import FENTRY, KPROBE, PERF, RAW, Plan, plan
 
-FIXTURES = Path(__file__).parent / "fixtures/facts"
-KERNELS = sorted(path.stem for path in FIXTURES.glob("*.json"))
 BATCHES = frozenset(measure for need in NEEDS if need.name in ("batches", "scans") for measure in need.measures)
 
 pytestmark = pytest.mark.parametrize("kernel", KERNELS)
-
-
-def facts_of(kernel: str, **changed: Any) -> Facts:
-    """What :func:`mmwatch.kernel.facts.gather` found there."""
-    values = json.loads((FIXTURES / f"{kernel}.json").read_text())
-    values["distribution"] = tuple(values["distribution"])
-    values["capabilities"] = frozenset(values["capabilities"])
-    values["fields"] = {name: None if found is None else frozenset(found) for name, found in values["fields"].items()}
-    values["raw_arguments"] = {name: tuple(types) for name, types in values["raw_arguments"].items()}
-    values["offsets"] = {tuple(key): value for key, value in values["offsets"]}
-    values["taskstats"] = {key: tuple(value) for key, value in values["taskstats"]}
-    values["nodes"] = tuple(values["nodes"])
-    values["functions"] = frozenset(values["functions"])
-    values["symbols"] = {name: tuple(symbols) for name, symbols in values["symbols"].items()}
-    return dataclasses.replace(Facts(**values), **changed)
 
 
 def missing(made: Plan) -> set[str]:

@@ -1,4 +1,4 @@
-"""A recording gives back what was put in, to readers of every kind, and is nobody else's to read."""
+"""A recording returns what was written, to every kind of reader, and only its owner can read it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,21 @@ from make import make_interval, make_rows, make_session, random_rows
 
 import mmwatch
 from mmwatch import abi
+from mmwatch.abi import RECORD_KINDS
 from mmwatch.errors import MmwatchError, UsageError
-from mmwatch.model.interval import ROW_DTYPE, Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.course import course
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.model.interval import Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
-from mmwatch.model.snapshot import GROUPINGS, merge, take, to_json
-from mmwatch.recording import KINDS, Reader, Writer, fold
+from mmwatch.model.merge import merge
+from mmwatch.model.records import RECORD_DTYPE
+from mmwatch.model.rows import ROW_DTYPE
+from mmwatch.model.snapshot import take
+from mmwatch.recording import Reader, Writer, fold
 from mmwatch.recording import reader as reader_module
 from mmwatch.recording.pack import dense, sparse
-from mmwatch.recording.schema import APPLICATION_ID, RECORD_DTYPE
+from mmwatch.recording.schema import APPLICATION_ID
 from mmwatch.units import decode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,7 +221,7 @@ def test_records_come_back_whatever_their_layout(path: Path) -> None:
             assert read.dtype == RECORD_DTYPE
             for name in RECORD_DTYPE.names or ():
                 np.testing.assert_array_equal(read[name], np.concatenate([part[name] for part in parts]), name)
-        for kind, part in zip(KINDS, parts):
+        for kind, part in zip(RECORD_KINDS, parts):
             assert sum(map(len, reader.records(kind, chunk=2))) == len(part)
 
 
@@ -243,7 +250,6 @@ def test_records_have_a_place_in_time(path: Path) -> None:
 
 def test_records_have_the_members_of_the_struct() -> None:
     assert sorted(RECORD_DTYPE.names or ()) == sorted(member.name for member in abi.RECORD)
-    assert abi.RECORD_KINDS == KINDS
 
 
 # ---- names ----
@@ -340,7 +346,7 @@ def test_what_is_remembered_is_bounded(path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("by", GROUPINGS)
 def test_fold_is_what_merging_one_by_one_gives(path: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmwatch.recording.folding._BATCH_ROWS", 50)
+    monkeypatch.setattr("mmwatch.recording.folding.WAITING_ROWS", 50)
     written = [full_interval(number) for number in range(1, 12)]
     record(path, make_session(), written)
     whole = written[0]
@@ -546,7 +552,7 @@ def test_what_was_cut_off_is_read_where_nothing_may_be_written(
 
 
 def rows_read_by_nobody(path: Path) -> int:
-    """In a child that root's powers do not follow; at most 254."""
+    """The number of rows (at most 254) that a child process without root's privileges reads."""
     child = os.fork()
     if child == 0:
         status = 255
@@ -670,8 +676,8 @@ def test_the_course_in_few_stretches(path: Path) -> None:
         for number, some in enumerate([*rows, make_rows()]):
             writer.write(make_interval(some, end_s=1_700_000_001.0 + number, duration_ns=10**9))
     with Reader(path) as reader:
-        one, two, three = reader.course(3)
-        assert [len(reader.course(parts)) for parts in (1, 2, 4, 5, 60)] == [1, 2, 3, 5, 5]
+        one, two, three = course(reader.stretches(), 3)
+        assert [len(course(reader.stretches(), parts)) for parts in (1, 2, 4, 5, 60)] == [1, 2, 3, 5, 5]
     assert (one.begin_s, one.duration_s, one.reclaimed_pages, one.stall_ns) == (1_700_000_000.0, 2.0, 12, 1)
     assert (two.begin_s, two.reclaimed_pages, two.stall_ns) == (1_700_000_002.0, 52, 5)
     assert (three.begin_s, three.duration_s, three.reclaimed_pages, three.stall_ns) == (1_700_000_004.0, 1.0, 0, 0)
@@ -681,7 +687,7 @@ def test_the_course_of_what_no_probe_tells(path: Path) -> None:
     with Writer(path, make_session(unknown=frozenset({"reclaimed_file_pages", "reclaimed_anon_pages"}))) as writer:
         writer.write(make_interval(make_rows({"stall_ns": 5})))
     with Reader(path) as reader:
-        assert [(some.reclaimed_pages, some.stall_ns) for some in reader.course()] == [(None, 5)]
+        assert [(some.reclaimed_pages, some.stall_ns) for some in course(reader.stretches())] == [(None, 5)]
 
 
 def test_rows_are_of_the_model() -> None:

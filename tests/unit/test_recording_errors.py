@@ -1,4 +1,4 @@
-"""Whatever is the matter with a file or a disk: a message that says what and what next, the exit code, no traceback."""
+"""Any problem with a file or a disk gives a message with a remedy and an exit code, and no traceback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def recording(path: Path) -> Path:
 
 
 def refusal(path: Path) -> MmwatchError:
-    """What reading everything in it raises."""
+    """The error that reading the whole file raises."""
     with pytest.raises(MmwatchError) as caught, Reader(path) as reader:
         read_all(reader)
     assert caught.value.message
@@ -54,7 +54,7 @@ def read_all(reader: Reader) -> None:
 
 def test_no_such_file(path: Path) -> None:
     error = refusal(path)
-    assert "there is no" in error.message
+    assert "does not exist" in error.message
     assert error.exit_code == EXIT_ERROR
     assert not path.exists()
 
@@ -78,7 +78,7 @@ def test_an_empty_file(path: Path) -> None:
 def test_no_sqlite_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     error = refusal(path)
-    assert "no recording of mmwatch" in error.message
+    assert "not an mmwatch recording" in error.message
     assert error.exit_code == EXIT_ERROR
     assert path.read_bytes() == content
 
@@ -86,7 +86,7 @@ def test_no_sqlite_file(path: Path, content: bytes) -> None:
 def test_a_foreign_sqlite_file(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE rows (x)")
-    assert "but no recording" in refusal(path).message
+    assert "but not an mmwatch recording" in refusal(path).message
 
 
 def test_a_newer_schema(recording: Path) -> None:
@@ -207,7 +207,7 @@ def test_no_directory(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_takes_no_files() -> None:
-    with pytest.raises(MmwatchError, match="/proc takes no files") as caught:
+    with pytest.raises(MmwatchError, match="no files can be created in /proc") as caught:
         Writer(Path("/proc/a.mmw"), make_session())
     assert "another place" in caught.value.hint
 

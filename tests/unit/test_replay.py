@@ -1,4 +1,4 @@
-"""A recording played again: what was shown comes back, whichever way one gets there."""
+"""A replayed recording shows what was shown live, however one moves in it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ import pytest
 from make import VMSTAT, make_interval, make_rows, make_session, random_rows
 from test_screen_app import settled
 
-from mmwatch.cli import playback as playback_module
 from mmwatch.cli.main import build_parser, main
-from mmwatch.cli.playback import Playback
 from mmwatch.cli.replay import time_s
 from mmwatch.cli.tables import Table
 from mmwatch.cli.top import json_line
-from mmwatch.display.detail import Recent
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
 from mmwatch.display.screen.layout import Layout
+from mmwatch.display.screen.state import State
+from mmwatch.display.screen.widgets import screen_text
 from mmwatch.errors import UsageError
 from mmwatch.model.interval import Cost, Interval, Loss, Node, Probe, Process, Session
-from mmwatch.model.snapshot import take, to_json
+from mmwatch.model.json import to_json
+from mmwatch.model.records import RECORD_DTYPE, Recent
+from mmwatch.model.snapshot import take
 from mmwatch.recording import Reader, Writer
-from mmwatch.recording.schema import RECORD_DTYPE
+from mmwatch.session import playback as playback_module
+from mmwatch.session.playback import Playback
 
 START_S = 1_700_000_000.0
 HOSTILE = "\x1b[2J\u202e\u5bb6a\u0301\U0001f600\n"
@@ -254,7 +256,7 @@ def test_a_part(path: Path) -> None:
 
 def shown(app: ScreenApp) -> dict[str, Any]:
     """All that a screen can show."""
-    history = app.history
+    history = app.state.history
     assert history is not None
     assert history.latest is not None
     parts: dict[str, Any] = {"total": history.total, "rates": list(history.rates)}
@@ -269,7 +271,7 @@ def shown(app: ScreenApp) -> dict[str, Any]:
 
 
 def screen_of(played: Playback) -> ScreenApp:
-    return ScreenApp(played, Layout(), Services(), controls=played)
+    return ScreenApp(State(played, Layout(), Services(), controls=played))
 
 
 def test_back_and_forth_shows_the_same(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,17 +282,17 @@ def test_back_and_forth_shows_the_same(path: Path, clock: Clock, monkeypatch: py
         forward = screen_of(Playback(reader, clock=clock))
         there = []
         for _ in range(count):
-            assert forward._take()
+            assert forward.state.take()
             there.append(shown(forward))
             clock.now_s += 1.001
         played = Playback(reader, clock=clock)
         back = screen_of(played)
         random = np.random.default_rng(1)
-        back._take()
+        back.state.take()
         place = 0
         for index in [*range(5), 89, 88, 87, 40, 41, 0, 1, *random.integers(0, count, 25).tolist()]:
             played.step(index - place)
-            assert back._take() == (index != place)
+            assert back.state.take() == (index != place)
             place = index
             assert shown(back) == there[index], index
 
@@ -301,10 +303,10 @@ def test_playing_on_after_a_jump_shows_the_same(path: Path, clock: Clock) -> Non
         straight, jumped = (screen_of(Playback(reader, clock=clock)) for _ in range(2))
         for number in range(60):
             if number == 10:
-                assert isinstance(jumped.controls, Playback)
-                jumped.controls.jump_s(10)
-            straight._take()
-            jumped._take()
+                assert isinstance(jumped.state.controls, Playback)
+                jumped.state.controls.jump_s(10)
+            straight.state.take()
+            jumped.state.take()
             clock.now_s += 1.001
             if number in (10, 30):
                 assert shown(jumped) != shown(straight)
@@ -325,19 +327,19 @@ def test_jumps_in_an_hour_read_little(path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(reader, "between", counted)
         played = Playback(reader)
         app = screen_of(played)
-        app._take()
+        app.state.take()
         played.seek(1)
-        app._take()
-        assert app.history is not None
-        app.history.since_start()
+        app.state.take()
+        assert app.state.history is not None
+        app.state.history.since_start()
         for fraction in (0.5, 0.99, 0.1, 0.7):
             read[0] = 0
             played.seek(fraction)
-            app._take()
+            app.state.take()
             # What the rates go back, and from the nearest sum kept for the account.
             assert read[0] <= playback_module.RATES_MAX + 3600 // playback_module.STRIDES_MAX + 2
             read[0] = 0
-            app.history.since_start()
+            app.state.history.since_start()
             assert read[0] <= 3600 // playback_module.STRIDES_MAX + 1
 
 
@@ -491,8 +493,8 @@ def test_nothing_recorded(path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--begin", "yesterday"], "not a time: 'yesterday'"),
         (["--begin", "\x1b[31m"], "not a time: '\\\\x1b[31m'"),
         (["--begin", "+0s"], "not a duration"),
-        (["--begin", "+1h"], "has nothing of that time\n  it goes from 2023-11-1"),
-        (["--end", "2001-01-01 00:00"], "has nothing of that time"),
+        (["--begin", "+1h"], "has nothing from that time\n  it covers 2023-11-1"),
+        (["--end", "2001-01-01 00:00"], "has nothing from that time"),
         (["--begin", "+5s", "--end", "+2s"], "--end +2s is not after --begin +5s"),
         (["-s", "nonsense"], "no column is named 'nonsense'"),
     ],
@@ -577,7 +579,7 @@ def test_damage_met_while_playing_ends_the_screen(path: Path, monkeypatch: pytes
 
     async def drive(app: ScreenApp) -> None:
         async with app.run_test(size=(80, 24)) as pilot:
-            while app.history is None:
+            while app.state.history is None:
                 await pilot.pause(0.02)
             await pilot.press("right")
             while app.failure is None:
@@ -586,7 +588,7 @@ def test_damage_met_while_playing_ends_the_screen(path: Path, monkeypatch: pytes
     with Reader(path) as reader:
         played = Playback(reader)
         app = screen_of(played)
-        played._durations_ns[:] = 10**18  # nothing comes by itself
+        played._durations_ns[:] = 10**18  # no interval is due
 
         def broken(*_span: Any) -> Any:
             raise ValueError("malformed JSON")
@@ -603,7 +605,7 @@ def test_damage_met_while_playing_ends_the_screen(path: Path, monkeypatch: pytes
 
 
 def test_detail_of_who_has_become_idle(path: Path, clock: Clock) -> None:
-    """It is still told who that was, for as long as the table shows it."""
+    """The table still names the task for as long as it shows the row."""
     busy = make_rows({"tgid": 77, "comm": b"gone", "reclaims": 5, "stall_ns": 1000, "cgroup_id": 3})
     record(
         path,
@@ -618,16 +620,16 @@ def test_detail_of_who_has_become_idle(path: Path, clock: Clock) -> None:
             played = Playback(reader, clock=clock)
             app = screen_of(played)
             async with app.run_test(size=(80, 24)) as pilot:
-                while app.history is None:
+                while app.state.history is None:
                     await pilot.pause(0.02)
                 played.step(1)
                 while not played.ended:
                     await pilot.pause(0.02)
                 await pilot.press("enter")
                 for _ in range(500):
-                    if "gone  PID 77  parent 1" in app.screen_text():
+                    if "gone  PID 77  parent 1" in screen_text(app.screen):
                         break
                     await pilot.pause(0.02)
-                assert "command  gone --now" in app.screen_text()
+                assert "command  gone --now" in screen_text(app.screen)
 
     asyncio.run(drive())

@@ -14,18 +14,19 @@ from test_display_plain import host
 from textual.binding import Binding
 from textual.pilot import Pilot
 
-from mmwatch.display.detail import Recent
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
 from mmwatch.display.screen.help import key_name
 from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.screen.layout import THEMES, Layout
-from mmwatch.display.screen.widgets import Menu, Pager
+from mmwatch.display.screen.state import State
+from mmwatch.display.screen.widgets import Menu, Pager, screen_text
 from mmwatch.display.text import cells
 from mmwatch.model.columns import COLUMNS
+from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval, Session
-from mmwatch.model.measures import GROUPING_NAMES
-from mmwatch.model.snapshot import merge
+from mmwatch.model.merge import merge
+from mmwatch.model.records import Recent
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -57,7 +58,7 @@ class MadeFeed:
 
 
 class Host:
-    """What the screen asked for."""
+    """Fake services that record the screen's requests."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -117,14 +118,14 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
         if condition():
             return
         await pilot.pause(0.02)
-    raise AssertionError(f"this does not come true:\n{pilot.app.screen_text()}")
+    raise AssertionError(f"this does not come true:\n{screen_text(pilot.app.screen)}")
 
 
 async def settled(pilot: Pilot[None], wanted: str) -> str:
-    """The screen with this text, when it is drawn: what has a line more or less moves the others one drawing later."""
+    """The screen once this text is drawn. If a widget gains or loses a line, the others move one frame later."""
     text = ""
     for _ in range(500):
-        before, text = text, pilot.app.screen_text()
+        before, text = text, screen_text(pilot.app.screen)
         if wanted in text and text == before:
             return text
         await pilot.pause(0.02)
@@ -143,7 +144,7 @@ def drive(
     feed = feed if feed is not None else MadeFeed(host()[1])
 
     async def main() -> ScreenApp:
-        app = ScreenApp(feed, layout or Layout(), (host_ or Host()).services, **more)
+        app = ScreenApp(State(feed, layout or Layout(), (host_ or Host()).services, **more))
         async with app.run_test(size=size) as pilot:
             if feed.waiting:
                 await settled(pilot, "accounted")
@@ -158,7 +159,9 @@ def pressing(*keys: str, shows: str = "", hides: str = "", **more: Any) -> Scree
 
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press(*keys)
-        await until(pilot, lambda: shows in app.screen_text() and not (hides and hides in app.screen_text()))
+        await until(
+            pilot, lambda: shows in screen_text(app.screen) and not (hides and hides in screen_text(app.screen))
+        )
 
     return drive(scenario, **more)
 
@@ -188,33 +191,33 @@ def test_what_opened_the_help_closes_it() -> None:
 
 def test_the_detail_begins_as_its_table_is() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
-        app.feed.waiting.append(host()[1])  # type: ignore[attr-defined]
-        await until(pilot, lambda: not app.feed.waiting)  # type: ignore[attr-defined]
+        app.state.feed.waiting.append(host()[1])  # type: ignore[attr-defined]
+        await until(pilot, lambda: not app.state.feed.waiting)  # type: ignore[attr-defined]
         await pilot.press("enter")
-        await until(pilot, lambda: "in 1.00s up to" in app.screen_text())
+        await until(pilot, lambda: "in 1.00s up to" in screen_text(app.screen))
         await pilot.press("escape", "a", "enter")
-        await until(pilot, lambda: "in 2.00s up to" in app.screen_text())
+        await until(pilot, lambda: "in 2.00s up to" in screen_text(app.screen))
 
     drive(scenario)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_the_whole_screen(size: tuple[int, int]) -> None:
-    """Oracle: what was looked at and found right, in fixtures/."""
+    """Oracle: the screens in fixtures/, which were checked by eye."""
     seen = []
 
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
-        seen.append(app.screen_text())
+        seen.append(screen_text(app.screen))
 
     drive(scenario, size=size)
     assert seen[0] == (FIXTURES / f"screen-{size[0]}x{size[1]}.txt").read_text()
 
 
 @pytest.mark.parametrize("size", [(20, 5), (40, 12), (80, 24), (200, 60)])
-@pytest.mark.parametrize("by", GROUPING_NAMES)
+@pytest.mark.parametrize("by", GROUPINGS)
 def test_no_size_is_too_small(size: tuple[int, int], by: str) -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
-        lines = app.screen_text().splitlines()
+        lines = screen_text(app.screen).splitlines()
         assert len(lines) == size[1]
         assert all(line.isprintable() for line in lines)
 
@@ -225,20 +228,20 @@ def test_resizing() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         for width, height in ((132, 50), (60, 15), (80, 24)):
             await pilot.resize_terminal(width, height)
-            await until(pilot, lambda: len(app.screen_text().splitlines()) == height)  # noqa: B023
-            await until(pilot, lambda: "4194303" in app.screen_text())
-            assert max(map(cells, app.screen_text().splitlines())) <= width
+            await until(pilot, lambda: len(screen_text(app.screen).splitlines()) == height)  # noqa: B023
+            await until(pilot, lambda: "4194303" in screen_text(app.screen))
+            assert max(map(cells, screen_text(app.screen).splitlines())) <= width
 
     drive(scenario)
 
 
 def test_before_there_is_anything() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "compiling the probes" in app.screen_text())
+        await until(pilot, lambda: "compiling the probes" in screen_text(app.screen))
         for key in ("enter", "down", "slash", "x", "escape", "s", "escape", "end", "tab", "n", "greater_than_sign"):
             await pilot.press(key)
-        app.feed.session = make_session()  # type: ignore[misc]
-        await until(pilot, lambda: "waiting for the first interval" in app.screen_text())
+        app.state.feed.session = make_session()  # type: ignore[misc]
+        await until(pilot, lambda: "waiting for the first interval" in screen_text(app.screen))
 
     feed = MadeFeed()
     feed.session = None
@@ -253,7 +256,7 @@ def test_terminals_without_other_characters() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         for key in ("down", "enter", "escape", "question_mark", "escape", "s", "escape"):
             await pilot.press(key)
-            assert app.screen_text().isascii()
+            assert screen_text(app.screen).isascii()
 
     drive(scenario, ascii_only=True)
 
@@ -269,7 +272,7 @@ def test_without_colour_the_signs_remain(monkeypatch: pytest.MonkeyPatch, theme:
 
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press("down")
-        await until(pilot, lambda: "!4194303 oracle" in app.screen_text())
+        await until(pilot, lambda: "!4194303 oracle" in screen_text(app.screen))
         styles = {segment.style for strip in app.screen._compositor.render_strips() for segment in strip}
         colours = {colour for style in styles if style for colour in (style.color, style.bgcolor)}
         assert {colour.name for colour in colours if colour is not None} <= {"default"}
@@ -288,9 +291,9 @@ def test_ten_thousand_rows() -> None:
         frame = app.main.frame
         assert frame is not None
         count = len(frame.order)
-        await until(pilot, lambda: f"-{count} of {count}" in app.screen_text())
+        await until(pilot, lambda: f"-{count} of {count}" in screen_text(app.screen))
         await pilot.press("home")
-        await until(pilot, lambda: " 1-" in app.screen_text())
+        await until(pilot, lambda: " 1-" in screen_text(app.screen))
 
     drive(scenario, MadeFeed(make_interval(rows), session=session))
 
@@ -306,9 +309,12 @@ def test_ten_thousand_rows() -> None:
         (["f1"], "KEYS"),
         (["tab"], "by thread"),
         (["shift+tab"], "by path"),
-        (["tab", "tab"], "RAN ON"),
+        (["tab", "tab"], "by comm"),
+        (["tab", "tab", "tab"], "RAN ON"),
         (["H"], "by thread"),
         (["H", "H"], "by task"),
+        (["C"], "by comm"),
+        (["C", "C"], "by task"),
         (["a"], "totals of"),
         (["o"], "only active"),
         (["I"], "reversed"),
@@ -327,12 +333,12 @@ def test_ten_thousand_rows() -> None:
         (["W"], "saved to here"),
         (["x"], "written: a.svg"),
         (["r"], "REC a.mmw"),
-        (["plus"], "an interval is 2 s"),
-        (["minus"], "an interval is 0.5 s"),
+        (["plus"], "the interval is now 2 s"),
+        (["minus"], "the interval is now 0.5 s"),
         (["f", "p", "y", "t", "h"], "filter 'pyth' 1 of 10"),
-        (["backslash", "z", "z"], "no row has this text"),
+        (["backslash", "z", "z"], "no row contains this text"),
         (["colon"], "Search for commands"),
-        (["tab", "tab", "t"], "a tree is of tasks"),
+        (["tab", "tab", "t"], "only tasks and threads have a tree"),
         (["left", "right", "j", "b"], "by task"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -388,18 +394,18 @@ def test_the_cursor_follows_its_task() -> None:
 
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press("down", "down")
-        assert app.main._cursor == (812, 2)
-        assert app.main._at == 1
-        app.feed.waiting.append(dataclasses.replace(interval, rows=other))  # type: ignore[attr-defined]
-        await until(pilot, lambda: app.main._at == 0)
-        assert app.main._cursor == (812, 2)
+        assert app.main._cursor.key == (812, 2)
+        assert app.main._cursor.at == 1
+        app.state.feed.waiting.append(dataclasses.replace(interval, rows=other))  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.main._cursor.at == 0)
+        assert app.main._cursor.key == (812, 2)
         # One that fades is not followed to the end: the cursor stays where it is.
         left = interval.rows[interval.rows["tgid"] != 812]
-        app.feed.waiting.append(dataclasses.replace(interval, rows=left))  # type: ignore[attr-defined]
-        await until(pilot, lambda: app.main._cursor == (4194303, 4))
-        assert app.main._at == 0
+        app.state.feed.waiting.append(dataclasses.replace(interval, rows=left))  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.main._cursor.key == (4194303, 4))
+        assert app.main._cursor.at == 0
         await pilot.press("escape")
-        assert app.main._cursor is None
+        assert app.main._cursor.key is None
 
     drive(scenario)
 
@@ -407,15 +413,15 @@ def test_the_cursor_follows_its_task() -> None:
 def test_searching() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press("slash", *"direct", "enter")
-        first = app.main._at
+        first = app.main._cursor.at
         await pilot.press("n")
-        assert app.main._at == first + 1
+        assert app.main._cursor.at == first + 1
         await pilot.press("slash", *"kswapd", "enter")
         frame = app.main.frame
         assert frame is not None
-        assert frame.snapshot.rows["tgid"][frame.order[app.main._at]] == 77
+        assert frame.snapshot.rows["tgid"][frame.order[app.main._cursor.at]] == 77
         await pilot.press("slash", *"nonesuch")
-        await until(pilot, lambda: "no row has 'nonesuch'" in app.screen_text())
+        await until(pilot, lambda: "no row contains 'nonesuch'" in screen_text(app.screen))
 
     drive(scenario, size=(80, 30))
 
@@ -424,11 +430,13 @@ def test_columns_that_do_not_fit() -> None:
     everything = Layout(columns={"task": [column.key for column in COLUMNS]})
 
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
-        assert "COMMAND" not in app.screen_text()
+        assert "COMMAND" not in screen_text(app.screen)
         await pilot.press(*["right"] * 60)
-        await until(pilot, lambda: "COMMAND" in app.screen_text() and "    PID     TID COMM" in app.screen_text())
+        await until(
+            pilot, lambda: "COMMAND" in screen_text(app.screen) and "    PID     TID COMM" in screen_text(app.screen)
+        )
         await pilot.press(*["left"] * 60)
-        await until(pilot, lambda: "PATH" in app.screen_text() and "to the left" not in app.screen_text())
+        await until(pilot, lambda: "PATH" in screen_text(app.screen) and "to the left" not in screen_text(app.screen))
 
     drive(scenario, layout=everything)
 
@@ -441,11 +449,11 @@ def test_the_mouse() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         table = app.main._table
         await pilot.click(table, offset=(2, 0))  # PID
-        assert app.layout.sort == "pid"
+        assert app.state.layout.sort == "pid"
         await pilot.click(table, offset=(2, 0))
-        assert app.layout.reverse
+        assert app.state.layout.reverse
         await pilot.click(table, offset=(2, 2))
-        assert app.main._at == 1
+        assert app.main._cursor.at == 1
         await pilot.click(table, offset=(2, 3), times=2)
         await until(pilot, lambda: isinstance(app.screen, Pager))
 
@@ -458,22 +466,22 @@ def test_detail() -> None:
 
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press("down", "enter")
-        await until(pilot, lambda: "oracle_worker_1" in app.screen_text() and "64M" in app.screen_text())
+        await until(pilot, lambda: "oracle_worker_1" in screen_text(app.screen) and "64M" in screen_text(app.screen))
         assert asked.asked == [("watch", 4194303)]
-        await until(pilot, lambda: "12342" in app.screen_text())
-        assert "in 1.00s" in app.screen_text()
-        app.feed.waiting.append(host()[1])  # type: ignore[attr-defined]
-        await until(pilot, lambda: app.feed.taken == 2)  # type: ignore[attr-defined]
+        await until(pilot, lambda: "12342" in screen_text(app.screen))
+        assert "in 1.00s" in screen_text(app.screen)
+        app.state.feed.waiting.append(host()[1])  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.state.feed.taken == 2)  # type: ignore[attr-defined]
         await pilot.press("a")
-        await until(pilot, lambda: "in 2.00s" in app.screen_text())
+        await until(pilot, lambda: "in 2.00s" in screen_text(app.screen))
         await pilot.press("escape")
-        await until(pilot, lambda: "by task" in app.screen_text())
+        await until(pilot, lambda: "by task" in screen_text(app.screen))
         assert asked.asked == [("watch", 4194303), ("watch", None)]
 
     drive(scenario, size=(120, 60), host_=asked)
 
 
-@pytest.mark.parametrize("by", GROUPING_NAMES)
+@pytest.mark.parametrize("by", GROUPINGS)
 def test_detail_of_everything_there_is(by: str) -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         frame = app.main.frame
@@ -495,14 +503,14 @@ def test_pausing_stops_drawing_not_counting() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press("space")
         before = await settled(pilot, "PAUSED")
-        app.feed.waiting.append(make_interval(vmstat=host()[1].vmstat))  # type: ignore[attr-defined]
-        await until(pilot, lambda: app.feed.taken == 2)  # type: ignore[attr-defined]
+        app.state.feed.waiting.append(make_interval(vmstat=host()[1].vmstat))  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.state.feed.taken == 2)  # type: ignore[attr-defined]
         await pilot.pause(0.05)
-        assert app.screen_text() == before
+        assert screen_text(app.screen) == before
         await pilot.press("R", "R", "tab", "shift+tab")  # arranging goes on with what is seen
-        await until(pilot, lambda: app.screen_text() == before)
+        await until(pilot, lambda: screen_text(app.screen) == before)
         await pilot.press("space", "a")
-        await until(pilot, lambda: "totals of 2s" in app.screen_text())
+        await until(pilot, lambda: "totals of 2s" in screen_text(app.screen))
 
     drive(scenario)
 
@@ -522,8 +530,8 @@ def test_export_is_what_is_seen() -> None:
 
 def test_the_interval() -> None:
     feed = MadeFeed(host()[1])
-    app = pressing("plus", "plus", shows="an interval is 5 s", feed=feed)
-    assert (feed.interval_s, app.layout.interval_s) == (5.0, 5.0)
+    app = pressing("plus", "plus", shows="the interval is now 5 s", feed=feed)
+    assert (feed.interval_s, app.state.layout.interval_s) == (5.0, 5.0)
 
 
 def test_notices() -> None:
@@ -537,7 +545,7 @@ def test_a_process_that_ended_is_marked() -> None:
 
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         feed.waiting.append(make_interval(end_s=1_700_000_002.0))
-        await until(pilot, lambda: "x     77 kswapd0" in app.screen_text())
+        await until(pilot, lambda: "x     77 kswapd0" in screen_text(app.screen))
 
     drive(scenario, feed, size=(80, 30))
 
@@ -564,7 +572,7 @@ def test_every_command_of_the_palette_runs() -> None:
 
 def test_a_feed_that_dies_ends_it() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
-        app.feed.problem = ValueError("no such probe")  # type: ignore[misc]
+        app.state.feed.problem = ValueError("no such probe")  # type: ignore[misc]
         await until(pilot, lambda: not app.is_running)
 
     assert str(drive(scenario).failure) == "no such probe"
@@ -572,7 +580,7 @@ def test_a_feed_that_dies_ends_it() -> None:
 
 def test_a_feed_that_ends_ends_it() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
-        app.feed.ended = True  # type: ignore[misc]
+        app.state.feed.ended = True  # type: ignore[misc]
         await until(pilot, lambda: not app.is_running)
 
     assert drive(scenario).failure is None
@@ -624,8 +632,8 @@ def test_speed_and_pause_of_a_recording() -> None:
         assert controls.speed == 2.0
         await pilot.press("space")
         assert controls.paused
-        await until(pilot, lambda: "22:43:20 of 22:13:20-23:13:20  paused" in app.screen_text())
-        app.feed.ended = True  # type: ignore[misc]
+        await until(pilot, lambda: "22:43:20 of 22:13:20-23:13:20  paused" in screen_text(app.screen))
+        app.state.feed.ended = True  # type: ignore[misc]
         await pilot.pause(0.3)
         assert app.is_running
 
@@ -636,8 +644,8 @@ def test_menus_scroll() -> None:
     async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
         await pilot.press("c", "end")
         assert isinstance(app.screen, Menu)
-        await until(pilot, lambda: "COMMAND" in app.screen_text())
+        await until(pilot, lambda: "COMMAND" in screen_text(app.screen))
         await pilot.press("home", "up", "enter")
-        assert "pid" not in app.layout.columns["task"]
+        assert "pid" not in app.state.layout.columns["task"]
 
     drive(scenario)

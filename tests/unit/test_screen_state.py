@@ -9,18 +9,19 @@ import pytest
 from make import make_interval, make_rows, make_session, random_rows
 from test_display_plain import host
 
-from mmwatch.display.screen import history as history_module
-from mmwatch.display.screen.history import FADE_S, FADING_MAX, RATES_MAX, History
 from mmwatch.display.screen.layout import Layout
 from mmwatch.display.screen.lines import column_at, row_spans, title_spans, to_ascii
 from mmwatch.display.screen.position import share_of
 from mmwatch.display.screen.view import Frame, build
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.text import spark
+from mmwatch.model import history as history_module
+from mmwatch.model.accounting import accounting
 from mmwatch.model.columns import BY_KEY
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.model.history import FADE_S, FADING_MAX, RATES_MAX, History
 from mmwatch.model.interval import Interval, Process
-from mmwatch.model.measures import GROUPING_NAMES
-from mmwatch.model.snapshot import accounting, merge
+from mmwatch.model.merge import merge
 
 BUSY = {"reclaims": 1, "stall_ns": 1000, "reclaimed_file_pages": 32, "scanned_file_pages": 64}
 
@@ -129,7 +130,7 @@ def test_a_storm_that_frees_nothing_shows_over_time() -> None:
 # ---- the table ----
 
 
-@pytest.mark.parametrize("by", GROUPING_NAMES)
+@pytest.mark.parametrize("by", GROUPINGS)
 @pytest.mark.parametrize("cumulative", [False, True])
 def test_every_grouping_finds_its_rows_again(by: str, cumulative: bool) -> None:
     session, interval = host()
@@ -170,7 +171,7 @@ def test_filter(wanted: str, found: list[int]) -> None:
 
 
 def family() -> Interval:
-    """1 -> 10 (make) -> 11, 12; 1 -> 20; 30 and 31 of a parent that did nothing; 40, whose parent nobody knows."""
+    """1 -> 10 (make) -> 11, 12; 1 -> 20; 30 and 31 of a parent that did nothing; 40, whose parent is unknown."""
     parents = {10: 1, 11: 10, 12: 11, 20: 1, 30: 99, 31: 99, 40: None}
     names = {tgid: Process(tgid, f"p{tgid}", ppid=ppid) for tgid, ppid in parents.items()}
     return interval_of(*parents, processes=names)

@@ -1,4 +1,4 @@
-"""What of the tracer needs no kernel."""
+"""The parts of the tracer that need no kernel."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Runs a command of mmwatch that finds a function of the kernel under a name the kernel does not know.
+"""Runs a command of mmwatch with facts that name a kernel function wrongly, so that attaching to it fails.
 
-``elsewhere.py PYTHON -m mmwatch ARGUMENT...``: as if the name had been right when it was looked up.
+Usage: ``elsewhere.py PYTHON -m mmwatch ARGUMENT...``
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mmwatch.kernel.facts import Facts, gather
 
 
 def elsewhere() -> Facts:
-    """This host's facts, but for the function."""
+    """This host's facts, with a wrong name for the function."""
     return dataclasses.replace(gather(), functions=frozenset(), symbols={"shrink_node": ("shrink_node.isra.99",)})
 
 

@@ -111,7 +111,8 @@ def limit_memory_by(version: int) -> None:
 
 def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workloads: Path) -> dict[str, dict[str, Any]]:
     """Run a scenario under observers that are already attached; the result of each."""
-    from mmwatch.model.snapshot import take, to_json
+    from mmwatch.model.json import to_json
+    from mmwatch.model.snapshot import take
 
     os.sync()
     (VM / "drop_caches").write_text("3")
@@ -242,8 +243,9 @@ def main(job_file: Path) -> None:
     prepare(job["checkout"])
     sys.path.insert(0, job["checkout"])
 
-    from mmwatch.cli.observe import Observer, resolve_target
     from mmwatch.kernel.facts import gather
+    from mmwatch.session.observer import Observer
+    from mmwatch.session.target import resolve_target
 
     workloads = Path(job["checkout"]) / "tests/workloads"
     times: dict[str, float] = {}

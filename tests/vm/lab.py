@@ -1,7 +1,7 @@
-"""The laboratory as data: kernels, memory and node layouts, kinds of LRU, scenarios, and which of them meet.
+"""The laboratory as data: kernels, memory and node layouts, kinds of LRU, scenarios, and their combinations.
 
-Nothing here looks at a host or boots anything. A kernel is a Debian release; which exact version that means today is
-looked up when it is fetched (:mod:`kernels`).
+Nothing here looks at a host or boots anything. A kernel is a Debian release; its exact version is looked up when it is
+fetched (:mod:`kernels`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ CLASSIC, MGLRU = "classic", "mglru"
 class Kernel:
     """A kernel to boot, and what the tests expect of it because of its sources (kernel.md names the places).
 
-    :param suite: of Debian, whose newest ordinary kernel is taken.
-    :param security: the suite has security updates of its own.
+    :param suite: the Debian suite whose newest ordinary kernel is used.
+    :param security: the suite has a separate archive of security updates.
     :param mglru: the multi-generational LRU is built in.
-    :param mglru_tells: it has events for its batches.
-    :param mglru_node_reclaim: it frees something in node reclaim with zone_reclaim_mode 1.
-    :param steal_has_memcg: pgsteal_direct and its like count reclaim of memory cgroups too.
-    :param counts_node_reclaim: there is zone_reclaim_success, beside zone_reclaim_failed.
+    :param mglru_tells: the multi-generational LRU has events for its batches.
+    :param mglru_node_reclaim: the multi-generational LRU frees pages in node reclaim with zone_reclaim_mode 1.
+    :param steal_has_memcg: pgsteal_direct and similar counters include reclaim of memory cgroups.
+    :param counts_node_reclaim: there is zone_reclaim_success as well as zone_reclaim_failed.
     :param cgroup_v1: a version 1 hierarchy can limit memory (CONFIG_MEMCG_V1).
-    :param memory_reclaim: control groups have memory.reclaim.
-    :param node_reclaim_file: so have nodes, in sysfs.
-    :param walks_every_cgroup: a pass takes a batch of each memory cgroup (up to 6.10), though one in all is enough.
-    :param limits_ask_for_more: than 32 pages at a time, for a large folio.
-    :param options: of its command line.
+    :param memory_reclaim: memory cgroups have a memory.reclaim file.
+    :param node_reclaim_file: nodes have a reclaim file in sysfs.
+    :param walks_every_cgroup: a pass reclaims a batch from each memory cgroup (up to 6.10), though one batch would do.
+    :param limits_ask_for_more: reclaim at a limit asks for more than 32 pages at a time, for a large folio.
+    :param options: added to its command line.
     :param modes: each of :data:`MODES` can be forced on it.
-    :param preemptible_tracepoints: raw ones miss events while a task is preempted inside them.
+    :param preemptible_tracepoints: raw tracepoints miss events while a task is preempted inside them.
     """
 
     name: str
@@ -81,7 +81,7 @@ KERNELS = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Memory of a guest. One CPU a node: node reclaim is left to the CPUs of a node that has some."""
+    """Memory of a guest. Each node has a CPU, because a node with CPUs is reclaimed only by tasks on its own CPUs."""
 
     name: str
     nodes_mib: tuple[int, ...]
@@ -93,7 +93,7 @@ class Layout:
 
 
 TWO_FAR_NODES = Layout("two far nodes", (1024, 1024), distance=40)
-"""Further than node_reclaim_distance (30): an allocation on node 0 may not reclaim node 1."""
+"""More than node_reclaim_distance (30): an allocation on node 0 may not reclaim from node 1."""
 
 DISK_MIB = 4096
 SWAP_MIB = 1024
@@ -101,15 +101,15 @@ SWAP_MIB = 1024
 
 @dataclass(frozen=True)
 class Scenario:
-    """A workload and what has to be so for it.
+    """A workload and the settings it needs.
 
     :param command: a program of ``tests/workloads`` and its arguments; ``{disk}`` is a folder on a disk of the guest.
-    :param sysctls: below vm, set before and put back afterwards.
+    :param sysctls: sysctls below vm, set before and restored afterwards.
     :param cgroup: version of the hierarchy that limits memory.
-    :param swap: on while it runs.
-    :param lrus: it is about these.
-    :param needs: what :class:`Kernel` must say yes to.
-    :param kernels: by name, those where it is tried; without: all.
+    :param swap: swap is on while it runs.
+    :param lrus: the kinds of LRU it runs with.
+    :param needs: fields of :class:`Kernel` that must be true.
+    :param kernels: names of the kernels it runs on; empty: all.
     """
 
     name: str
@@ -133,7 +133,7 @@ REMEDY = Scenario(
     ("founding.py", "--file", "{disk}/founding", "--file-mib", "950", "--anon-mib", "500"),
     sysctls=(("zone_reclaim_mode", "0"),),
 )
-"""The remedy: the same load goes to the other node, and nobody reclaims for it."""
+"""The remedy: the same load allocates on the other node, and no task reclaims for it."""
 BOUND = Scenario(
     "bound",
     ("founding.py", "--file", "{disk}/founding", "--file-mib", "950", "--anon-mib", "500", "--bind"),
@@ -156,7 +156,7 @@ BOUND_SWAP = Scenario(
         "--stalls",
         "10",
     ),
-    # Nearly nothing between the watermarks: a task is below min before kswapd, which has to wait for swap, has run.
+    # Little memory between the watermarks: free memory drops below min before kswapd, which waits for swap, frees any.
     sysctls=(
         ("zone_reclaim_mode", "0"),
         ("swappiness", "100"),
@@ -165,7 +165,7 @@ BOUND_SWAP = Scenario(
     ),
     swap=True,
 )
-"""More than its node holds, for several at once, until kswapd was too slow: tasks reclaim directly."""
+"""Several tasks use more memory than their node has, until kswapd is too slow: the tasks reclaim directly."""
 MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150"))
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))
@@ -174,7 +174,7 @@ OVERSHOOT = Scenario("overshoot", ("overshoot.py",), sysctls=(("zone_reclaim_mod
 INNER = Scenario("inner", ("inner.py",), lrus=(CLASSIC,), kernels=("5.10", "newest"), timeout_s=600)
 PROACTIVE = Scenario("proactive", ("proactive.py",), needs=("memory_reclaim",))
 PROACTIVE_NODE = Scenario("proactive-node", ("proactive.py", "--node", "0"), needs=("node_reclaim_file",))
-# Version 1 is about the cgroup, not the LRU; and one more load of the programs is half a minute.
+# Version 1 tests the cgroup, not the LRU, and loading the programs once more takes half a minute.
 MEMCG_V1_STREAM = Scenario(
     "memcg-v1-stream", ("stream.py", "--mib", "150"), cgroup=1, lrus=(CLASSIC,), needs=("cgroup_v1",)
 )
@@ -197,12 +197,12 @@ SCENARIOS = (
     SOFT_LIMIT,
 )
 RECORDED = FOUNDING
-"""The one that is also recorded and reported with the commands a user has."""
+"""The scenario that is also run through the ``record`` and ``report`` commands."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to observe, whatever the plan would choose.
+    """A way to observe that overrides the plan's choice.
 
     :param probes: MMWATCH_PROBES; empty: as the plan chooses.
     :param passes: MMWATCH_PASSES.
@@ -217,19 +217,19 @@ FENTRY = Mode("fentry", "", "fentry")
 KPROBE = Mode("kprobe", "", "kprobe")
 TRACEPOINT = Mode("tracepoint", "tracepoint", "none")
 MODES = (FENTRY, KPROBE, TRACEPOINT)
-"""Observers of all of these look at one and the same workload."""
+"""Observers in all of these modes watch the same workload at the same time."""
 MODES_LRU = MGLRU
 MODES_SCENARIOS = (FOUNDING, BOUND, MEMCG_STREAM)
 
 
 @dataclass(frozen=True)
 class Provocation:
-    """Something that stands in mmwatch's way.
+    """An obstacle for mmwatch.
 
-    :param prefix: of mmwatch's command line: it sees to that, runs it, and puts back what can be; ``{python}`` and
-        ``{tests}`` are what they say.
-    :param kernels: by name, those where it is tried.
-    :param trial: doctor only finds out when it tries.
+    :param prefix: put before mmwatch's command line. It creates the obstacle, runs the command, and undoes what can be
+        undone. ``{python}`` and ``{tests}`` are replaced by the interpreter and the tests' folder.
+    :param kernels: names of the kernels to try it on.
+    :param trial: doctor notices it only when it tries the probes.
     """
 
     name: str
@@ -239,33 +239,33 @@ class Provocation:
 
 
 def _meanwhile(path: str, value: str) -> tuple[str, ...]:
-    """With this value in a file; what was there is put back."""
+    """A command prefix: write this value to a file, run the command, restore the old value."""
     script = f'was=$(cat {path}); echo {value} >{path}; "$@"; status=$?; echo $was >{path}; exit $status'
     return ("sh", "-c", script, "sh")
 
 
 def _locked_down(level: str) -> tuple[str, ...]:
-    """For as long as the guest lives: no kernel takes that back."""
+    """A command prefix: lock the kernel down. This cannot be undone while the guest runs."""
     return ("sh", "-c", f'echo {level} >/sys/kernel/security/lockdown 2>/dev/null; "$@"', "sh")
 
 
 NO_KPROBES = Provocation("no-kprobes", _meanwhile("/sys/kernel/debug/kprobes/enabled", "0"), ("newest",), trial=False)
 NO_FTRACE = Provocation("no-ftrace", _meanwhile("/proc/sys/kernel/ftrace_enabled", "0"), ("newest",), trial=False)
 NO_SYMBOL = Provocation("no-symbol", ("{python}", "{tests}/vm/elsewhere.py"), ("5.10",))
-"""What was found of the kernel's functions has another name by now."""
+"""The kernel function has a different name than the one that was found."""
 FULL = Provocation("full", ("{python}", "{tests}/vm/full.py", "0"), ("6.12",))
-"""As many programs on shrink_node as a function may have."""
+"""shrink_node has as many programs attached as a function may have."""
 FULL_BUT_ONE = Provocation("full-but-one", ("{python}", "{tests}/vm/full.py", "1"), ("newest",))
-"""Where it takes two."""
+"""shrink_node takes one more program, where mmwatch needs two."""
 FEW_FILES = Provocation("few-files", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--nofile=40"), ("5.10",))
 FEW_LOCKED_PAGES = Provocation(
     "few-locked-pages", ("setpriv", "--bounding-set=-sys_resource", "prlimit", "--memlock=65536"), ("5.10",)
 )
-"""Up to 5.10 BPF's tables are locked memory of whoever makes them."""
+"""Up to 5.10, BPF maps count as locked memory of the process that creates them."""
 TWO_CAPABILITIES = Provocation(
     "two-capabilities", ("setpriv", "--bounding-set=-all,+bpf,+perfmon,+dac_override"), ("6.12",)
 )
-"""And one for the load, which makes a control group."""
+"""The two capabilities mmwatch needs, and one for the load, which creates a cgroup."""
 HARDENED = Provocation(
     "hardened",
     (
@@ -289,14 +289,14 @@ PROVOCATIONS = (
     HARDENED,
     CONFIDENTIAL,
 )
-"""In this order, when all else is done: the last two cannot be taken back."""
+"""Tried in this order at the very end, because the last two cannot be undone."""
 PROVOKED = Scenario("provoked", ("stream.py", "--mib", "64"))
-"""What is recorded then."""
+"""The scenario that is recorded under each provocation."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One result to look at.
+    """One result to check.
 
     :param mode: of the observer whose result it is; None: as the plan chooses.
     """
@@ -308,7 +308,7 @@ class Case:
 
     @property
     def result(self) -> str:
-        """What the guest's result is named."""
+        """The name of the guest's result."""
         return "-".join([self.lru, self.scenario.name, *([self.mode.name] if self.mode else [])])
 
     @property

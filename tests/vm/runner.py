@@ -2,8 +2,8 @@
 
 ``python tests/vm/runner.py KERNEL [SCENARIO...]`` does that once and says where the results are.
 
-The guest has the host's file system, read-only with a layer of its own, and this Python: it runs the very checkout that
-is tested. Results come by files in a folder that both share; the console is only kept for when something fails.
+The guest sees the host's file system, read-only below a writable layer, and uses this Python: it runs the very checkout
+under test. Results are files in a shared folder. The console log is kept only for failures.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ INIT = """\
 exec </dev/null >{folder}/guest.log 2>&1
 # The modules first: the binds hide where the guest has them.
 modprobe -a virtio_blk ext4
-# virtme's view of the host reads each page by itself; this one reads ahead, and a BPF program loads twice as fast.
+# virtme's mount of the host reads page by page. This one reads ahead, so a BPF program loads twice as fast.
 mkdir -p /run/host
 if mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /run/host; then
     for place in {places}; do mount --bind /run/host$place $place; done
@@ -64,12 +64,12 @@ exec {python} {guest} {folder}/job.json
 
 @dataclass(frozen=True)
 class Results:
-    """What a guest left.
+    """The results of a guest.
 
-    :param done: what it said of itself at the end; None: it did not come so far.
-    :param cases: by :attr:`Case.result`, and by what :func:`boot` names the others.
-    :param facts: by ``LRU-CGROUP``, the version of the hierarchy that limits memory.
-    :param folder: of job, results, console and guest.log; gone when all went well.
+    :param done: the guest's final report; None: it did not get that far.
+    :param cases: results by :attr:`Case.result`, and by the names that :func:`boot` documents.
+    :param facts: facts by ``LRU-CGROUP``, where CGROUP is the version of the hierarchy that limits memory.
+    :param folder: holds job, results, console and guest.log; removed if all went well.
     """
 
     done: dict[str, Any] | None
@@ -84,7 +84,7 @@ def check_tools() -> None:
     """:raises MissingError: something is not installed."""
     missing = [tool for tool in ("vng", *TOOLS) if shutil.which(tool, path=SEARCH) is None]
     if missing:
-        raise MissingError(f"missing: {', '.join(missing)}; tools/setup.sh vm (as root) brings them")
+        raise MissingError(f"missing: {', '.join(missing)}; tools/setup.sh vm (as root) installs them")
 
 
 def boot(
@@ -96,14 +96,14 @@ def boot(
     show: tuple[str, Scenario] | None = None,
     provocations: Sequence[Provocation] = (),
 ) -> Results:
-    """Run these cases, all of this kernel, in one guest.
+    """Run these cases, all for this kernel, in one guest.
 
     :param record: kinds of LRU with which :data:`RECORDED` is also observed by the commands ``record`` and ``report``;
         its result is ``LRU-record``.
     :param probes: only probes of this kind, see MMWATCH_PROBES.
-    :param show: with this LRU have ``top``, ``trace`` and ``record`` look at this; what they say is left in the folder.
-    :param provocations: to try at the end; their results are ``provoked-NAME``.
-    :raises MissingError: the kernel or a tool cannot be had.
+    :param show: with this LRU, run ``top``, ``trace`` and ``record`` on this scenario; the folder keeps their output.
+    :param provocations: tried at the end; their results are ``provoked-NAME``.
+    :raises MissingError: the kernel or a tool is not available.
     """
     check_tools()
     image = fetch(kernel)
@@ -139,11 +139,11 @@ def boot(
 def _sessions(
     cases: Sequence[Case], record: Collection[str], show: tuple[str, Scenario] | None, ordinary: Mode
 ) -> list[dict[str, Any]]:
-    """What guest.py does under one LRU and one hierarchy, with observers that stay attached."""
+    """The sessions for guest.py: each has one LRU and one hierarchy, and its observers stay attached."""
     sessions = []
     keys = {(case.scenario.cgroup, case.lru, bool(case.mode)) for case in cases}
     keys |= {(2, lru, False) for lru in (*record, *(show or ())[:1])}
-    # Version 2 first: guest.py cannot go back to it.
+    # Version 2 first: guest.py cannot switch back to it.
     for cgroup, lru, forced in sorted(keys, key=lambda key: (-key[0], *key[1:])):
         chosen = [case for case in cases if (case.scenario.cgroup, case.lru, bool(case.mode)) == (cgroup, lru, forced)]
         first = cgroup == 2 and not forced
@@ -154,7 +154,7 @@ def _sessions(
                 "modes": [asdict(mode) for mode in dict.fromkeys(case.mode or ordinary for case in chosen)],
                 "scenarios": [asdict(scenario) for scenario in dict.fromkeys(case.scenario for case in chosen)],
                 "record": asdict(RECORDED) if lru in record and first else None,
-                "detail": "passes" if lru == CLASSIC else "reclaims",  # the others have a million passes
+                "detail": "passes" if lru == CLASSIC else "reclaims",  # MGLRU makes a million passes
                 "show": asdict(show[1]) if show and lru == show[0] and first else None,
             }
         )
@@ -163,7 +163,7 @@ def _sessions(
 
 def _disk(path: Path, mib: int) -> Path:
     _sparse(path, mib)
-    options = "lazy_itable_init=0,lazy_journal_init=0"  # nothing left to do in the background of the guest
+    options = "lazy_itable_init=0,lazy_journal_init=0"  # leave no work for background threads of the guest
     _quietly("mke2fs", "-q", "-t", "ext4", "-E", options, str(path))
     return path
 
@@ -198,9 +198,9 @@ def _command(
             guest=shlex.quote(str(Path(__file__).with_name("guest.py"))),
         )
     )
-    # One thread for all CPUs of a guest: with more, code that one patches (static keys, as attaching a probe does) is
-    # now and then still run in its old form by another, and the kernel dies of int3. With two guests on two CPUs
-    # it is also a quarter faster.
+    # One thread for all CPUs of a guest. With more, when one CPU patches code (static keys, which attaching a probe
+    # does), another now and then still runs the old code, and the kernel dies of an int3. With two guests on two CPUs,
+    # one thread is also a quarter faster.
     qemu = ["-accel tcg,thread=single"]
     qemu += ["-fsdev local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"]
     qemu += ["-device virtio-9p-pci,fsdev=host,mount_tag=host"]
@@ -218,7 +218,10 @@ def _command(
 
 
 def _run(command: Sequence[str], folder: Path, timeout_s: float) -> str:
-    """Run the emulator to its end; what went wrong, or nothing."""
+    """Run the emulator until it exits.
+
+    :returns: what went wrong, or an empty string.
+    """
     environment = {**os.environ, "PATH": SEARCH}
     with (folder / "console.log").open("wb") as console:
         guest = subprocess.Popen(
@@ -241,7 +244,7 @@ def _run(command: Sequence[str], folder: Path, timeout_s: float) -> str:
 
 
 def collect(folder: Path, seconds: float = 0, problem: str = "") -> Results:
-    """What a guest left in its folder."""
+    """Read the results that a guest left in its folder."""
 
     def read(path: Path) -> Any:
         return json.loads(path.read_text())
@@ -252,13 +255,13 @@ def collect(folder: Path, seconds: float = 0, problem: str = "") -> Results:
     facts = {path.stem.partition("-")[2]: read(path) for path in folder.glob("facts-*.json")}
     if not done.exists():
         log = folder / "guest.log"
-        tail = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else ["it never came to its script"]
+        tail = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else ["it never started its script"]
         problem = "\n".join([problem, f"see {folder}", *tail]).strip()
     return Results(read(done) if done.exists() else None, cases, facts, folder, seconds, problem)
 
 
 def facts_text(facts: dict[str, Any]) -> str:
-    """Facts as a fixture: a line a field, so that a difference can be read."""
+    """Facts as a fixture, one line per field, so that diffs are readable."""
     lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in facts.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -269,13 +272,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("kernel", choices=[kernel.name for kernel in KERNELS])
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(s.name for s in SCENARIOS)}")
     parser.add_argument("--lru", help="classic or mglru only")
-    parser.add_argument("--save-facts", action="store_true", help=f"keep its facts in {FACTS.relative_to(CHECKOUT)}")
-    parser.add_argument("--record", action="store_true", help="with the commands record and report too")
+    parser.add_argument("--save-facts", action="store_true", help=f"save its facts to {FACTS.relative_to(CHECKOUT)}")
+    parser.add_argument("--record", action="store_true", help="also run the commands record and report")
     parser.add_argument(
-        "--show", metavar="LRU", help="instead: what top and trace say of the first one, and a recording"
+        "--show", metavar="LRU", help="instead: keep what top and trace print for the first scenario, and a recording"
     )
-    parser.add_argument("--provoke", action="store_true", help="instead: what stands in mmwatch's way on this kernel")
-    parser.add_argument("--probes", default="", help="only these: tracepoint")
+    parser.add_argument("--provoke", action="store_true", help="instead: try the provocations for this kernel")
+    parser.add_argument("--probes", default="", help="use only these probes: tracepoint")
     arguments = parser.parse_args(argv)
     os.environ["MMWATCH_VM_KEEP"] = "1"
     cases = [

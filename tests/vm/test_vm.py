@@ -1,16 +1,16 @@
-"""Other kernels and two NUMA nodes: what mmwatch counts there is what the kernel counts, to the page.
+"""Other kernels with two NUMA nodes: mmwatch's counts equal the kernel's, to the page.
 
-The letters are the identities of /proc/vmstat that the documentation of the accounting rests on:
+The letters name the identities with /proc/vmstat on which the accounting is based:
 
-- A: pages reclaimed, over everybody, by file and anon: pgsteal_file, pgsteal_anon
+- A: pages reclaimed by all tasks, file and anon: pgsteal_file, pgsteal_anon
 - B: pages reclaimed outside of memory cgroup reclaim: the sum of pgsteal_{kswapd,direct,khugepaged,proactive};
-  B' where these counters are node statistics, and count memory cgroup reclaim too: pages reclaimed by everybody
+  B' where these counters are node statistics and include memory cgroup reclaim: pages reclaimed by all tasks
 - C: pages reclaimed by the kswapd threads: pgsteal_kswapd
-- D: pages scanned, over everybody, by file and anon: pgscan_file, pgscan_anon
+- D: pages scanned by all tasks, file and anon: pgscan_file, pgscan_anon
 - F: kswapd's reclaims: pageoutrun
 - G: node reclaims: zone_reclaim_success + zone_reclaim_failed; where only failures are counted, those alone
 
-vmstat was read in the guest by guest.py, while nobody reclaimed, before and after each scenario.
+guest.py reads vmstat in the guest before and after each scenario, while no task reclaims.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ BATCHES_UNKNOWN = {"reclaimed_file_pages", "reclaimed_anon_pages", "scanned_file
 
 
 def silent(case: Case) -> bool:
-    """Its LRU has no events for batches."""
+    """Whether the case's LRU has no events for batches."""
     return case.lru == MGLRU and not case.kernel.mglru_tells
 
 
@@ -85,7 +85,7 @@ silent_case = pytest.mark.parametrize("case", [case for case in CASES if silent(
 
 @pytest.fixture
 def result(laboratory: Laboratory, case: Case) -> Result:
-    """What the guest left of this case."""
+    """The guest's result for this case."""
     return laboratory.result(case)
 
 
@@ -107,7 +107,7 @@ def rungs(result: Result, histogram: str, path: str) -> list[int]:
 
 
 def counted(result: Result, *names: str) -> int:
-    """By the kernel: what these counters grew by."""
+    """Growth of these counters of the kernel."""
     return sum(result["vmstat"].get(name, 0) for name in names)
 
 
@@ -123,7 +123,8 @@ def test_the_workload_ran_and_the_guest_was_quiet_at_both_ends(case: Case, resul
 @every_case
 def test_nothing_was_lost(case: Case, result: Result) -> None:
     account, totals = result["report"]["accounting"], result["report"]["totals"]
-    # Writes are only seen raw: where both programs of a pair are preempted, some are missed. One alone missed more.
+    # Writes are seen only by raw tracepoints. If both programs of a pair are preempted, some events are missed. One
+    # program alone missed more.
     seldom = totals["written_pages"] // 1000 if case.kernel.preemptible_tracepoints else 0
     assert (account["missed_runs"] or 0) <= seldom
     assert (account["table_full"], account["unmatched_begin"], account["unmatched_end"]) == (0, 0, 0)
@@ -137,7 +138,7 @@ def test_a_reclaimed_pages_are_pgsteal_file_and_pgsteal_anon(case: Case, result:
 
 @telling_case
 def test_b_reclaimed_pages_are_the_sum_of_pgsteal_by_reclaimer(case: Case, result: Result) -> None:
-    """B, and B' where the kernel counts memory cgroup reclaim too."""
+    """Identity B, or B' where the kernel's counters include memory cgroup reclaim."""
     everybody = case.kernel.steal_has_memcg
     own = reclaimed(result, lambda row: everybody or row["path"] not in IN_MEMCG)
     assert own == counted(result, *RECLAIMERS)
@@ -163,7 +164,7 @@ def test_f_reclaims_of_kswapd_are_pageoutrun(case: Case, result: Result) -> None
 
 @every_case
 def test_g_node_reclaims_are_zone_reclaim_success_and_failed(case: Case, result: Result) -> None:
-    if case.scenario == PROACTIVE_NODE:  # asked for by hand: the kernel counts it as neither
+    if case.scenario == PROACTIVE_NODE:  # requested by a write: the kernel counts it as neither
         assert counted(result, "zone_reclaim_success", "zone_reclaim_failed") == 0
         return
     assert total(result, "reclaims_futile", on_path("node")) == counted(result, "zone_reclaim_failed")
@@ -175,7 +176,7 @@ def test_g_node_reclaims_are_zone_reclaim_success_and_failed(case: Case, result:
 
 @telling_case
 def test_a_reclaim_ends_with_at_least_what_its_batches_took(case: Case, result: Result) -> None:
-    """Its end reports slab pages too. What began before, or is not over, has no end: none was when all was quiet."""
+    """The end of a reclaim also reports slab pages. No reclaim was open at either end, because the guest was quiet."""
     for path in {row["path"] for row in result["report"]["rows"]} - {"other"}:
         assert total(result, "reported_pages", on_path(path)) >= reclaimed(result, on_path(path)), path
 
@@ -189,7 +190,7 @@ def test_the_tool_says_that_all_of_it_is_accounted_for(case: Case, result: Resul
 
 @silent_case
 def test_where_batches_have_no_events_the_tool_says_so(case: Case, result: Result) -> None:
-    """A to D cannot be had there: their left sides are unknown, never 0."""
+    """A to D cannot be checked there: their left sides are unknown, never 0."""
     report = result["report"]
     assert set(report["session"]["unknown"]) >= BATCHES_UNKNOWN
     assert {report["totals"][name] for name in (*BATCHES_UNKNOWN, "reclaimed_pages", "scanned_pages")} == {None}
@@ -213,7 +214,7 @@ def cases_of(*scenarios: Any) -> pytest.MarkDecorator:
 @cases_of(FOUNDING)
 def test_founding_case_is_node_reclaim_by_the_task_while_the_other_node_has_room(case: Case, result: Result) -> None:
     rows = [row for row in result["report"]["rows"] if row["path"] == "node"]
-    # Others that allocate there meanwhile (a journal, say) do the same, once or twice.
+    # Other tasks that allocate there meanwhile (a journal, say) do the same, once or twice.
     own = sum(row["reclaims"] for row in rows if row["tgid"] in result["workload"]["pids"])
     assert own >= 0.99 * sum(row["reclaims"] for row in rows) > 0
     assert {node for row in rows for node in row["nodes"]} <= {0}
@@ -221,7 +222,7 @@ def test_founding_case_is_node_reclaim_by_the_task_while_the_other_node_has_room
     assert counted(result, *(name for name in result["vmstat"] if name.startswith("allocstall"))) == 0
     reclaims, futile = (total(result, name, on_path("node")) for name in ("reclaims", "reclaims_futile"))
     if case.lru == MGLRU and not case.kernel.mglru_node_reclaim:
-        # Over and over, and for nothing: the very page touched comes from the other node each time.
+        # Reclaim runs over and over and frees nothing: each page touched comes from the other node.
         assert reclaims > result["workload"]["touched_pages"] // 2
         assert futile == reclaims == counted(result, "zone_reclaim_failed")
         assert counted(result, "pgsteal_direct") == reclaimed(result, on_path("node")) == 0
@@ -234,14 +235,14 @@ def test_founding_case_is_node_reclaim_by_the_task_while_the_other_node_has_room
 
 @cases_of(FOUNDING)
 def test_founding_case_shows_each_rung_of_the_ladder(case: Case, result: Result) -> None:
-    """Passes are shrink_node calls: what they freed is what node reclaim says it freed, at known priorities."""
+    """Passes are shrink_node calls. Together they freed what node reclaim reports, at known priorities."""
     if case.mode == TRACEPOINT:
         assert {row["pass_histogram"] for row in result["report"]["rows"]} == {None}
         return
     reclaims, passes = (total(result, name, on_path("node")) for name in ("reclaims", "passes"))
     ladder = rungs(result, "pass_histogram", "node")
     assert sum(ladder) == passes >= reclaims > 0
-    assert sum(ladder[5:]) == 0  # it begins at priority 4
+    assert sum(ladder[5:]) == 0  # node reclaim starts at priority 4
     freed = total(result, "pass_reclaimed_pages", on_path("node"))
     assert freed == total(result, "reported_pages", on_path("node"))
     if case.lru == MGLRU and not case.kernel.mglru_node_reclaim:
@@ -251,7 +252,7 @@ def test_founding_case_shows_each_rung_of_the_ladder(case: Case, result: Result)
 
 @cases_of(LADDER)
 def test_where_nothing_can_be_freed_the_ladder_is_climbed_down_to_the_last_rung(case: Case, result: Result) -> None:
-    """The pages of each list are looked at, and again, and put back; the kernel counts each time as a failure."""
+    """The kernel scans each list over and over and puts the pages back; it counts each such reclaim as a failure."""
     futile, failed = total(result, "reclaims_futile", on_path("node")), counted(result, "zone_reclaim_failed")
     assert futile == failed >= 40
     ladder, batches = (rungs(result, name, "node") for name in ("pass_histogram", "priority_histogram"))
@@ -264,7 +265,7 @@ def test_where_nothing_can_be_freed_the_ladder_is_climbed_down_to_the_last_rung(
 
 @cases_of(OVERSHOOT)
 def test_a_node_of_many_cgroups_gives_up_a_batch_of_each(case: Case, result: Result) -> None:
-    """Where a pass walks all cgroups, it takes a batch of each that is left, and one batch in all was asked for."""
+    """If a pass walks all cgroups, it reclaims a batch from each, although only one batch was asked for."""
     rows = [row for row in result["report"]["rows"] if row["path"] == "node"]
     most = max(row["reclaimed_max_pages"] for row in rows)
     asked, freed = (total(result, name, on_path("node")) for name in ("asked_pages", "reported_pages"))
@@ -274,7 +275,7 @@ def test_a_node_of_many_cgroups_gives_up_a_batch_of_each(case: Case, result: Res
         assert freed > 8 * asked
         assert max(row["overshoot"] for row in rows) > 8
     else:
-        assert most <= 2 * 512  # a folio is taken as a whole, and may be as large as that
+        assert most <= 2 * 512  # a folio is reclaimed as a whole, and may have 512 pages
 
 
 @cases_of(REMEDY)
@@ -294,7 +295,7 @@ def test_bound_to_its_node_kswapd_makes_room(case: Case, result: Result) -> None
 
 @cases_of(BOUND_SWAP)
 def test_waiting_for_swap_the_tasks_reclaim_directly(case: Case, result: Result) -> None:
-    """H: no more direct reclaims than allocstall says; it counts a retry again."""
+    """H: no more direct reclaims than allocstall, which counts each retry again."""
     direct = {row["tgid"] for row in result["report"]["rows"] if row["path"] == "direct"}
     assert direct & set(result["workload"]["pids"])
     stalls = counted(result, *(name for name in result["vmstat"] if name.startswith("allocstall")))
@@ -324,7 +325,7 @@ def test_both_kinds_are_reclaimed_at_the_limit(case: Case, result: Result) -> No
 
 @cases_of(HUGE)
 def test_room_for_huge_pages_is_made_by_reclaim_of_their_order(case: Case, result: Result) -> None:
-    """By kswapd, or by the task itself when kswapd is too slow."""
+    """kswapd reclaims for huge pages, or the task itself if kswapd is too slow."""
     assert result["workload"]["huge_pages"] > 0
     rows = [row for row in result["report"]["rows"] if row["path"] in ("kswapd", "direct")]
     assert sum(row["order_histogram"][result["workload"]["order"]] for row in rows) > 0
@@ -332,7 +333,7 @@ def test_room_for_huge_pages_is_made_by_reclaim_of_their_order(case: Case, resul
 
 @cases_of(INNER)
 def test_inside_a_pid_namespace_filters_take_its_own_pids(case: Case, result: Result) -> None:
-    """What was seen from inside of one process is what was seen of it from outside, under another PID."""
+    """An observer inside the namespace sees the same of a process as one outside, under a different PID."""
     workload = result["workload"]
     assert max(workload["pids"]) < 100
     outside = [row for row in result["report"]["rows"] if row["comm"] == "mmw-stream"]
@@ -367,14 +368,14 @@ def test_soft_limit_is_reclaimed_inside_kswapd_and_counted_once(case: Case, resu
     soft = [row for row in result["report"]["rows"] if row["path"] == "softlimit"]
     assert "kswapd0" in {row["comm"] for row in soft}
     assert reclaimed(result, on_path("softlimit")) > 0
-    # Each page is in one path: the sum over paths is A, and kswapd's own is C.
+    # Each page counts on one path only: the sum over paths is A, and that of kswapd's threads is C.
     assert reclaimed(result) == counted(result, "pgsteal_file", "pgsteal_anon")
 
 
 # ---- each way to probe ----
 
 UNEQUAL = {"stall_ns", "pass_ns", "shrinker_ns", "throttled_ns", "stall_max_ns", "gfp_flags"}
-"""Times; and flags of the latest."""
+"""Measures that differ between observers: times, and flags of the latest reclaim."""
 
 
 @pytest.mark.parametrize(
@@ -383,7 +384,7 @@ UNEQUAL = {"stall_ns", "pass_ns", "shrinker_ns", "throttled_ns", "stall_max_ns",
     ids=lambda cases: cases[0].name.rpartition("-")[0],
 )
 def test_each_mode_gives_the_same_totals(laboratory: Laboratory, cases: tuple[Case, ...]) -> None:
-    """Observers of all modes were attached to the same workload: what they count of each thread is equal."""
+    """Observers in all modes were attached to the same workload, so their counts for each thread are equal."""
     sums = {}
     for case in cases:
         mode, result = case.mode, laboratory.result(case)
@@ -404,7 +405,7 @@ def test_each_mode_gives_the_same_totals(laboratory: Laboratory, cases: tuple[Ca
     passes = next(need.measures for need in NEEDS if need.name == "passes")
     assert sums[FENTRY] == sums[KPROBE]
     unknown = dict.fromkeys(set(passes) - UNEQUAL)
-    if cases[0].kernel.limits_ask_for_more:  # which only a pass tells
+    if cases[0].kernel.limits_ask_for_more:  # only a pass shows how many
         for row, values in sums[FENTRY].items():
             if row[1] == "memcg":
                 assert values["asked_pages"] >= sums[TRACEPOINT][row]["asked_pages"]
@@ -459,7 +460,7 @@ EXPECTED: dict[Provocation, tuple[int, str, str | None]] = {
     HARDENED: (0, "integrity: not in the way", "fentry shrink_node"),
     CONFIDENTIAL: (69, "kernel lockdown is 'confidentiality'", None),
 }
-"""The exit status, what doctor says, and what passes are seen by then."""
+"""For each provocation: the exit status, what doctor says, and the probe that then sees passes."""
 
 
 @pytest.mark.parametrize(
@@ -469,7 +470,7 @@ EXPECTED: dict[Provocation, tuple[int, str, str | None]] = {
 def test_what_stands_in_the_way_is_told_and_the_rest_works(
     laboratory: Laboratory, where: str, provocation: Provocation
 ) -> None:
-    """Nothing that is not known is shown as 0; what can be counted is what the kernel counted."""
+    """Unknown figures are never shown as 0, and what can be counted equals the kernel's count."""
     result = laboratory.provoked(where, provocation)
     status, reason, passes_by = EXPECTED[provocation]
     doctor, record = result["doctor"], result["record"]

@@ -1,4 +1,4 @@
-"""Where a screen gets its intervals from: a live session, or a recording that is played again."""
+"""Where a screen gets its intervals: a live session, or a recording played back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mmwatch.display.screen.layout import Layout
 from mmwatch.model.interval import Interval, Session
 
 if TYPE_CHECKING:
-    from mmwatch.display.detail import Recent
-    from mmwatch.display.screen.history import Before
+    from mmwatch.model.history import Before
+    from mmwatch.model.records import Recent
 
 
 class Feed(Protocol):
-    """Intervals, one after the other, from whoever reads them: usually another thread.
+    """A sequence of intervals, usually read by another thread.
 
-    Nothing here waits, and nothing is lost: what the screen did not take comes merged with what follows.
+    No method waits, and nothing is lost: intervals that the screen did not take are merged with the next.
     """
 
     @property
@@ -26,63 +26,63 @@ class Feed(Protocol):
 
     @property
     def problem(self) -> BaseException | None:
-        """Why it ended early."""
+        """Why the feed ended early; None if it did not."""
 
     @property
     def ended(self) -> bool:
-        """There will be no other interval."""
+        """There will be no more intervals."""
 
     def take(self) -> Interval | None:
-        """What came since the last call, as one interval (:func:`mmwatch.model.snapshot.merge`); None: nothing."""
+        """Everything since the last call as one interval (:func:`mmwatch.model.merge.merge`); None if nothing came."""
 
     def set_interval_s(self, seconds: float) -> None:
-        """From now on, so long between two intervals."""
+        """Change the interval from now on."""
 
 
 class Controls(Protocol):
-    """What a recording can do and a live session cannot."""
+    """Controls to move in a recording."""
 
     paused: bool
     speed: float
-    """Seconds of the recording in a second."""
+    """Seconds of the recording per second."""
 
     def position(self) -> tuple[int, int, float, float, float]:
-        """``(index, count, begin_s, now_s, end_s)``: the interval shown, of how many, and Unix times."""
+        """``(index, count, begin_s, now_s, end_s)``: the interval shown, how many there are, and Unix times."""
 
     def before(self) -> Before | None:
-        """What was before the interval that :meth:`Feed.take` gives next; None: that follows the one it gave last."""
+        """The history before the interval that :meth:`Feed.take` returns next; None if that follows the last one."""
 
     def step(self, n: int) -> None:
-        """So many intervals on, or back, and pause there."""
+        """Move by ``n`` intervals and pause."""
 
     def jump_s(self, seconds: float) -> None:
-        """So many seconds on, or back."""
+        """Move by ``seconds``."""
 
     def seek(self, fraction: float) -> None:
-        """To a place between 0, the beginning, and 1, the end."""
+        """Move to a place between 0, the beginning, and 1, the end."""
 
     def worst(self) -> bool:
-        """Pause at the interval with the greatest share of time in reclaim; asked there, at the next one after it.
+        """Pause at the interval with the largest share of time in reclaim. Called again there, go to the next largest.
 
-        :returns: whether there is one.
+        :returns: False if no task spent time in reclaim.
         """
 
 
 @dataclass
 class Services:
-    """What the screen asks of whoever runs it. All return at once; a recording leaves out what it cannot do.
+    """What the screen needs from its caller. All return at once; a recording leaves out what it cannot do.
 
-    :param exited: whether a process is gone; None: not known.
+    :param exited: whether a process is gone; None if unknown.
     :param limits: of the cgroup at this path: ``memory.max`` -> ``64M``.
-    :param watch: keep the single reclaims of this process from now on; None: of none.
-    :param recent: those that were kept, in order.
+    :param watch: keep the single reclaims of this process from now on; None: keep none.
+    :param recent: the reclaims kept, in order.
     :param bpf_ns: run time of the BPF programs in the newest interval; None: the kernel does not count it.
-    :param record: start recording, or stop; None: it cannot be done.
-    :param recording: to where; empty when it is not.
-    :param notices: what is to be told since the last call.
-    :param save: keep the layout; returns what to tell.
-    :param export: write the screen as SVG and as text, likewise.
-    :param notes: what the help should say of this session.
+    :param record: start or stop recording; None if that is not possible.
+    :param recording: the file being recorded to; empty without one.
+    :param notices: messages for the user since the last call.
+    :param save: save the layout; returns a message for the user.
+    :param export: write the screen as SVG and as text; returns a message for the user.
+    :param notes: lines about this session for the help.
     """
 
     exited: Callable[[int], bool | None] = lambda tgid: None

@@ -1,4 +1,4 @@
-"""What the keys do and what the signs mean."""
+"""The help: what the keys do and what the signs mean."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from mmwatch.model.measures import PATH_HELP
 _SIGNS = (
     (
         "!",
-        "bad: priority 2 or lower, far more freed than asked for, half of the time in reclaim; free below min",
+        "bad: priority 2 or lower, 8 times the pages asked for, half the time in reclaim, free memory below min",
     ),
-    ("~", "worth a look: a milder form of these; zone_reclaim_mode is on"),
-    ("x", "this process has ended; it fades, and stays in the totals (a)"),
-    ("[##m..l..h..]", "what is free, up to twice the high watermark; min, low and high are marked"),
+    ("~", "worth a look: a milder form of the above, or zone_reclaim_mode is on"),
+    ("x", "the process has ended; it fades, and stays in the totals (a)"),
+    ("[##m..l..h..]", "free memory, up to twice the high watermark; m, l, h mark min, low and high"),
     (
         "accounted",
-        "pages seen, of those /proc/vmstat counted; by so many pages (±) the two may differ because they cannot be read"
-        " at the same instant",
+        "pages seen, as a share of those /proc/vmstat counted. The two cannot be read at the same instant and may"
+        " differ by the pages after ±",
     ),
-    ("lost", "events that are in no row of their own; single records are an extra, no figure lacks them"),
-    ("missed", "program runs the kernel skipped; ? where it does not count them"),
+    (
+        "lost",
+        "events that found the row table full, and reclaims of which only one end was seen; lost single records affect"
+        " no figure",
+    ),
+    ("missed", "BPF program runs the kernel skipped; ? if it does not count them"),
+    ("refaults", "pages per second, on the whole host, that were read back soon after they were reclaimed"),
     ("self", "CPU time and memory of mmwatch itself"),
-    ("BPF", "CPU time of the programs in the kernel; ? unless sysctl kernel.bpf_stats_enabled is 1"),
+    ("BPF", "CPU time of the BPF programs in the kernel; ? unless sysctl kernel.bpf_stats_enabled is 1"),
 )
 _NAMES = {
     "question_mark": "?",
@@ -49,12 +54,12 @@ _NAMES = {
 
 
 def key_name(key: str) -> str:
-    """What is printed on it, of Textual's name."""
+    """The label of a key, by Textual's name for it."""
     return _NAMES.get(key, key.capitalize() if len(key) > 1 else key)
 
 
 def help_lines(notes: Sequence[str], controls: Controls | None, width: int) -> list[Line]:
-    """The text of the help, wrapped; in a live session without the keys of a replay."""
+    """The help as wrapped lines. A live session omits the keys of replay."""
     lines: list[Line] = [
         [Span("KEYS", Tone.TITLE)],
         _line("q Ctrl-C", "quit"),
@@ -69,7 +74,7 @@ def help_lines(notes: Sequence[str], controls: Controls | None, width: int) -> l
             what = live or ("" if replay.startswith("replay: ") else replay)
         if what:
             lines.append(_line(" ".join(map(key_name, binding.key.split(","))), what))
-    lines += [_line("mouse", "a title sorts, a row selects, twice: detail; the wheel scrolls")]
+    lines += [_line("mouse", "click a title to sort, a row to select, twice to open it; the wheel scrolls")]
     lines += [[], [Span("PATHS", Tone.TITLE)], *(_line(path, meaning) for path, meaning in PATH_HELP.items())]
     lines += [[], [Span("SIGNS", Tone.TITLE)], *(_line(sign, meaning) for sign, meaning in _SIGNS)]
     if notes:
@@ -82,7 +87,7 @@ def _line(key: str, what: str) -> Line:
 
 
 def _wrapped(line: Line, width: int) -> list[Line]:
-    """The last piece of text on as many lines as it needs."""
+    """The last span, on as many lines as it needs."""
     if len(line) < 2:
         return [line]
     first, text = line

@@ -1,4 +1,4 @@
-"""What a user has arranged on the screen, and may save."""
+"""The arrangement of the screen, which the user can save."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mmwatch.model.columns import BY_KEY, DEFAULT, DEFAULT_SORT, RECORDED, Column
-from mmwatch.model.measures import GROUPING_NAMES
+from mmwatch.model.groupings import GROUPINGS
 
 TREES = ("", "parent", "cgroup")
-"""None, below the parent process, or below the memory cgroup."""
+"""No tree, by parent process, by memory cgroup."""
 THEMES = ("terminal-dark", "terminal-light", "dark", "light")
-"""The first two take the terminal's own colours and background."""
+"""The first two use the terminal's own colours and background."""
 
 MORE = {
     "task": ("p99", "futile", "cgroup", "command"),
     "thread": ("p99", "futile", "cgroup", "command"),
+    "comm": ("reclaims", "p99", "futile", "asked", "file", "anon"),
     "node": ("p50", "futile", "asked", "file", "anon"),
     "cgroup": ("p50", "p99", "futile", "asked", "file", "anon"),
     "path": ("p50", "futile", "asked", "file", "anon"),
 }
-"""What a wide terminal shows beside the usual columns, by grouping."""
+"""Columns that a wide terminal shows besides the default ones, by grouping."""
 
 
 @dataclass
 class Layout:
     """How the table is shown.
 
-    :param columns: keys by grouping, where they are not the usual ones.
-    :param cumulative: since the screen was started, not of the last interval.
-    :param active: leave out what did nothing in the last interval.
-    :param interval_s: None: as the command line has it.
+    :param columns: keys by grouping, if not the default ones.
+    :param cumulative: totals since the start instead of the last interval.
+    :param active: leave out rows that did nothing in the last interval.
+    :param interval_s: None: as on the command line.
     """
 
     by: str = "task"
@@ -45,9 +46,9 @@ class Layout:
     interval_s: float | None = None
 
     def shown(self, width: int = 0) -> tuple[Column, ...]:
-        """The columns; sums in the place of rates where they are cumulative.
+        """The columns; cumulative ones are sums instead of rates.
 
-        :param width: cells of the table; the usual columns are joined by others where there is room for them.
+        :param width: cells of the table; more columns join the default ones if they fit.
         """
         chosen = self.columns.get(self.by)
         columns = dict.fromkeys(self._column(key) for key in chosen or DEFAULT[self.by].split())
@@ -59,19 +60,19 @@ class Layout:
         return tuple(columns)
 
     def sort_column(self) -> Column:
-        """The one the table is sorted by."""
+        """The column the table is sorted by."""
         return self._column(self.sort)
 
     def _column(self, key: str) -> Column:
         return BY_KEY[RECORDED.get(key, key) if self.cumulative else key]
 
     def to_json(self) -> dict[str, Any]:
-        """For :meth:`from_json`."""
+        """The layout in the form that :meth:`from_json` takes."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, saved: Any) -> Layout:
-        """:raises ValueError: it is not what :meth:`to_json` made; says what is wrong."""
+        """:raises ValueError: ``saved`` is not what :meth:`to_json` makes; the message says what is wrong."""
         if not isinstance(saved, Mapping):
             raise ValueError("not an object")
         unknown = set(saved) - {field.name for field in fields(cls)}
@@ -79,7 +80,7 @@ class Layout:
             raise ValueError(f"no such setting: {min(map(str, unknown))}")
         layout = cls(**saved)
         allowed: list[tuple[str, Any, Any]] = [
-            ("by", layout.by, GROUPING_NAMES),
+            ("by", layout.by, GROUPINGS),
             ("sort", layout.sort, BY_KEY),
             ("tree", layout.tree, TREES),
             ("theme", layout.theme, THEMES),
@@ -88,7 +89,7 @@ class Layout:
         for name, value, choices in allowed:
             if not isinstance(value, (str, bool)) or value not in choices:
                 raise ValueError(f"{name} cannot be {value!r}")
-        if not isinstance(layout.columns, dict) or not set(layout.columns) <= set(GROUPING_NAMES):
+        if not isinstance(layout.columns, dict) or not set(layout.columns) <= set(GROUPINGS):
             raise ValueError("columns are not by grouping")
         for keys in layout.columns.values():
             if not isinstance(keys, list) or not all(isinstance(key, str) and key in BY_KEY for key in keys):

@@ -1,35 +1,33 @@
-"""The table and what is around it, as lines of text with meaning. Pure: no terminal."""
+"""The table and the lines around it, as spans. Pure: no terminal."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
-from mmwatch.display import plain
-from mmwatch.display.detail import OVERSHOOT_BAD, PRIORITY_BAD
-from mmwatch.display.screen.history import Rate
+import numpy as np
+
+from mmwatch.display import host
 from mmwatch.display.screen.view import Frame
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.text import ASCII_BLOCKS, BLOCKS, cells, field, spark
+from mmwatch.display.tones import tone_of
+from mmwatch.model.accounting import Accounting
 from mmwatch.model.columns import Column
+from mmwatch.model.history import Rate
 from mmwatch.model.interval import Session
 from mmwatch.model.measures import PATHS
-from mmwatch.model.nodes import elsewhere
-from mmwatch.model.snapshot import Accounting, Snapshot
+from mmwatch.model.snapshot import Snapshot
 from mmwatch.units import clean, count_text, pages_text
 
 SIGNS = {Tone.BAD: "!", Tone.WARN: "~"}
-"""What a tone says where there is no colour, in the first cell of the line."""
-OVERSHOOT_WARN = 3.0
-SHARE_WARN, SHARE_BAD = 0.1, 0.5
+"""Signs for the first cell of a line, with the same meaning as the tone's colour."""
 
-_SOFTLIMIT, _NODE = PATHS.index("softlimit"), PATHS.index("node")
+_SOFTLIMIT = PATHS.index("softlimit")
 
 
 def to_ascii(text: str) -> str:
-    """For terminals that have no other characters; each cell stays one."""
+    """Text for a terminal that has only ASCII; the width stays the same."""
     if text.isascii():
         return text
     return "".join(char if char.isascii() else _ASCII.get(char, "?" * cells(char)) for char in text)
@@ -41,29 +39,8 @@ _ASCII = {"±": "~", "…": "~", **dict(zip(BLOCKS, ASCII_BLOCKS))}
 # ---- the table ----
 
 
-def _worse(warn: float, bad: float) -> Callable[[float], Tone]:
-    return lambda value: Tone.BAD if value >= bad else Tone.WARN if value >= warn else Tone.PLAIN
-
-
-_TONES: dict[str, Callable[[float], Tone]] = {
-    "priority": lambda value: Tone.BAD if value <= PRIORITY_BAD else Tone.PLAIN,
-    "overshoot": _worse(OVERSHOOT_WARN, OVERSHOOT_BAD),
-    "stall": _worse(SHARE_WARN, SHARE_BAD),
-    "futile": _worse(SHARE_WARN, SHARE_BAD),
-    "throttled": _worse(SHARE_WARN, SHARE_BAD),
-}
-
-
-def _tone(column: Column, value: Any, softlimit: bool) -> Tone:
-    judge = _TONES.get(column.key)
-    if judge is None or value is None or value != value:
-        return Tone.PLAIN
-    # Soft limit reclaim begins at priority 0 (mm/vmscan.c, mem_cgroup_shrink_node): there it says nothing.
-    return Tone.PLAIN if softlimit and column.key == "priority" else judge(value)
-
-
 def title_spans(columns: Sequence[Column], sort: Column, widths: Sequence[int]) -> Line:
-    """The titles; the one the table is sorted by stands out."""
+    """The titles; the column the table is sorted by stands out."""
     line: Line = [Span(" ", Tone.TITLE)]
     for number, (column, width) in enumerate(zip(columns, widths)):
         gap = Span(" ", Tone.TITLE)
@@ -73,7 +50,7 @@ def title_spans(columns: Sequence[Column], sort: Column, widths: Sequence[int]) 
 
 
 def column_at(columns: Sequence[Column], widths: Sequence[int], x: int) -> Column | None:
-    """The column at a cell of the table; its gap counts as part of it."""
+    """The column at a cell of the table. The gap after a column belongs to it."""
     end = 1
     for column, width in zip(columns, widths):
         end += width + 1
@@ -90,16 +67,16 @@ def row_spans(
     count: int,
     exited: Callable[[int], bool | None],
 ) -> list[Line]:
-    """The lines that are seen.
+    """The visible lines.
 
-    :param exited: whether a process is gone; asked only for those that did nothing in the interval.
+    :param exited: whether a process is gone; asked only for rows that did nothing in the interval.
     """
     seen = frame.select(first, count)
     rows = [row for row, _ in seen if row >= 0]
-    texts = dict(zip(rows, _cells(frame.snapshot.select(_array(rows)), columns)))
+    texts = dict(zip(rows, _cells(frame.snapshot.select(np.array(rows, np.intp)), columns)))
     if frame.headings is not None:
         heads = [row for row, _ in seen if row < 0]
-        texts.update(zip(heads, _cells(frame.headings.select(_array([-1 - row for row in heads])), columns)))
+        texts.update(zip(heads, _cells(frame.headings.select(np.array([-1 - row for row in heads], np.intp)), columns)))
     lines = []
     for row, depth in seen:
         cells_of = texts[row]
@@ -112,19 +89,13 @@ def row_spans(
     return lines
 
 
-def _array(rows: list[int]) -> Any:
-    import numpy as np
-
-    return np.array(rows, np.intp)
-
-
 def _cells(snapshot: Snapshot, columns: Sequence[Column]) -> list[list[tuple[str, Tone]]]:
-    """Text and tone of each cell, a list a row."""
+    """Text and tone of each cell, one list per row."""
     soft = (snapshot.rows["path"] == _SOFTLIMIT).tolist()
     texts = []
     for column in columns:
         values = column.of(snapshot).tolist()
-        texts.append([(column.text(value), _tone(column, value, is_soft)) for value, is_soft in zip(values, soft)])
+        texts.append([(column.text(value), tone_of(column, value, is_soft)) for value, is_soft in zip(values, soft)])
     return [list(row) for row in zip(*texts)] or [[] for _ in soft]
 
 
@@ -153,7 +124,7 @@ def _worst(texts: list[tuple[str, Tone]]) -> Tone:
 
 
 def _heading(name: str, texts: list[tuple[str, Tone]], columns: Sequence[Column], widths: Sequence[int]) -> Line:
-    """The name takes the place of the columns that say who a row is."""
+    """The name replaces the columns that say who a row is."""
     who = 0
     while who < len(columns) and columns[who].key in ("pid", "tid", "comm", "path", "cgroup", "command"):
         who += 1
@@ -167,7 +138,7 @@ def _heading(name: str, texts: list[tuple[str, Tone]], columns: Sequence[Column]
 
 
 def _joined(line: Line) -> Line:
-    """Neighbours of one tone as one: fewer pieces to draw."""
+    """Join neighbours of the same tone: fewer spans to draw."""
     joined: Line = []
     for span in line:
         if joined and joined[-1].tone == span.tone:
@@ -179,50 +150,32 @@ def _joined(line: Line) -> Line:
 
 # ---- the host ----
 
-_GAUGE = re.compile(r"\[[#.]{4}m[#.]{4}l[#.]{4}h[#.]{4}\]")
-
 
 def node_spans(snapshot: Snapshot, width: int, most: int) -> list[Line]:
-    """A line for each NUMA node; ``!`` below the min watermark or where kswapd gave up, ``~`` below low."""
-    heights = {f"{node.node:4}": plain.free_height(node) for node in snapshot.interval.nodes}
-    lines: list[Line] = []
-    for number, text in enumerate(plain.node_lines(snapshot, width, most)):
-        height = heights.get(text[:4])
-        tone = Tone.GOOD if height is None or height >= 2 else Tone.WARN if height >= 1 else Tone.BAD
-        if text.endswith("gave up"):
-            tone = Tone.BAD
-        found = _GAUGE.search(text)
-        if not number or not found:
-            lines.append([Span(text, Tone.DIM if number else Tone.TITLE)])
-            continue
-        bar = Span(found[0], Tone.BAR if tone is Tone.GOOD else tone)
-        # A node's number has room for a sign before it.
-        lines.append([Span(SIGNS.get(tone, " "), tone), Span(text[1 : found.start()]), bar, Span(text[found.end() :])])
-    return lines
+    """A line for each NUMA node, with a sign in the first cell."""
+    return [fitted(_signed(line), width) for line in host.node_lines(snapshot, most)]
+
+
+def _signed(line: Line) -> Line:
+    """The line with its leading blank replaced by the sign of the first span's tone."""
+    (first, *rest) = line
+    sign = SIGNS.get(first.tone)
+    return [Span(sign + first.text[1:], first.tone), *rest] if sign else line
 
 
 def elsewhere_spans(snapshot: Snapshot, width: int) -> list[Line]:
-    """One node gave up memory while another had plenty."""
-    return [[Span(text, Tone.BAD)] for text in plain.elsewhere_lines(snapshot, width)]
+    """Lines for nodes that were reclaimed while another had memory to spare."""
+    return [[Span(text, Tone.BAD)] for text in host.elsewhere_lines(snapshot, width)]
 
 
 def state_spans(snapshot: Snapshot, width: int) -> list[Line]:
-    """What decides about reclaim. Worth a look are a mode above 0 and a tenth of the time waited; bad is a mode because
-    of which tasks searched their node while another had plenty."""
-    rows = snapshot.interval.rows
-    own = set(rows["node"][(rows["path"] == _NODE) & (rows["reclaims"] > 0)].tolist())
-    cause = not own.isdisjoint(elsewhere(snapshot.interval))
-    parts = []
-    for part in plain.state_parts(snapshot):
-        tone = Tone.WARN if re.match(r"zone_reclaim_mode [1-9]|PSI some [1-9]\d", part) else Tone.PLAIN
-        if cause and re.match("zone_reclaim_mode [1-9]", part):
-            tone, part = Tone.BAD, f"{part} (0 lets tasks use the other node)"
-        parts.append(Span(f"{SIGNS.get(tone, '')}{part}", tone))
-    return _beside(parts, width)
+    """What controls reclaim, with a sign before each fact that is bad or worth a look."""
+    facts = host.state_facts(snapshot)
+    return _beside([fact._replace(text=f"{SIGNS.get(fact.tone, '')}{fact.text}") for fact in facts], width)
 
 
 def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
-    """How much time each path took over time: the newest at the right, each against its own highest."""
+    """Time in reclaim by path over time, the newest at the right, each scaled to its own highest."""
     paths = [path for path in PATHS if any(path in rate for rate in rates)]
     if not paths:
         return []
@@ -239,15 +192,14 @@ def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
     return lines
 
 
-# ---- the line that is always there ----
+# ---- the account ----
 
 
 def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns: int | None, width: int) -> list[Line]:
-    """How much of the kernel's own count was seen, what is missing, and what mmwatch costs; less of it where that
-    makes it one line."""
+    """How much of the kernel's count was seen, what is missing, and mmwatch's cost; shorter if that saves a line."""
     loss, counts = total.loss, snapshot.accounting
-    share = plain.share_text(counts.reclaimed_pages, counts.vmstat_reclaimed_pages)
-    so_far = plain.share_text(total.reclaimed_pages, total.vmstat_reclaimed_pages)
+    share = host.share_text(counts.reclaimed_pages, counts.vmstat_reclaimed_pages)
+    so_far = host.share_text(total.reclaimed_pages, total.vmstat_reclaimed_pages)
     if total.incomparable:
         accounted = Span(f"accounted: {clean(total.incomparable)}", Tone.DIM)
     else:
@@ -274,7 +226,7 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
     if total.incomparable:
         return _beside(parts, width)
     edge = ""
-    if so_far != "100.00%" and total.edge_pages and not off:  # read at two instants: no page is known to be missing
+    if so_far != "100.00%" and total.edge_pages and not off:  # read at two instants, so no page is known to be missing
         edge = f" (±{count_text(total.edge_pages)} pages)"
     more = accounted._replace(text=f"{accounted.text}{edge} since the start, {share} of this interval")
     long = _beside([more, *parts[1:]], width)
@@ -282,7 +234,7 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
 
 
 def _beside(parts: Sequence[Span], width: int) -> list[Line]:
-    """On as many lines as they need."""
+    """Spans side by side, on as many lines as needed."""
     lines: list[Line] = [[]]
     for part in parts:
         if lines[-1] and width_of(lines[-1]) + 2 + cells(part.text) > width:
@@ -295,15 +247,15 @@ def _bad_if(text: str, bad: bool) -> Span:
     return Span(f"!{text}" if bad else text, Tone.BAD if bad else Tone.PLAIN)
 
 
-# ---- above and below ----
+# ---- first and last line ----
 
 
 def top_line(session: Session, snapshot: Snapshot, flags: Iterable[str], headline: str, width: int) -> Line:
-    """Where and when, and anything that is not as usual: first what may change (paused, recording)."""
+    """Time and host, and anything unusual. What may change (paused, recording) comes first."""
     when = datetime.fromtimestamp(snapshot.interval.end_s).strftime("%Y-%m-%d %H:%M:%S")
     line: Line = [Span(" mmwatch", Tone.TITLE), Span(f"  {when}  {clean(session.hostname) or '?'}")]
     if session.filter:
-        line.append(Span(f"  only {plain.filter_text(session.filter)}", Tone.WARN))
+        line.append(Span(f"  only {host.filter_text(session.filter)}", Tone.WARN))
     for flag in (*flags, headline):
         line += [Span(f"  {flag}", Tone.WARN)] if flag else []
     line.append(Span(f"  {clean(session.kernel) or '?'}", Tone.DIM))
@@ -311,7 +263,7 @@ def top_line(session: Session, snapshot: Snapshot, flags: Iterable[str], headlin
 
 
 def key_line(keys: Sequence[tuple[str, str]], width: int) -> Line:
-    """The keys and what they do, as many as there is room for."""
+    """Keys and what they do, as many as fit."""
     line: Line = []
     for key, what in keys:
         more = [Span(f" {key}", Tone.TITLE), Span(f" {what} ", Tone.DIM)]

@@ -1,4 +1,4 @@
-"""Where in a recording the screen is, and where it shall go."""
+"""Where the screen is in a recording, and where the user wants to go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmwatch.display.text import cells
 
 
 def position_line(controls: Controls, width: int) -> Line:
-    """A bar up to the moment that is shown, and that moment in words."""
+    """A bar up to the moment shown, and that moment as text."""
     index, count, begin_s, now_s, end_s = controls.position()
     share = (now_s - begin_s) / (end_s - begin_s) if end_s > begin_s else 1.0
     told = f" {index + 1} of {count}  {_clock(now_s)} of {_clock(begin_s)}-{_clock(end_s)}"
@@ -28,7 +28,7 @@ def _clock(time_s: float) -> str:
 
 
 def share_of(typed: str, begin_s: float, end_s: float) -> float | None:
-    """The place between 0 and 1 that ``50%`` or a time of day stands for; None: it is none of this recording."""
+    """The place between 0 and 1 that ``50%`` or a time of day stands for; None if it is not in this recording."""
     try:
         if typed.endswith("%"):
             share = float(typed[:-1]) / 100
@@ -36,7 +36,7 @@ def share_of(typed: str, begin_s: float, end_s: float) -> float | None:
             begin = datetime.fromtimestamp(begin_s)
             form = "%H:%M:%S" if typed.count(":") == 2 else "%H:%M"
             wanted = datetime.combine(begin.date(), datetime.strptime(typed, form).time())
-            # A time before the beginning, which may have a fraction of a second, is of the next day.
+            # A time of day before the beginning (ignoring fractions of a second) is on the next day.
             if wanted < begin.replace(microsecond=0):
                 wanted += timedelta(days=1)
             offset_s = max(0.0, wanted.timestamp() - begin_s)

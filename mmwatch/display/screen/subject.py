@@ -1,53 +1,51 @@
-"""All about one row of the table, for as long as somebody looks at it."""
+"""Everything about one row of the table, for as long as the user looks at it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmwatch.display.detail import detail_lines
+from mmwatch.display.screen.state import State
 from mmwatch.display.screen.view import Key
 from mmwatch.display.screen.widgets import Pager
 from mmwatch.display.spans import Line
+from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval
-from mmwatch.model.snapshot import GROUPINGS
-
-if TYPE_CHECKING:
-    from mmwatch.display.screen.app import ScreenApp
 
 
 class Subject:
-    """A task with all its paths, a thread, a node, a cgroup, or a path.
+    """A task with all its paths, a thread, all tasks of a name, a node, a cgroup, or a path.
 
     :param by: the grouping of the table it was selected in.
-    :param key: which row it was.
+    :param key: the row.
     """
 
-    def __init__(self, app: ScreenApp, by: str, key: Key) -> None:
-        self._app, self._by = app, by
+    def __init__(self, state: State, by: str, key: Key) -> None:
+        self._state, self._by = state, by
         self._values = {name: value for name, value in zip(GROUPINGS[by], key) if name != "path" or by == "path"}
         self._tgid = int(str(self._values.get("tgid", 0)))
-        self._since_start = app.layout.cumulative  # as the table it was selected in
+        self._since_start = state.layout.cumulative  # as in the table it was selected in
 
     def pager(self) -> Pager:
-        """A view of it; its single reclaims are streamed until that is closed."""
-        watch = self._app.services.watch
+        """A page about the subject. Its single reclaims are streamed until the page is closed."""
+        watch = self._state.services.watch
         watch(self._tgid or None)
-        return Pager(self._lines, lambda: watch(None), [("a", "since the start / of the interval", self._switch)])
+        keys = [("a", "since the start / of the interval", self._switch)]
+        return Pager(self._state, self._lines, lambda: watch(None), keys)
 
     def _lines(self, width: int) -> list[Line]:
-        history = self._app.shown
+        history = self._state.shown
         if history is None or history.latest is None:
             return []
         whole = history.since_start() if self._since_start else history.with_fading(self._by)
         interval = self._mine(whole or history.latest)
         groups = set(interval.rows["cgroup_id"].tolist())
         path = interval.cgroups.get(groups.pop()) if len(groups) == 1 else None
-        limits = self._app.services.limits(path) if path else {}
-        recent = self._app.services.recent() if self._tgid else ()
-        return detail_lines(history.session, interval, recent, limits, width, self._app.ascii_only)
+        limits = self._state.services.limits(path) if path else {}
+        recent = self._state.services.recent() if self._tgid else ()
+        return detail_lines(history.session, interval, recent, limits, width, self._state.ascii_only)
 
     def _mine(self, interval: Interval) -> Interval:
         same = np.ones(len(interval.rows), bool)
@@ -57,4 +55,4 @@ class Subject:
 
     def _switch(self) -> None:
         self._since_start = not self._since_start
-        self._app.draw()
+        self._state.redraw()

@@ -1,4 +1,4 @@
-"""The terminal: written to without ever waiting for it."""
+"""The terminal. Writing to it never blocks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, TextIO
 from textual.drivers.linux_driver import LinuxDriver
 
 CLOSE_S = 2.0
-"""How long a terminal that takes nothing may hold up the end."""
+"""How long a terminal that accepts no output may delay the exit."""
 
 
 class _Output:
-    """Standard output, whatever becomes of file descriptor 2 (which keeps libbcc's talk off the terminal for a while)
-    and of the terminal."""
+    """Standard output. It survives the loss of the terminal, and does not depend on file descriptor 2, which is
+    redirected at times to keep libbcc's messages off the terminal."""
 
     def __init__(self) -> None:
         self._file: TextIO = os.fdopen(os.dup(1), "w", encoding=None, errors="replace")
@@ -39,7 +39,7 @@ class _Output:
 
 
 class Terminal(LinuxDriver):
-    """Textual's driver, but for a terminal that is slow, stopped or gone."""
+    """Textual's driver, for a terminal that may be slow, stopped or gone."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -48,7 +48,7 @@ class Terminal(LinuxDriver):
 
     @property
     def behind(self) -> bool:
-        """Whether it has not yet taken what was written; nothing new should be drawn then."""
+        """Whether output is still waiting for the terminal. If so, nothing new should be drawn."""
         if self._writer_thread is None:
             return False
         waiting = self._writer_thread._queue.qsize()
@@ -59,7 +59,7 @@ class Terminal(LinuxDriver):
 
     @property
     def gone(self) -> bool:
-        """Whether it was closed."""
+        """The terminal was closed."""
         try:
             termios.tcgetattr(self.fileno)
         except (termios.error, OSError):
@@ -67,7 +67,7 @@ class Terminal(LinuxDriver):
         return False
 
     def write(self, data: str) -> None:
-        """Hand it over; what there is no room for is drawn again later."""
+        """Queue it for the writer thread; what does not fit is drawn again later."""
         if self._writer_thread is not None:
             try:
                 self._writer_thread._queue.put_nowait(data)
@@ -75,7 +75,7 @@ class Terminal(LinuxDriver):
                 self._dropped = True
 
     def close(self) -> None:
-        """Wait for what is to be written, but not for ever."""
+        """Wait for the writer thread, but not forever."""
         thread = self._writer_thread
         if thread is None:
             return
@@ -89,7 +89,7 @@ class Terminal(LinuxDriver):
                     asked = True
             thread.join(0.2)
             if thread.is_alive() and thread.ident is not None:
-                # Throw away what it does not take, and have the write that waits look again.
+                # Drop the output it does not accept, and interrupt the blocked write.
                 with contextlib.suppress(termios.error, OSError):
                     termios.tcflush(1, termios.TCOFLUSH)
                 signal.pthread_kill(thread.ident, signal.SIGWINCH)

@@ -1,4 +1,4 @@
-"""How a tone looks. The sixteen colours every terminal has; a theme of Textual's makes others of them."""
+"""Style of each tone, in the sixteen colours that every terminal has. A Textual theme may map them to others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmwatch.display.screen.layout import THEMES
 from mmwatch.display.spans import Tone
 
 TEXTUAL = dict(zip(THEMES, ("ansi-dark", "ansi-light", "textual-dark", "textual-light")))
-"""The theme of Textual's that each is."""
+"""Textual's theme for each of ours."""
 
 _SAME = {Tone.PLAIN: Style(), Tone.TITLE: Style(bold=True), Tone.DIM: Style(dim=True)}
 _DARK = {
@@ -23,12 +23,12 @@ _DARK = {
 _LIGHT = {
     **_SAME,
     Tone.GOOD: Style(color="green"),
-    Tone.WARN: Style(color="magenta"),  # yellow cannot be read on white
+    Tone.WARN: Style(color="magenta"),  # yellow is illegible on white
     Tone.BAD: Style(color="red", bold=True),
     Tone.BAR: Style(color="blue"),
 }
 
 
 def styles(theme: str) -> Mapping[Tone, Style]:
-    """By tone, for one of :data:`~mmwatch.display.screen.layout.THEMES`."""
+    """Styles by tone, for one of :data:`~mmwatch.display.screen.layout.THEMES`."""
     return _LIGHT if theme.endswith("light") else _DARK

@@ -1,4 +1,4 @@
-"""Which rows the table shows, and in which order: grouping, sorting, filter, tree. Pure: no terminal."""
+"""Which rows the table shows, in which order: grouping, sorting, filter, tree. Pure: no terminal."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.display.screen.history import History
 from mmwatch.display.screen.layout import Layout
 from mmwatch.model.columns import is_active, sort_order
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.model.history import History
 from mmwatch.model.interval import Interval
-from mmwatch.model.snapshot import GROUPINGS, Snapshot, take
+from mmwatch.model.snapshot import Snapshot, take
 
 Key = tuple[object, ...]
-"""Which row it is, whatever its place."""
+"""Identifies a row, wherever it is in the table."""
 
 Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The table of one moment.
+    """The table at one moment.
 
     :param snapshot: of the interval or of everything since the start.
-    :param order: the lines from the top, as row numbers of ``snapshot``; ``-1 - n`` is the heading ``n`` of a tree.
-    :param depth: how far each line is indented; empty when nothing is.
-    :param active: of each row of ``snapshot``, whether it did anything in the newest interval.
-    :param headings: a row for each heading, the sum of what is below it; None without a tree.
+    :param order: the lines from the top, as row numbers of ``snapshot``; ``-1 - n`` is heading ``n`` of a tree.
+    :param depth: how far each line is indented; empty if none is.
+    :param active: whether each row of ``snapshot`` did anything in the newest interval.
+    :param headings: one row per heading, the sum of the rows below it; None without a tree.
     :param names: of the headings.
-    :param matching: rows that the filter lets through, of how many.
+    :param matching: number of rows that match the filter, and of all rows.
     """
 
     snapshot: Snapshot
@@ -41,14 +42,14 @@ class Frame:
     matching: tuple[int, int]
 
     def key(self, line: int) -> Key:
-        """What the line at this place stands for."""
+        """The key of the row or heading on this line."""
         row = int(self.order[line])
         if row < 0:
             return ("heading", self.names[-1 - row])
         return tuple(self.snapshot.rows[name][row].item() for name in GROUPINGS[self.snapshot.by])
 
     def find(self, key: Key | None) -> int | None:
-        """The line that stands for this; None: there is none."""
+        """The line with this key; None if there is none."""
         if key is None or not len(self.order):
             return None
         if key[0] == "heading":
@@ -61,17 +62,22 @@ class Frame:
             found = np.flatnonzero(np.isin(self.order, np.flatnonzero(same)))
         return int(found[0]) if len(found) else None
 
+    def is_faded(self, line: int) -> bool:
+        """Whether the line is a row that did nothing in the newest interval."""
+        row = int(self.order[line])
+        return row >= 0 and not self.active[row]
+
     def select(self, first: int, count: int) -> list[tuple[int, int]]:
-        """Row number and depth of the lines that are seen."""
+        """Row number and depth of ``count`` lines from ``first`` on."""
         rows = self.order[first : first + count].tolist()
         return list(zip(rows, self.depth[first : first + count].tolist() if len(self.depth) else [0] * len(rows)))
 
 
 def build(history: History, layout: Layout, wanted: str = "", limit: int | None = None) -> Frame | None:
-    """The table as it is arranged; None before the first interval.
+    """The table as the layout arranges it; None before the first interval.
 
-    :param wanted: only rows in which this text is (:func:`matches`).
-    :param limit: so many of them at most.
+    :param wanted: only rows that contain this text (:func:`matches`).
+    :param limit: rows at most.
     """
     interval = history.since_start() if layout.cumulative else history.with_fading(layout.by)
     if interval is None or history.latest is None:
@@ -82,7 +88,7 @@ def build(history: History, layout: Layout, wanted: str = "", limit: int | None 
         shown = is_active(snapshot)
     else:
         active = is_active(snapshot)
-        # What faded in has no figures at all; who only woke kswapd did not reclaim.
+        # Show no figures for faded rows. A task that only woke kswapd did not reclaim.
         shown = active | (snapshot.rows["kswapd_wakeups"] == 0)
     if layout.active:
         shown = shown & active
@@ -101,7 +107,7 @@ def build(history: History, layout: Layout, wanted: str = "", limit: int | None 
 
 
 def _also_in(snapshot: Snapshot, latest: Snapshot) -> npt.NDArray[np.bool_]:
-    """Of each row, whether it is active in ``latest``, too."""
+    """Whether each row is active in ``latest``, too."""
     fields = GROUPINGS[snapshot.by]
     rows = latest.rows[is_active(latest)]
     now = set(zip(*(rows[name].tolist() for name in fields)))
@@ -109,7 +115,7 @@ def _also_in(snapshot: Snapshot, latest: Snapshot) -> npt.NDArray[np.bool_]:
 
 
 def matches(snapshot: Snapshot, rows: Indices, wanted: str) -> npt.NDArray[np.bool_]:
-    """Whether names, numbers, path or cgroup of each of these rows contain a text; capitals do not matter."""
+    """Whether names, numbers, path or cgroup of each of these rows contain a text, in upper or lower case."""
     found = snapshot.select(rows).identities()
     wanted = wanted.casefold()
     fields = ("tgid", "tid", "comm", "cmdline", "path", "cgroup", "node")
@@ -126,7 +132,7 @@ def matches(snapshot: Snapshot, rows: Indices, wanted: str) -> npt.NDArray[np.bo
 
 
 def _as_tree(frame: Frame, layout: Layout) -> Frame:
-    """The same rows below their parents, or below their cgroups; whatever is above a row stands where it would."""
+    """The same rows below their parents or cgroups. A heading is sorted by the sum of its rows."""
     by_row = _cgroups(frame) if layout.tree == "cgroup" else _families(frame)
     names = tuple(dict.fromkeys(by_row.values()))
     number = {name: index for index, name in enumerate(names)}
@@ -143,7 +149,7 @@ def _as_tree(frame: Frame, layout: Layout) -> Frame:
         headed = True
         if layout.tree == "parent":
             rows = _under_parents(frame, rows)
-            # A process that is in the table is its own heading, and so is a single child.
+            # A process in the table needs no heading, and neither does an only child.
             headed = len({int(frame.snapshot.rows["tgid"][row]) for row in rows if not depths[row]}) > 1
         if headed:
             order.append(-1 - index)
@@ -161,7 +167,7 @@ def _as_tree(frame: Frame, layout: Layout) -> Frame:
 
 
 def _sums(frame: Frame, groups: dict[int, int], count: int) -> Snapshot:
-    """A row for each group of rows."""
+    """One row per group of rows."""
     order = np.array(list(groups), np.intp)
     rows = frame.snapshot.rows[order].copy()
     rows["cgroup_id"] = np.array(list(groups.values()), np.uint64)
@@ -175,7 +181,7 @@ def _cgroups(frame: Frame) -> dict[int, str]:
 
 
 def _parents(frame: Frame) -> dict[int, int]:
-    """By process, its parent; only of those that are in the table and whose parent is known."""
+    """Parent by process, of the processes in the table whose parent is known."""
     found = {}
     for tgid in set(frame.snapshot.rows["tgid"][frame.order].tolist()):
         process = frame.snapshot.interval.processes.get(tgid)
@@ -185,7 +191,7 @@ def _parents(frame: Frame) -> dict[int, int]:
 
 
 def _ancestors(tgid: int, parents: dict[int, int]) -> list[int]:
-    """Itself, and those above it, up to the first that is not in the table; a loop (numbers are used again) ends it."""
+    """The process and its ancestors, up to the first that is not in the table. Stops at a loop, as PIDs are reused."""
     line = [tgid]
     while line[-1] in parents and parents[line[-1]] not in line:
         line.append(parents[line[-1]])
@@ -193,7 +199,7 @@ def _ancestors(tgid: int, parents: dict[int, int]) -> list[int]:
 
 
 def _families(frame: Frame) -> dict[int, str]:
-    """By row, the name of the topmost process that is known to be above it."""
+    """For each row, the name of its topmost known ancestor."""
     parents = _parents(frame)
     processes = frame.snapshot.interval.processes
     found = {}
@@ -205,7 +211,7 @@ def _families(frame: Frame) -> dict[int, str]:
 
 
 def _generations(frame: Frame) -> dict[int, int]:
-    """By row, how many of those above it are in the table."""
+    """For each row, how many of its ancestors are in the table."""
     parents = _parents(frame)
     tgids = frame.snapshot.rows["tgid"]
     present = set(tgids[frame.order].tolist())
@@ -216,7 +222,7 @@ def _generations(frame: Frame) -> dict[int, int]:
 
 
 def _under_parents(frame: Frame, rows: list[int]) -> list[int]:
-    """Children right below their parents, siblings in the order they came in."""
+    """Children right below their parents; siblings keep their order."""
     parents = _parents(frame)
     tgids = frame.snapshot.rows["tgid"]
     by_process: dict[int, list[int]] = {}

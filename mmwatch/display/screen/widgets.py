@@ -1,9 +1,9 @@
-"""Lines of text with meaning on a terminal: only what changed is drawn."""
+"""Spans on a terminal: tables, pages and menus that draw only what changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -15,28 +15,27 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from mmwatch.display.screen.lines import key_line, to_ascii
+from mmwatch.display.screen.state import State
 from mmwatch.display.spans import Line, Span, Tone, fitted
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from mmwatch.display.screen.app import ScreenApp
-
 WHEEL_LINES = 3
 
 
 class Lines(Widget):
-    """Some lines, one below the other; what does not fit is not seen.
+    """Lines one below the other. Those that do not fit are cut off.
 
-    :param own_height: as high as there are lines, instead of as high as there is room.
+    :param own_height: the widget is as high as it has lines, instead of taking all the room.
     """
 
     DEFAULT_CSS = "Lines { height: 1fr; width: 1fr; }"
     ALLOW_SELECT = False
-    app: ScreenApp
 
-    def __init__(self, own_height: bool = False) -> None:
+    def __init__(self, state: State, own_height: bool = False) -> None:
         super().__init__()
+        self._state = state
         self.lines: list[Line] = []
         self.marked: int | None = None
         self._own_height = own_height
@@ -44,7 +43,7 @@ class Lines(Widget):
             self.styles.height = 1
 
     def show(self, lines: list[Line], marked: int | None = None) -> None:
-        """Draw what is new in them.
+        """Draw the lines that changed.
 
         :param marked: the line with the cursor.
         """
@@ -60,47 +59,53 @@ class Lines(Widget):
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        """A line as Textual wants it."""
+        """One line, as Textual asks for it."""
         width = self.size.width
         base = self.rich_style
         if y >= len(self.lines):
             return Strip.blank(width, base)
-        looks = self.app.tones
-        text = to_ascii if self.app.ascii_only else str
+        looks = self._state.tones
+        text = to_ascii if self._state.ascii_only else str
         over = Style(reverse=True) if y == self.marked else Style()
         strip = Strip([Segment(text(span.text), base + looks[span.tone] + over) for span in self.lines[y]])
         return strip.adjust_cell_length(width, base + over)
 
 
-class Table(Lines):
-    """The lines of the table, its titles first; tells of clicks and the wheel."""
+def screen_text(screen: Screen[Any]) -> str:
+    """The visible part of the screen, as plain text."""
+    return "".join(f"{strip.text.rstrip()}\n" for strip in screen._compositor.render_strips())
 
-    def __init__(self, clicked: Callable[[int, int, int], None], turned: Callable[[int], None]) -> None:
-        super().__init__()
+
+class Table(Lines):
+    """Lines that react to clicks and the wheel.
+
+    :param clicked: called with x, y and the number of clicks.
+    :param turned: called with the number of lines to scroll.
+    """
+
+    def __init__(self, state: State, clicked: Callable[[int, int, int], None], turned: Callable[[int], None]) -> None:
+        super().__init__(state)
         self._clicked, self._turned = clicked, turned
 
     def on_click(self, event: events.Click) -> None:
-        """A title or a row; twice: into it."""
         self._clicked(event.x, event.y, event.chain)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Towards the end."""
         event.stop()
         self._turned(WHEEL_LINES)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Towards the beginning."""
         event.stop()
         self._turned(-WHEEL_LINES)
 
 
 class Pager(Screen[None]):
-    """Many lines to scroll in.
+    """A page to scroll.
 
-    :param make: the lines for a width, asked again with each interval.
-    :param closed: called when it is left.
-    :param keys: more than those to scroll, with what they do.
-    :param leave: characters that leave it, too: what opened it closes it.
+    :param make: makes the lines for a width; called again for each interval.
+    :param closed: called when the page is closed.
+    :param keys: keys besides those that scroll: key, description, action.
+    :param leave: characters that close it, in addition to Esc, such as the one that opened it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -112,35 +117,33 @@ class Pager(Screen[None]):
         Binding("home,g", "end(0)", "to the top"),
         Binding("end,G", "end(1)", "to the end"),
     ]
-    app: ScreenApp
 
     def __init__(
         self,
+        state: State,
         make: Callable[[int], list[Line]],
         closed: Callable[[], None] = lambda: None,
         keys: Sequence[tuple[str, str, Callable[[], None]]] = (),
         leave: str = "",
     ) -> None:
         super().__init__()
+        self._state = state
         self._make, self._left, self._more_keys, self._leaving = make, closed, keys, leave
         self._top = 0
-        self._body, self._foot = Table(lambda x, y, chain: None, self._turn), Lines(own_height=True)
+        self._body, self._foot = Table(state, lambda x, y, chain: None, self._turn), Lines(state, own_height=True)
 
     def compose(self) -> ComposeResult:
-        """Text, and the keys below it."""
+        """The text, and the keys below it."""
         yield self._body
         yield self._foot
 
     def on_mount(self) -> None:
-        """Draw once there is a size."""
         self.call_after_refresh(self.draw)
 
     def on_resize(self) -> None:
-        """Lines are made for a width."""
         self.call_after_refresh(self.draw)
 
     def on_key(self, event: events.Key) -> None:
-        """The keys of whoever opened it."""
         if event.character and event.character in self._leaving:
             event.stop()
             self.action_leave()
@@ -150,7 +153,7 @@ class Pager(Screen[None]):
                 do()
 
     def draw(self) -> None:
-        """Ask for the lines again."""
+        """Make the lines again and draw them."""
         width, height = self._body.size
         if not width:
             return
@@ -161,41 +164,38 @@ class Pager(Screen[None]):
         line = key_line(keys, width)
         if len(lines) > height:
             line = [Span(f" {self._top + 1}-{min(self._top + height, len(lines))} of {len(lines)} "), *line]
-        self._foot.show([fitted(self.app.notice_line() or line, width)])
+        self._foot.show([fitted(self._state.notice_line() or line, width)])
 
     def _turn(self, lines: int) -> None:
         self._top = max(0, self._top + lines)
         self.draw()
 
     def action_move(self, lines: int) -> None:
-        """Scroll."""
         self._turn(lines)
 
     def action_page(self, pages: int) -> None:
-        """Scroll by what is seen."""
+        """Scroll by the number of visible lines."""
         self._turn(pages * max(1, self._body.size.height - 1))
 
     def action_end(self, end: int) -> None:
-        """To the first or the last line."""
         self._turn(1_000_000 if end else -1_000_000)
 
     def action_leave(self) -> None:
-        """Back to where it was opened."""
         self._left()
         self.dismiss()
 
 
 class Menu(ModalScreen[None]):
-    """A choice of one, or of several.
+    """A list to choose one entry from, or to switch several.
 
-    :param choices: what each is called, and whether it is chosen.
-    :param chosen: called with the number of a choice; with ``several`` each time one is switched.
+    :param choices: the text of each entry, and whether it is chosen.
+    :param chosen: called with the number of an entry; with ``several`` each time one is switched.
     """
 
     DEFAULT_CSS = "Menu { align: center middle; } Menu Lines { max-height: 90%; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back"),
-        Binding("q", "app.quit", "quit"),  # a modal screen has no keys but its own
+        Binding("q", "app.quit", "quit"),  # a modal screen has only its own keys
         Binding("enter,space", "choose", "choose"),
         Binding("up,k", "move(-1)", "up"),
         Binding("down,j", "move(1)", "down"),
@@ -206,46 +206,47 @@ class Menu(ModalScreen[None]):
     ]
 
     def __init__(
-        self, title: str, choices: list[tuple[str, bool]], chosen: Callable[[int], None], several: bool = False
+        self,
+        state: State,
+        title: str,
+        choices: list[tuple[str, bool]],
+        chosen: Callable[[int], None],
+        several: bool = False,
     ) -> None:
         super().__init__()
         self._caption, self._choices, self._chosen, self._several = title, choices, chosen, several
         self._at = next((index for index, (_, on) in enumerate(choices) if on), 0)
         self._top = 0
-        self._body = Table(self._click, self.action_move)
+        self._body = Table(state, self._click, self.action_move)
 
     def compose(self) -> ComposeResult:
-        """The list."""
         yield self._body
 
     def on_mount(self) -> None:
-        """As high as there are choices."""
         self._body.styles.height = len(self._choices) + 2
         self.call_after_refresh(self.draw)
 
     def on_resize(self) -> None:
-        """There may be more room, or less."""
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """The choices around the cursor."""
+        """Draw the entries around the cursor."""
         width, height = self._body.size
         room = max(1, height - 2)
         self._top = max(min(self._top, self._at), self._at - room + 1)
         lines: list[Line] = [[Span(f" {self._caption}", Tone.TITLE)]]
         for text, on in self._choices[self._top : self._top + room]:
             lines.append(fitted([Span(f" {'*' if on else ' '} {text}".ljust(width), Tone.PLAIN)], width))
-        what = "Space switches, Esc ends" if self._several else "Enter chooses, Esc leaves it as it is"
+        what = "Space switches, Esc closes" if self._several else "Enter chooses, Esc cancels"
         lines.append([Span(f" {what}", Tone.DIM)])
         self._body.show(lines, 1 + self._at - self._top)
 
     def action_move(self, lines: int) -> None:
-        """The cursor."""
         self._at = max(0, min(len(self._choices) - 1, self._at + lines))
         self.draw()
 
     def action_choose(self) -> None:
-        """The one at the cursor."""
+        """Choose or switch the entry at the cursor."""
         if not self._several:
             self.dismiss()
         else:
@@ -255,7 +256,6 @@ class Menu(ModalScreen[None]):
         self._chosen(self._at)
 
     def action_leave(self) -> None:
-        """Without a choice."""
         self.dismiss()
 
     def _click(self, x: int, y: int, chain: int) -> None:

@@ -1,4 +1,4 @@
-"""The table of rows on plain arrays: a test writes what the kernel side would."""
+"""The table of rows on plain arrays: the tests write what the BPF programs would write."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_time_of_a_reclaim_under_way_counts_as_it_passes(made: Made) -> None
 
 
 def test_the_time_of_a_reclaim_under_way_may_move_to_another_row(made: Made) -> None:
-    """Its first batch was on another node: what the first row was given for it is taken back."""
+    """The first batch was on another node, so the time given to the first row is taken back."""
     made.rows["open_since_ns"][FIRST] = 900
     made.add(FIRST)
     made.read()
@@ -152,7 +152,7 @@ def test_a_maximum_written_while_the_slots_are_switched_is_not_lost(made: Made) 
     made.add(FIRST)
     made.read()
     made.add(FIRST)
-    assert made.read().rows["stall_max_ns"][0, 0] in (0, 900)  # told late, or with the interval before; never twice
+    assert made.read().rows["stall_max_ns"][0, 0] in (0, 900)  # late or with the last interval, never twice
     made.add(FIRST)
     made.read()
     made.add(FIRST)

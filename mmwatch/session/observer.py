@@ -1,121 +1,44 @@
-"""Wires kernel, host and model: a session that yields intervals."""
+"""Wires kernel, host and model together: attaches the probes, then reads one interval after the other."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import mmwatch
 from mmwatch import units
 from mmwatch.abi import RECORD_KINDS
-from mmwatch.errors import MmwatchError, UnavailableError, UsageError
+from mmwatch.errors import UnavailableError
 from mmwatch.kernel.builder import Builder
 from mmwatch.kernel.builder_process import Options
 from mmwatch.kernel.facts import Facts, gather
-from mmwatch.kernel.plan import Choice, Filter, Plan, plan
+from mmwatch.kernel.plan import Choice, Plan, plan
+from mmwatch.session.beat import Beat
+from mmwatch.session.target import Target
 
-if TYPE_CHECKING:  # what is slow to import comes in beside the compiler
-    import numpy as np
-    import numpy.typing as npt
-
+if TYPE_CHECKING:  # slow imports run while the compiler works
     from mmwatch.host.zoneinfo import NodeState
     from mmwatch.kernel.tracer import Reading
-    from mmwatch.model.interval import Interval, Node, Process, Rows
+    from mmwatch.model.interval import Interval, Node, Process
+    from mmwatch.model.rows import Rows
 
 TASKSTATS_TASKS_MAX = 256
-"""Processes asked for their CPU time per interval, those with the most reclaim first: about 10 us each."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the user asked to look at, resolved.
-
-    :param described: for the session: ``pid``, ``children``, ``cgroup``, ``comm``.
-    """
-
-    wanted: Filter
-    described: Mapping[str, Any]
-
-
-def resolve_target(
-    pids: list[int] | None = None, children: bool = False, cgroup: str | None = None, comm: str | None = None
-) -> Target:
-    """Check a filter against the host.
-
-    :raises UsageError: no such cgroup.
-    :raises MmwatchError: no such process.
-    """
-    described: dict[str, Any] = {}
-    tgids: list[int] = []
-    for pid in pids or []:
-        tgid = thread_group(pid)
-        if tgid != pid:
-            print(f"mmwatch: {pid} is a thread of process {tgid}, which is looked at as a whole", file=sys.stderr)
-        tgids.append(tgid)
-    if tgids:
-        described["pid"] = tgids
-        if children:
-            described["children"] = True
-            tgids = with_descendants(tgids)
-    cgroup_id = None
-    if cgroup is not None:
-        if not cgroup:
-            raise UsageError("-c '' names no cgroup", "use -c / for the top of the hierarchy")
-        from mmwatch.host import cgroups
-
-        mount = cgroups.memory_mount()
-        path, cgroup_id = cgroups.resolve(mount, cgroup)
-        described["cgroup"] = units.clean(str(path))
-    if comm is not None:
-        if not 0 < len(os.fsencode(comm)) < 16:
-            raise UsageError(
-                f"no task is named {units.clean(comm)!r}", "the kernel keeps 15 bytes of a name; give these"
-            )
-        described["comm"] = units.clean(comm)
-    return Target(Filter(tuple(tgids), children, cgroup_id, comm), described)
-
-
-def thread_group(pid: int) -> int:
-    """The process that ``pid``, a process or one of its threads, belongs to.
-
-    :raises MmwatchError: there is no such process.
-    """
-    try:
-        with open(f"/proc/{pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("Tgid:"))
-    except (OSError, StopIteration):
-        raise MmwatchError(f"no process has the PID {pid}", "ps -e lists those that run") from None
-
-
-def with_descendants(tgids: list[int]) -> list[int]:
-    """``tgids`` and the processes below them."""
-    parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as stat:
-                    parent = int(stat.read().rpartition(b")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-            parents.setdefault(parent, []).append(int(name))
-    found = list(tgids)
-    for tgid in found:
-        found.extend(child for child in parents.get(tgid, []) if child not in found)
-    return found
+"""In each interval, CPU time is read for at most this many processes, those with the most reclaim first. 10 us each."""
+FIRST_INTERVAL_S = 0.2
+"""On a terminal, the first interval is this short, so that the first screen appears soon."""
 
 
 class Observer:
-    """Attached and counting, from construction to :meth:`close`.
+    """A running observation: probes are attached and count from construction to :meth:`close`.
 
-    Compiling the programs takes longest of all, and another process does it: what else start-up needs is imported and
-    read meanwhile.
+    Compiling the programs takes most of the start-up time. Another process does that, while this one imports and reads
+    everything else.
 
-    :raises MmwatchError: nothing can be observed; says why and what to do.
+    :raises MmwatchError: nothing can be observed. The message says why and what to do.
     """
 
     def __init__(
@@ -168,7 +91,7 @@ class Observer:
         )
 
     def _prepare(self, names: bool) -> None:
-        """All that needs no tracer, beside the compiler: above all the imports."""
+        """Do everything that needs no tracer while the compiler works, mostly imports."""
         import mmwatch.kernel.tracer
         import mmwatch.model.snapshot  # noqa: F401
         from mmwatch.host.cgroups import CgroupNames, memory_mount
@@ -195,9 +118,9 @@ class Observer:
         self._pressure_before = self._pressure()
 
     def _read_counters(self) -> tuple[dict[str, int], Reading, int]:
-        """The counters, the rows, and by how many stolen pages the counters moved while the rows were read.
+        """The counters, the rows, and the pages stolen while the rows were read.
 
-        A batch that is counted between the two reads is in one of the two sums only; on a quiet host both are equal.
+        A batch counted between the two reads is in only one of the two sums. On a quiet host the sums are equal.
         """
         before = self._vmstat.read()
         reading = self.tracer.read()
@@ -220,10 +143,11 @@ class Observer:
     def sample(self, final: bool = False) -> Interval:
         """What happened since the last call, or since the start.
 
-        :param final: it is the last: have the kernel fold counters it keeps per CPU, where it does (7.1).
+        :param final: this is the last reading: make the kernel fold the counters that it keeps per CPU (since 7.1).
         """
         from mmwatch.host.settings import read_settings
         from mmwatch.model.interval import Cost, Interval, Loss
+        from mmwatch.model.rows import from_table
 
         if final:
             self._vmstat.refresh()
@@ -233,7 +157,7 @@ class Observer:
         if settings.lru_gen_enabled != self._settings.lru_gen_enabled:
             self.tracer.set_lru_gen(bool((settings.lru_gen_enabled or 0) & 1))
         self._settings = settings
-        rows = to_rows(reading.rows)
+        rows = from_table(reading.rows)
         states = self._zoneinfo.read()
         pressure = self._pressure()
         cpu_ns = time.process_time_ns()
@@ -286,7 +210,7 @@ class Observer:
         return found
 
     def _processes(self, rows: Rows) -> dict[int, Process]:
-        """Names of all processes in ``rows``, and times of those with the most reclaim."""
+        """Names of all processes in ``rows``, and CPU times of those with the most reclaim."""
         import numpy as np
 
         from mmwatch.model.interval import Process
@@ -312,7 +236,7 @@ class Observer:
         return found
 
     def _task_times(self, tgid: int) -> tuple[int | None, int | None]:
-        """System time and freepages delay since the last call for ``tgid``; None on the first one, or unknown."""
+        """System time and freepages delay since the last call for ``tgid``; None on the first call or if unknown."""
         usage = self._taskstats.process(tgid)
         if usage is None:
             self._system_before.pop(tgid, None)
@@ -322,7 +246,7 @@ class Observer:
         self._system_before[tgid] = now
         if len(self._system_before) > 4 * TASKSTATS_TASKS_MAX:
             self._system_before.pop(next(iter(self._system_before)))
-        # Some kernels forget the times of threads that have ended; what has fallen is not known.
+        # Some kernels forget the times of threads that have ended, so treat a sum that shrank as unknown.
         grown = [None if a is None or b is None or a < b else a - b for a, b in zip(now, before)]
         return grown[0], grown[1]
 
@@ -338,10 +262,10 @@ def _passes(wanted: bool) -> str | None:
 
 
 def _require_passes(choices: tuple[Choice, ...]) -> None:
-    """:raises UnavailableError: they cannot be seen here."""
+    """:raises UnavailableError: passes cannot be seen here."""
     for choice in choices:
         if choice.need == "passes" and choice.state != "attached":
-            raise UnavailableError(f"there is no probe for single passes here: {choice.reason}", "use --detail batches")
+            raise UnavailableError(f"this kernel offers no probe for passes: {choice.reason}", "use --detail batches")
 
 
 def _probe(need: str, service: Any) -> Any:
@@ -353,7 +277,7 @@ def _probe(need: str, service: Any) -> Any:
 
 
 def _incomparable(unknown: frozenset[str]) -> str:
-    return "batches cannot be seen on this kernel" if "reclaimed_file_pages" in unknown else ""
+    return "this kernel has no events for its batches" if "reclaimed_file_pages" in unknown else ""
 
 
 def _stolen(vmstat: Mapping[str, int]) -> int:
@@ -361,22 +285,14 @@ def _stolen(vmstat: Mapping[str, int]) -> int:
 
 
 def _node(state: NodeState) -> Node:
+    """A model node with the fields that both types have."""
     from mmwatch.model.interval import Node
 
-    return Node(
-        node=state.node,
-        free_pages=state.free_pages,
-        min_pages=state.min_pages,
-        low_pages=state.low_pages,
-        high_pages=state.high_pages,
-        managed_pages=state.managed_pages,
-        file_pages=state.file_pages,
-        anon_pages=state.anon_pages,
-    )
+    return Node(**{field.name: getattr(state, field.name) for field in fields(Node)})
 
 
 def _kswapd(rows: Rows, states: tuple[NodeState, ...]) -> dict[int, str]:
-    """What each node's kswapd was at in the interval."""
+    """What each node's kswapd did in the interval."""
     from mmwatch.model.measures import PATHS
 
     mine = rows[rows["path"] == PATHS.index("kswapd")]
@@ -392,21 +308,17 @@ def _rss_bytes() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def to_rows(table: npt.NDArray[Any]) -> Rows:
-    """Rows of ``struct row`` as rows of the model: the same names, arrays cut to what is used."""
-    import numpy as np
+def intervals(observer: Observer, beat: Beat, count: int | None = None, quick: bool = False) -> Iterator[Interval]:
+    """One interval after the other, until the count is reached or the time is over.
 
-    from mmwatch.model.interval import ROW_DTYPE
-    from mmwatch.model.measures import MEASURES, Fold
-
-    rows: npt.NDArray[np.void] = np.zeros(len(table), ROW_DTYPE)
-    for name in ("tgid", "tid", "path", "node", "cpu_node", "cgroup_id", "start_ns", "comm"):
-        rows[name] = table[name]
-    for measure in MEASURES:
-        values = table[measure.name]
-        if measure.fold is Fold.MAX:
-            values = values[:, 0]
-        elif measure.length:
-            values = values[:, : measure.length]
-        rows[measure.name] = values if measure.name != "stall_ns" else values.view(np.int64)
-    return rows
+    :param quick: the first interval is a short one that does not count.
+    """
+    shown = -1 if quick else 0
+    while count is None or shown < count:
+        time.sleep(beat.left_s())
+        over = beat.over()
+        yield observer.sample()
+        if over:
+            return
+        beat.advance()
+        shown += 1

@@ -1,4 +1,4 @@
-"""A live session in a thread of its own: read at a steady beat, whatever the screen is at."""
+"""A live session in a separate thread, so that a slow screen never delays a reading."""
 
 from __future__ import annotations
 
@@ -12,29 +12,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmwatch import units
-from mmwatch.cli.observe import Observer, Target
+from mmwatch.abi import RECORD_KINDS
 from mmwatch.errors import MmwatchError
+from mmwatch.session.beat import Beat
+from mmwatch.session.observer import FIRST_INTERVAL_S, Observer
+from mmwatch.session.target import Target
 
-if TYPE_CHECKING:
-    from mmwatch.display.detail import Recent
+if TYPE_CHECKING:  # slow imports run while the compiler works
+    from mmwatch.model.accounting import Accounting
     from mmwatch.model.interval import Interval, Session
-    from mmwatch.model.snapshot import Accounting, Snapshot
+    from mmwatch.model.records import Recent
+    from mmwatch.model.snapshot import Snapshot
     from mmwatch.recording import Writer
 
-FIRST_INTERVAL_S = 0.2
-"""The first screen does not wait for a whole interval."""
+STREAMED = 1 << RECORD_KINDS.index("reclaim")
+"""What is streamed while somebody looks at one task."""
 DRAIN_S = 0.1
 RECENT_MAX = 50
 RING_BYTES = 1 << 20
-"""Single reclaims are streamed only while somebody looks at a task: a small buffer is enough."""
+"""Small, because single reclaims are streamed only while the user looks at one task."""
 
 
 class LiveFeed(threading.Thread):
-    """Attached and counting, until :meth:`end`; a :class:`mmwatch.display.screen.feed.Feed`.
+    """The feed of a live session. Probes stay attached until :meth:`end`.
 
-    :param count: end after so many intervals.
-    :param attached: called when everything from now on is counted.
-    :param seen: called with each interval, and what was accounted up to then.
+    :param count: end after this many intervals.
+    :param attached: called once the probes are attached and count.
+    :param seen: called with each interval and the account from the start to its end.
     """
 
     def __init__(
@@ -67,52 +71,52 @@ class LiveFeed(threading.Thread):
         self._total: Accounting | None = None
         self._monotonic_s = 0.0
 
-    # ---- from the screen's thread; nothing waits ----
+    # ---- called by the screen's thread; nothing waits ----
 
     def take(self) -> Interval | None:
-        """What came since the last call, as one interval."""
+        """Everything since the last call, as one interval."""
         with self._lock:
             interval, self._slot = self._slot, None
         return interval
 
     def set_interval_s(self, seconds: float) -> None:
-        """From now on."""
+        """Change the interval from now on."""
         with self._lock:
             self._interval_s = seconds
             self._lock.notify()
 
     def watch(self, tgid: int | None) -> None:
-        """Keep the latest reclaims of this process from now on; None: of none."""
+        """Keep the latest reclaims of this process from now on; None: keep none."""
         with self._lock:
             self._watched = tgid
             self._recent.clear()
             self._lock.notify()
 
     def recent(self) -> Sequence[Recent]:
-        """Of the process that is watched."""
+        """The latest reclaims of the watched process."""
         with self._lock:
             return tuple(self._recent)
 
     def record(self) -> None:
-        """Start to record from here, or stop."""
+        """Start recording, or stop."""
         with self._lock:
             self._switch_recording = True
             self._lock.notify()
 
     def notices(self) -> Sequence[str]:
-        """What is to be told."""
+        """Messages for the user. Each is returned once."""
         with self._lock:
             told = tuple(self._notices)
             self._notices.clear()
         return told
 
     def end(self) -> None:
-        """Detach, and come to an end."""
+        """Detach and end the thread."""
         with self._lock:
             self._stopping = True
             self._lock.notify()
 
-    # ---- in its own ----
+    # ---- in the feed's own thread ----
 
     def run(self) -> None:
         """Attach, read, detach."""
@@ -127,8 +131,8 @@ class LiveFeed(threading.Thread):
             try:
                 from mmwatch.host.protection import protect
 
-                # Not before: the compiler, a process of ours, would be spared by the OOM killer, too.
-                self.notes = protect() or ["its memory is locked, and the OOM killer leaves it alone"]
+                # Not earlier: the compiler is a child process and would inherit the OOM killer's exemption.
+                self.notes = protect() or ["memory is locked, and the OOM killer spares mmwatch"]
                 observer.tracer.control["detail"] = 0
                 self._monotonic_s = time.time() - time.monotonic()
                 if self._attached:
@@ -145,41 +149,39 @@ class LiveFeed(threading.Thread):
 
     def _observe(self, observer: Observer) -> None:
         """Interval after interval."""
-        start = last = time.monotonic()
-        until_s = start + self._duration_s
-        beat = min(last + min(self._interval_s, FIRST_INTERVAL_S), until_s)
-        shown = -1  # the first is not one of those asked for
+        beat = Beat(self._interval_s, self._duration_s, FIRST_INTERVAL_S)
+        shown = -1  # the first interval is short and does not count
         while self._count is None or shown < self._count:
             with self._lock:
-                interval_s = self._interval_s
-                self._lock.wait(max(0.0, min(beat - time.monotonic(), DRAIN_S if self._watched else beat)))
+                left_s = beat.left_s()
+                self._lock.wait(min(left_s, DRAIN_S) if self._watched else left_s)
                 stopping, switch, self._switch_recording = self._stopping, self._switch_recording, False
-                if self._interval_s != interval_s:  # no slice shorter than that
-                    beat = min(max(last, time.monotonic()) + self._interval_s, until_s)
+                beat.change(self._interval_s)
                 watched = self._watched
-            observer.tracer.control["detail"] = int(watched is not None)
+            observer.tracer.control["detail"] = STREAMED if watched is not None else 0
             if watched is not None:
                 self._drain(observer, watched)
-            now = time.monotonic()
-            if not stopping and not switch and now < beat:
+            due = beat.due()
+            if not stopping and not switch and not due:
                 continue
             self._keep(observer)
-            shown += now >= beat
-            if stopping or now >= until_s:
+            shown += due
+            if stopping or beat.over():
                 return
             if switch:
                 self._switch()
-            if now >= beat:
-                last = beat = max(beat, now - self._interval_s)
-                beat = min(beat + self._interval_s, until_s)
+            if due:
+                beat.advance()
 
     def _keep(self, observer: Observer) -> None:
         """Hand over an interval."""
+        from mmwatch.model.accounting import accounting
         from mmwatch.model.interval import Loss
-        from mmwatch.model.snapshot import accounting, merge, take
+        from mmwatch.model.merge import merge
+        from mmwatch.model.snapshot import take
 
         interval = observer.sample()
-        # Single records are an extra of one view here; what is missing of them is missing in no figure.
+        # Only the details show single records. Losing some does not affect any figure.
         loss: Loss = replace(interval.loss, lost={}, suppressed={})
         interval = replace(interval, loss=loss)
         self.bpf_ns = observer.tracer.bpf_ns()
@@ -197,7 +199,7 @@ class LiveFeed(threading.Thread):
             self._slot = interval
 
     def _drain(self, observer: Observer, watched: int) -> None:
-        from mmwatch.display.detail import recents
+        from mmwatch.model.records import recents
 
         records = observer.tracer.drain()
         mine = recents(records[records["tgid"] == watched][-RECENT_MAX:], self._monotonic_s)

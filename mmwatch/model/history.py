@@ -1,4 +1,4 @@
-"""What a screen remembers: all since it was started, who was active lately, and rates over time. All of it bounded."""
+"""What a screen remembers, in bounded memory: sums since the start, recently active tasks, rates over time."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmwatch.model.columns import ACTIVE, active_rows
-from mmwatch.model.interval import IDENTITY, ROW_DTYPE, Interval, Process, Rows, Session, fold_rows, limit_rows
+from mmwatch.model.accounting import Accounting
+from mmwatch.model.groupings import GROUPINGS
+from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import PATHS
-from mmwatch.model.nodes import elsewhere
-from mmwatch.model.snapshot import GROUPINGS, Accounting, Snapshot, merge, take
+from mmwatch.model.merge import THREAD_KEYS, Sums
+from mmwatch.model.rows import ACTIVE, IDENTITY, ROW_DTYPE, Rows, active_rows
+from mmwatch.model.snapshot import Snapshot, take
 
 FADE_S = 10.0
-"""So long after its last reclaim a task is still shown, faded."""
+"""How long a task is shown, faded, after its last reclaim."""
 FADING_MAX = 1000
 ROWS_MAX = 4096
-"""Rows kept apart since the start; a row takes 1.5 KB."""
+"""Rows since the start that are kept separate, at 1.5 KB each."""
 RATES_MAX = 600
-_PENDING_ROWS = 8192
-_PENDING_MAX = 32
-_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
-_NO_ROWS: Rows = np.zeros(0, ROW_DTYPE)
+_WAITING_ROWS = 2048
 
 Rate = dict[str, float]
-"""By path; only those that did anything."""
+"""By path, for paths that were active."""
 
 
 RATES_NEED = ("path", "stall_ns")
 FADING_NEEDS = (*IDENTITY, *ACTIVE)
-"""Fields of rows that rates are made of, and that tell who was active."""
+"""Fields of rows that rates need, and those that show who was active."""
 
 
 @dataclass(frozen=True)
 class Before:
-    """What was before the first interval of a history that does not begin at the beginning.
+    """What came before the first interval of a history that starts in the middle.
 
-    :param lately: the intervals right before, as many as rates go back; with :data:`RATES_NEED`, and those of the
-        last :data:`FADE_S` seconds also with names and :data:`FADING_NEEDS`.
-    :param total: the account up to there.
-    :param whole: all of it as one interval, when somebody asks.
+    :param lately: the intervals right before it, as many as rates go back, with :data:`RATES_NEED`. Those of the last
+        :data:`FADE_S` seconds also have names and :data:`FADING_NEEDS`.
+    :param total: the account up to that point.
+    :param whole: computes everything up to that point as one interval.
     """
 
     lately: Sequence[Interval]
@@ -50,13 +49,18 @@ class Before:
     whole: Callable[[], Interval | None]
 
 
+def sums() -> Sums:
+    """Everything since the start, as :meth:`History.since_start` has it."""
+    return Sums(THREAD_KEYS, ROWS_MAX, _WAITING_ROWS)
+
+
 class History:
-    """Intervals, as they come.
+    """The intervals so far.
 
     :param latest: the newest one; ``by_path`` is a snapshot of it.
     :param total: the account since the start.
-    :param rates: time in reclaim by path, as a share of the interval (several threads add up), oldest first. Not
-        pages: a storm that frees nothing has to show.
+    :param rates: time in reclaim by path as a share of the interval (several threads add up), oldest first. Not
+        pages: a reclaim storm that frees nothing must show.
     """
 
     def __init__(self, session: Session, before: Before | None = None) -> None:
@@ -65,8 +69,7 @@ class History:
         self.by_path: Snapshot | None = None
         self.total: Accounting | None = before.total if before else None
         self.rates: deque[Rate] = deque(maxlen=RATES_MAX)
-        self._whole: Interval | None = None
-        self._pending: list[Interval] = []
+        self._sums = sums()
         self._fading: dict[tuple[object, ...], float] = {}
         self._names: dict[int, Process] = {}
         self._groups: dict[int, str] = {}
@@ -76,60 +79,35 @@ class History:
             self._remember(interval)
 
     def add(self, interval: Interval) -> None:
-        """The next one."""
+        """Add the next interval."""
         self.latest = interval
         self.by_path = take(self.session, interval, "path")
         counts = self.by_path.accounting
         self.total = self.total.then(counts) if self.total else counts
         self.rates.append(_rates(interval))
         self._remember(interval)
-        self.gather(interval)
+        self._sums.add(interval)
 
     def frozen(self) -> History:
-        """As it is now, whatever is added to this one later."""
+        """A copy that stays as it is now."""
         still = copy.copy(self)
-        for name in ("rates", "_pending", "_fading"):
+        still._sums = self._sums.copy()
+        for name in ("rates", "_fading"):
             setattr(still, name, copy.copy(getattr(self, name)))
         return still
 
-    def gather(self, interval: Interval) -> None:
-        """Into :meth:`since_start`, and nothing else of :meth:`add`."""
-        self._pending.append(interval)
-        if len(self._pending) > _PENDING_MAX or sum(len(one.rows) for one in self._pending) > _PENDING_ROWS:
-            self._fold()
-
     def since_start(self) -> Interval | None:
-        """Everything as one interval; with more than :data:`ROWS_MAX` rows, the least of them as one of tgid 0."""
+        """Everything as one interval. Beyond :data:`ROWS_MAX` rows, those with the least time are folded (tgid 0)."""
         if self._earlier is not None:
             earlier, self._earlier = self._earlier(), None
-            self._fold()
-            self._pending = [interval for interval in (earlier, self._whole) if interval is not None]
-            self._whole = None
-        self._fold()
-        return self._whole
-
-    def _fold(self) -> None:
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        # All rows at once: each merge goes through everything there is.
-        parts = [*([self._whole] if self._whole else []), *pending]
-        whole = replace(parts[0], rows=_NO_ROWS, elsewhere=elsewhere(parts[0]))
-        for part in parts[1:]:
-            whole = merge(whole, replace(part, rows=_NO_ROWS, elsewhere=elsewhere(part)))
-        rows, _, _ = fold_rows(np.concatenate([part.rows for part in parts]), _KEYS)
-        if len(rows) > 2 * ROWS_MAX:
-            rows = limit_rows(rows, ROWS_MAX)
-        tgids, groups = set(np.unique(rows["tgid"]).tolist()), set(np.unique(rows["cgroup_id"]).tolist())
-        self._whole = replace(
-            whole,
-            rows=rows,
-            processes={tgid: process for tgid, process in whole.processes.items() if tgid in tgids},
-            cgroups={number: path for number, path in whole.cgroups.items() if number in groups},
-        )
+            later, self._sums = self._sums.whole(), sums()
+            for interval in (earlier, later):
+                if interval is not None:
+                    self._sums.add(interval)
+        return self._sums.whole()
 
     def with_fading(self, by: str) -> Interval | None:
-        """The newest interval, and rows of zeros for what was active a short while ago and is not now."""
+        """The newest interval, plus rows of zeros for tasks that were active recently and no longer are."""
         latest = self.latest
         if latest is None or not self._fading:
             return latest
@@ -155,7 +133,7 @@ class History:
         for key in zip(*(rows[name].tolist() for name in IDENTITY)):
             self._fading.pop(key, None)
             self._fading[key] = interval.end_s
-        # In the order of their last activity: what is to go comes first.
+        # Ordered by last activity: the first entries expire first.
         while self._fading:
             oldest = next(iter(self._fading))
             if len(self._fading) <= FADING_MAX and interval.end_s - self._fading[oldest] < FADE_S:
@@ -169,5 +147,5 @@ class History:
 
 def _rates(interval: Interval) -> Rate:
     rows = interval.rows
-    sums = np.bincount(rows["path"], rows["stall_ns"], len(PATHS))
-    return {path: value / max(interval.duration_ns, 1) for path, value in zip(PATHS, sums.tolist()) if value > 0}
+    stall_ns = np.bincount(rows["path"], rows["stall_ns"], len(PATHS)).tolist()
+    return {path: ns / max(interval.duration_ns, 1) for path, ns in zip(PATHS, stall_ns) if ns > 0}

@@ -1,4 +1,4 @@
-"""A recording as the feed of a screen: played at its own pace or another, stopped, wound on and back."""
+"""A recording played back: at its own speed or another, with pause, steps, rewind and fast-forward."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
-from mmwatch.display.detail import Recent, recents
-from mmwatch.display.screen.history import FADE_S, FADING_NEEDS, RATES_MAX, RATES_NEED, Before, History
+from mmwatch.model.accounting import Accounting, accounting
+from mmwatch.model.history import FADE_S, FADING_NEEDS, RATES_MAX, RATES_NEED, Before, sums
 from mmwatch.model.interval import Interval, Session
-from mmwatch.model.snapshot import SUMS, Accounting, accounting
+from mmwatch.model.records import Recent, recents
+from mmwatch.model.rows import SUMS
 from mmwatch.recording import Reader
 from mmwatch.units import NS_PER_S
 
 RECENT_MAX = 50
 BEHIND_MAX_S = 1.0
-"""Who cannot keep up with the speed plays slower, and does not run after it."""
+"""A host that is too slow for the requested speed plays slower instead of trying to catch up."""
 STRIDE_MIN = 64
 STRIDES_MAX = 32
-"""Sums of the intervals up to a place are kept at so many places at most, and added up from the nearest one."""
+"""The sum of all intervals up to a position is cached for at most this many positions, to continue from the nearest."""
 KEPT_BYTES_MAX = 64 << 20
 _ACCOUNTED = [name for parts in SUMS.values() for name in parts]
 
 
 class Playback:
-    """A :class:`mmwatch.display.screen.feed.Feed` and its ``Controls``.
+    """The feed of a recording, and the controls to move in it.
 
-    Everything is read when it is asked for, some milliseconds an interval, by whoever asks. What is shown at a place
-    does not depend on the way there: after a jump, :meth:`before` gives what playing up to there would have gathered.
+    Intervals are read on demand, in a few milliseconds each. The display at a position does not depend on how the user
+    got there: after a jump, :meth:`before` returns what playing up to there would have gathered.
 
-    :param begin_s: Unix time, as :meth:`Reader.intervals` takes it; ``end_s`` likewise. There is an interval between.
-    :param speed: seconds of the recording in a second.
-    :raises MmwatchError: the recording is damaged. All methods that read raise it when they meet that.
+    :param begin_s: Unix time, as :meth:`Reader.intervals` takes it; ``end_s`` likewise. There must be an interval
+        between the two.
+    :param speed: seconds of the recording per second.
+    :raises MmwatchError: the recording is damaged. All methods that read may raise it.
     """
 
     problem: BaseException | None = None
@@ -65,11 +67,11 @@ class Playback:
 
     @property
     def ended(self) -> bool:
-        """At the last interval, which has been taken."""
+        """The last interval has been taken."""
         return self._given == self._at == len(self._numbers) - 1
 
     def take(self) -> Interval | None:
-        """The next interval when its time has come, or the one that was jumped to; at the end it is paused."""
+        """The next interval if it is due, or the one jumped to. Pauses at the end."""
         if self._at == self._given and not self._due():
             return None
         (interval,) = self._read(self._at, self._at + 1)
@@ -79,7 +81,7 @@ class Playback:
         return interval
 
     def _due(self) -> bool:
-        """Whether it is time for the next one, which then is where we are."""
+        """Move to the next interval if its time has come."""
         if self._paused or self._at + 1 >= len(self._numbers):
             return False
         due_s = self._given_s + float(self._durations_ns[self._at + 1]) / NS_PER_S / self.speed
@@ -91,13 +93,13 @@ class Playback:
         return True
 
     def set_interval_s(self, seconds: float) -> None:
-        """Intervals are as they were recorded."""
+        """Ignored: intervals are as recorded."""
 
-    # ---- its controls ----
+    # ---- the controls ----
 
     @property
     def paused(self) -> bool:
-        """Whether it stands still."""
+        """Whether playing has stopped."""
         return self._paused
 
     @paused.setter
@@ -105,7 +107,7 @@ class Playback:
         self._paused = paused
         self._given_s = self._clock()
         if not paused and self.ended:
-            self._go(0)  # there is nothing else to play
+            self._go(0)  # nothing is left to play
 
     def position(self) -> tuple[int, int, float, float, float]:
         """``(index, count, begin_s, now_s, end_s)``."""
@@ -113,23 +115,27 @@ class Playback:
         return self._at, len(self._numbers), begin_s, float(self._ends_s[self._at]), float(self._ends_s[-1])
 
     def step(self, n: int) -> None:
-        """So many intervals on, or back, and pause there."""
+        """Move by ``n`` intervals and pause."""
         self._paused = True
         self._go(self._at + n)
 
     def jump_s(self, seconds: float) -> None:
-        """So many seconds on, or back."""
+        """Move by ``seconds``."""
         self._go_to(float(self._ends_s[self._at]) + seconds)
 
     def seek(self, fraction: float) -> None:
-        """To a place between 0, the beginning, and 1, the end."""
+        """Move to a place between 0, the beginning, and 1, the end."""
         _, _, begin_s, _, end_s = self.position()
         self._go_to(begin_s + fraction * (end_s - begin_s))
 
     def worst(self) -> bool:
-        """Pause at the interval with the greatest share of time in reclaim; asked there, at the next one after it."""
+        """Pause at the interval with the largest share of time in reclaim. Called again there, go to the next largest.
+
+        :returns: False if no task spent time in reclaim.
+        """
         if self._worst is None:
-            shares = self._reader.stall_ns(int(self._numbers[0]), int(self._numbers[-1])) / self._durations_ns
+            stretches = self._reader.stretches(int(self._numbers[0]), int(self._numbers[-1]))
+            shares = np.array([stretch.stall_ns for stretch in stretches], float) / self._durations_ns
             order = np.argsort(-shares, kind="stable")
             self._worst = [int(index) for index in order if shares[index] > 0]
         if not self._worst:
@@ -140,7 +146,7 @@ class Playback:
         return True
 
     def _go_to(self, time_s: float) -> None:
-        """To the interval in which this time lies."""
+        """Move to the interval that contains this time."""
         self._go(int(np.searchsorted(self._ends_s, time_s)))
 
     def _go(self, index: int) -> None:
@@ -148,7 +154,7 @@ class Playback:
         self._given_s = self._clock()
 
     def before(self) -> Before | None:
-        """After a jump, what playing up to here would have gathered."""
+        """The history that playing up to here would have gathered; None unless there was a jump."""
         if self._at in (self._given, self._given + 1):
             return None
         at = self._at
@@ -163,11 +169,11 @@ class Playback:
     # ---- single reclaims ----
 
     def watch(self, tgid: int | None) -> None:
-        """Whose reclaims are asked for from now on."""
+        """Choose the process whose reclaims :meth:`recent` returns; None: no process."""
         self._watched = tgid
 
     def recent(self) -> Sequence[Recent]:
-        """The latest ones of who is watched, up to the end of the interval that is shown."""
+        """The latest reclaims of the watched process, up to the end of the interval shown."""
         start_ns, wanted = self._reader.start_monotonic_ns, (self._given, self._watched)
         if self._watched is None or start_ns is None or self._given < 0:
             return ()
@@ -178,18 +184,18 @@ class Playback:
             self._recent = (wanted, found)
         return self._recent[1]
 
-    # ---- what is read ----
+    # ---- reading ----
 
     def _read(
         self, begin: int, end: int, *, names: bool = True, only: Collection[str] | None = None
     ) -> Iterator[Interval]:
-        """Intervals by index, without the last one."""
+        """The intervals from index ``begin`` up to, not including, ``end``."""
         if begin < end:
             first, last = int(self._numbers[begin]), int(self._numbers[end - 1])
             yield from self._reader.between(first, last, names=names, only=only)
 
     def _total(self, end: int) -> Accounting | None:
-        """The account of all before this index."""
+        """The account of everything before this index."""
         begin = max((index for index in self._totals if index <= end), default=0)
         total = self._totals.get(begin)
         for index, interval in enumerate(self._read(begin, end, names=False, only=_ACCOUNTED), begin + 1):
@@ -200,14 +206,15 @@ class Playback:
         return total
 
     def _whole(self, end: int) -> Interval | None:
-        """All before this index as one interval."""
+        """Everything before this index as one interval."""
         begin = max((index for index in self._wholes if index <= end), default=0)
-        nearest = self._wholes.get(begin)
-        history = History(self.session, Before((), None, lambda: nearest))
+        gathered = sums()
+        if begin in self._wholes:
+            gathered.add(self._wholes[begin])
         for index, interval in enumerate(self._read(begin, end), begin + 1):
-            history.gather(interval)
-            if index % self._stride == 0 and (whole := history.since_start()) is not None:
+            gathered.add(interval)
+            if index % self._stride == 0 and (whole := gathered.whole()) is not None:
                 self._wholes[index] = whole
         while len(self._wholes) > 1 and sum(whole.rows.nbytes for whole in self._wholes.values()) > KEPT_BYTES_MAX:
             self._wholes = dict(sorted(self._wholes.items())[1::2])
-        return history.since_start()
+        return gathered.whole()

@@ -1,0 +1,61 @@
+"""The main screen as lines: everything around the table, as far as there is room."""
+
+from __future__ import annotations
+
+from mmwatch.display.host import NODES_MAX
+from mmwatch.display.screen import lines as text
+from mmwatch.display.screen.keys import FOOTER
+from mmwatch.display.screen.position import position_line
+from mmwatch.display.screen.state import State
+from mmwatch.display.screen.view import Frame
+from mmwatch.display.spans import Line, Span, Tone, fitted
+from mmwatch.model.history import History
+from mmwatch.model.snapshot import Snapshot
+from mmwatch.units import clean
+
+
+def waiting(state: State, width: int) -> tuple[list[Line], list[Line]]:
+    """Head and foot before the first interval."""
+    what = "waiting for the first interval" if state.feed.session else "compiling the probes; q quits"
+    head: list[Line] = [[Span(" mmwatch", Tone.TITLE), Span(f"  {state.headline}  {what}")]]
+    return head, [text.key_line(FOOTER[:2], width)]
+
+
+def head(state: State, history: History, latest: Snapshot, width: int, room: int) -> list[Line]:
+    """The host, in at most ``room`` lines; the least important go first."""
+    flags = ["PAUSED (Space)"] if state.paused else []
+    flags += [f"REC {state.services.recording()}"] if state.services.recording() else []
+    first = [text.top_line(history.session, latest, flags, state.headline, width)]
+    elsewhere = text.elsewhere_spans(latest, width)
+    facts, rates = text.state_spans(latest, width), text.rate_spans(history.rates, width)
+    nodes_room = room - 1 - len(first) - len(elsewhere) - len(facts) - len(rates)
+    if nodes_room < 3:
+        rates, nodes_room = [], nodes_room + len(rates)
+    nodes = text.node_spans(latest, width, max(2, min(NODES_MAX, nodes_room - 1)))
+    return [*first, *nodes, *elsewhere, *facts, *rates]
+
+
+def foot(state: State, history: History, latest: Snapshot, width: int, asking: bool) -> list[Line]:
+    """The account, the place in a recording, and the keys or a notice; no keys while the user types."""
+    if history.total is None:
+        return []
+    lines = text.health_spans(latest, history.total, history.session, state.services.bpf_ns(), width)
+    lines += [position_line(state.controls, width)] if state.controls else []
+    notice = fitted(state.notice_line(), width)
+    return [*lines, *([notice] if notice else [] if asking else [text.key_line(FOOTER, width)])]
+
+
+def mode(state: State, frame: Frame, wanted: str, shift: int, top: int, room: int, width: int) -> Line:
+    """How the table is arranged, and which part of it is visible."""
+    layout = state.layout
+    parts = [f"by {layout.by}", f"sorted by {layout.sort_column().title}{' reversed' if layout.reverse else ''}"]
+    seconds = frame.snapshot.duration_s
+    parts.append(f"totals of {seconds:.0f}s" if layout.cumulative else f"per second, over {seconds:.2f}s")
+    parts += [f"tree by {layout.tree}"] if layout.tree and layout.by in ("task", "thread") else []
+    parts += ["only active"] if layout.active else []
+    found, of = frame.matching
+    parts += [f"filter {clean(wanted)!r} {found} of {of}"] if wanted else []
+    parts += [f"{shift} columns to the left"] if shift else []
+    last = min(top + room, len(frame.order))
+    parts += [f"{top + 1}-{last} of {len(frame.order)}"] if len(frame.order) > room else []
+    return fitted([Span(f" {'  '.join(parts)}", Tone.DIM)], width)

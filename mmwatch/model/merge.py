@@ -1,0 +1,123 @@
+"""Consecutive intervals as one: two of them, or any number in bounded memory."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+
+from mmwatch.model.accounting import sum_losses, sum_maps
+from mmwatch.model.interval import Cost, Interval, Process
+from mmwatch.model.nodes import elsewhere, merge_elsewhere
+from mmwatch.model.rows import ROW_DTYPE, Rows, fold_rows, limit_rows
+
+THREAD_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
+"""Rows that agree in these are of the same thread, path and nodes."""
+
+_NO_ROWS: Rows = np.zeros(0, ROW_DTYPE)
+_BARE = np.zeros(0, "V1")
+"""No rows and no fields: numpy takes 50 us to concatenate two empty arrays of ROW_DTYPE."""
+
+
+def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> Interval:
+    """Two consecutive intervals as one.
+
+    :param keys: fold rows with these equal; by default :data:`THREAD_KEYS`.
+    """
+    rows, _, _ = fold_rows(np.concatenate([first.rows, second.rows]), keys or THREAD_KEYS)
+    processes = dict(first.processes)
+    for tgid, process in second.processes.items():
+        before = processes.get(tgid)
+        if before is not None:
+            process = Process(  # thousands in each interval: replace() takes four times as long
+                tgid,
+                process.comm,
+                process.cmdline or before.cmdline,
+                process.ppid,
+                _sum_known(before.system_time_us, process.system_time_us),
+                _sum_known(before.freepages_delay_ns, process.freepages_delay_ns),
+            )
+        processes[tgid] = process
+    return replace(
+        second,
+        duration_ns=first.duration_ns + second.duration_ns,
+        rows=rows,
+        vmstat=sum_maps(first.vmstat, second.vmstat),
+        edge_begin_pages=first.edge_begin_pages,
+        edge_end_pages=second.edge_end_pages,
+        pressure={
+            **second.pressure,
+            **{
+                name: first.pressure.get(name, 0) + second.pressure[name]
+                for name in ("some_us", "full_us")
+                if name in second.pressure
+            },
+        },
+        elsewhere=merge_elsewhere(elsewhere(first), elsewhere(second)),
+        cgroups={**first.cgroups, **second.cgroups},
+        processes=processes,
+        loss=sum_losses(first.loss, second.loss),
+        cost=Cost(
+            cpu_ns=first.cost.cpu_ns + second.cost.cpu_ns,
+            rss_bytes=max(first.cost.rss_bytes, second.cost.rss_bytes),
+            table_rows=max(first.cost.table_rows, second.cost.table_rows),
+            table_size=second.cost.table_size,
+        ),
+    )
+
+
+def _sum_known(a: int | None, b: int | None) -> int | None:
+    return None if a is None and b is None else (a or 0) + (b or 0)
+
+
+class Sums:
+    """Any number of consecutive intervals as one, in bounded memory.
+
+    When more than twice ``rows_max`` rows have accumulated, all but the ``rows_max`` with the most time in reclaim
+    become one row per path and node, with tgid 0 (:func:`mmwatch.model.rows.limit_rows`).
+
+    :param keys: rows with these equal become one.
+    :param waiting_max: rows that may wait to be folded. Each fold goes through all rows, so the limit grows with their
+        number.
+    """
+
+    def __init__(self, keys: list[str], rows_max: int, waiting_max: int) -> None:
+        self._keys, self._rows_max, self._waiting_max = keys, rows_max, waiting_max
+        self._rows = _NO_ROWS
+        self._waiting: list[Rows] = []
+        self._count = 0
+        self._rest: Interval | None = None
+
+    def add(self, interval: Interval) -> None:
+        """Add the next interval."""
+        bare = replace(interval, rows=_BARE, elsewhere=elsewhere(interval))
+        self._rest = bare if self._rest is None else merge(self._rest, bare)
+        self._waiting.append(interval.rows)
+        self._count += len(interval.rows)
+        if self._count >= max(self._waiting_max, len(self._rows) // 2):
+            self._fold()
+
+    def whole(self) -> Interval | None:
+        """Everything so far; None before the first interval. Processes and cgroups are those of the rows."""
+        self._fold()
+        return None if self._rest is None else replace(self._rest, rows=self._rows)
+
+    def copy(self) -> Sums:
+        """A copy, independent of what is added to this one later."""
+        other = copy.copy(self)
+        other._waiting = list(self._waiting)
+        return other
+
+    def _fold(self) -> None:
+        if not self._waiting or self._rest is None:
+            return
+        rows, _, _ = fold_rows(np.concatenate([self._rows, *self._waiting]), self._keys)
+        self._rows = rows if len(rows) <= 2 * self._rows_max else limit_rows(rows, self._rows_max)
+        self._waiting, self._count = [], 0
+        tgids, cgroups = (set(np.unique(self._rows[name]).tolist()) for name in ("tgid", "cgroup_id"))
+        self._rest = replace(
+            self._rest,
+            processes={tgid: process for tgid, process in self._rest.processes.items() if tgid in tgids},
+            cgroups={number: path for number, path in self._rest.cgroups.items() if number in cgroups},
+        )

@@ -1,0 +1,95 @@
+"""The file of a recording: creating it for its owner only, replacing one, and finding out why a write failed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+ELSEWHERE = "record to another place with -o"
+_LOCKED_BYTES = (510, 0x40000002)  # length and start of SQLite's lock on a file in use, sqlite3 os_unix.c
+
+
+def create(path: Path, force: bool) -> None:
+    """Create an empty file that only its owner can open, from the first moment and regardless of the umask.
+
+    :param force: replace a recording of that name.
+    :raises UsageError: the path is a directory or a device.
+    :raises NoPermissionError: the file may not be created there.
+    :raises MmwatchError: it exists, or cannot be created.
+    """
+    try:
+        if force:
+            _make_way(path)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(handle, 0o600)
+        finally:
+            os.close(handle)
+    except FileExistsError:
+        if path.is_dir():
+            raise _a_directory(path) from None
+        raise MmwatchError(f"{path} exists", "use --force to replace it, or name another file with -o") from None
+    except IsADirectoryError:
+        raise _a_directory(path) from None
+    except FileNotFoundError:
+        if path.parent.is_dir():  # below /proc, say
+            raise MmwatchError(f"cannot create {path}: no files can be created in {path.parent}", ELSEWHERE) from None
+        raise MmwatchError(f"cannot create {path}: no directory {path.parent}", f"mkdir -p {path.parent}") from None
+    except PermissionError as error:
+        raise NoPermissionError(f"cannot create {path}: {error.strerror}", ELSEWHERE) from error
+    except OSError as error:
+        raise MmwatchError(f"cannot create {path}: {error.strerror}", ELSEWHERE) from error
+
+
+def _a_directory(path: Path) -> UsageError:
+    return UsageError(f"{path} is a directory", f"name a file: -o {path / 'recording.mmw'}")
+
+
+def _make_way(path: Path) -> None:
+    """Remove the recording of that name, but refuse if it is not a regular file or is in use.
+
+    A writer still using the old file would, when it ends, delete the new file's log, which has the same name.
+    """
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(kind):
+        raise _a_directory(path) if stat.S_ISDIR(kind) else UsageError(f"{path} is not a regular file", ELSEWHERE)
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *_LOCKED_BYTES)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise MmwatchError(f"{path} is being written or read by another process", ELSEWHERE) from None
+    remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a recording and its side files."""
+    for name in (str(path), *(f"{path}{end}" for end in SIDE_FILES)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def refusal(folder: Path) -> int:
+    """Try to write a few more pages, because SQLite reports everything but a full disk as *disk I/O error*.
+
+    :returns: the errno, or 0 if the file system accepts them.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(65536))
+            file.flush()
+    except OSError as error:
+        return error.errno or 0
+    return 0

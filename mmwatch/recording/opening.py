@@ -1,0 +1,163 @@
+"""Opens a recording without changing it, and explains what is wrong with a file that SQLite rejects."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
+from mmwatch.recording.schema import APPLICATION_ID, VERSION
+from mmwatch.units import clean
+
+_LOGS = ("-wal", "-journal")
+_MAGIC = b"SQLite format 3\0"
+_BUSY_S = 30
+_NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of memory")
+"""Parts of SQLite's messages for errors that are not the recording's fault."""
+_COPY_AGAIN = "copy it again from where it was recorded, with the -wal file beside it if there is one"
+_NAME_ONE = "name a file that mmwatch record wrote"
+
+
+class Database:
+    """The SQLite file of a recording, opened read-only. If the recording was cut off, it is completed from its log.
+
+    :raises UsageError: the path is a directory or a device.
+    :raises NoPermissionError: the user may not read it.
+    :raises MmwatchError: there is no such file, or it is not a recording, is damaged, or has a newer schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        _check_file(path)
+        with self.damage():
+            self.connection = self._open()
+        try:
+            self._check_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file, and remove the copy if one was needed."""
+        self.connection.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    @contextlib.contextmanager
+    def damage(self) -> Iterator[None]:
+        """Report wrong types and values as damage, not as bugs: the file is untrusted and may be broken in any way.
+
+        :raises MmwatchError: in place of whatever SQLite, json or numpy raised.
+        """
+        try:
+            yield
+        except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError) as error:
+            raise self._unreadable(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the file in place, together with the log that a killed recorder left. If SQLite cannot create the log's
+        index next to it, open a copy of both elsewhere."""
+        if not any(os.path.exists(f"{self.path}{end}") for end in _LOGS):
+            # No process is writing, so SQLite needs neither locks nor a writable directory.
+            db = _connect(self.path, "mode=ro&immutable=1")
+            pages, page_bytes = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+            if self.path.stat().st_size < max(pages * page_bytes, 512):  # SQLite accepts a partial last page
+                db.close()
+                raise sqlite3.DatabaseError("truncated")
+            return db
+        try:
+            return _connect(self.path, "mode=ro")
+        except sqlite3.OperationalError:
+            return _connect(self._copied(), "mode=rw")
+
+    def _copied(self) -> Path:
+        try:
+            self._copy = tempfile.TemporaryDirectory(prefix="mmwatch-")
+            copy = Path(self._copy.name) / "recording.mmw"
+            for end in ("", *_LOGS):
+                if os.path.exists(f"{self.path}{end}"):
+                    shutil.copyfile(f"{self.path}{end}", f"{copy}{end}")
+        except OSError as error:
+            raise MmwatchError(
+                f"cannot copy {self.path} to {tempfile.gettempdir()} to complete it from its log: {error.strerror}",
+                "set TMPDIR to a directory with room for it",
+            ) from error
+        return copy
+
+    def _check_schema(self) -> None:
+        with self.damage():
+            (application,) = self.connection.execute("PRAGMA application_id").fetchone()
+            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise MmwatchError(f"{self.path} is a SQLite file, but not an mmwatch recording", _NAME_ONE)
+        if version > VERSION:
+            by = ""
+            with contextlib.suppress(sqlite3.Error, TypeError):
+                by = f" by mmwatch {clean(str(self.connection.execute('SELECT version FROM session').fetchone()[0]))}"
+            raise MmwatchError(
+                f"{self.path} was recorded{by} with schema {version}; this mmwatch reads schemas up to {VERSION}",
+                "update mmwatch, or run the report on the host that recorded it",
+            )
+
+    def _unreadable(self, error: Exception) -> MmwatchError:
+        """The error for a file that SQLite rejects."""
+        try:
+            with self.path.open("rb") as file:
+                header = file.read(100)
+                size = os.fstat(file.fileno()).st_size
+        except OSError as problem:
+            return MmwatchError(f"cannot read {self.path}: {problem.strerror}")
+        if header[:16] != _MAGIC[: len(header)]:
+            return MmwatchError(f"{self.path} is not an mmwatch recording", _NAME_ONE)
+        page_bytes = int.from_bytes(header[16:18], "big")
+        whole = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(header[28:32], "big")
+        if len(header) < 100 or size < whole:
+            of = f" of {whole}" if len(header) == 100 else ""
+            return MmwatchError(f"{self.path} is truncated: it has {size}{of} bytes", _COPY_AGAIN)
+        if any(words in str(error) for words in _NOT_THE_FILE):
+            return MmwatchError(f"cannot read {self.path}: {error}", "try again, or copy it to another file system")
+        return MmwatchError(f"{self.path} is damaged: {error}", _COPY_AGAIN)
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    """:raises sqlite3.Error: SQLite rejects the file."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_BUSY_S)
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check_file(path: Path) -> None:
+    """Check everything that needs no SQLite, which has a single message for all of these errors.
+
+    :raises MmwatchError: the file cannot be a recording, or cannot be read.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise MmwatchError(f"{path} does not exist", _NAME_ONE) from None
+    except PermissionError as error:
+        raise NoPermissionError(f"cannot read {path}: {error.strerror}", "ask root, or its owner") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise MmwatchError(f"cannot read {clean(str(path))}: {getattr(error, 'strerror', error)}", _NAME_ONE) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{path} is a directory", _NAME_ONE)
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"{path} is not a regular file", _NAME_ONE)
+    if not os.access(path, os.R_OK):
+        raise NoPermissionError(
+            f"cannot read {path}: Permission denied", "only its owner and root can read a recording"
+        )
+    if not found.st_size:
+        raise MmwatchError(f"{path} is empty", _NAME_ONE)

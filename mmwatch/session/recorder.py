@@ -1,0 +1,78 @@
+"""Writes an observation to a file: each interval, and the single records that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mmwatch.session.beat import Beat
+from mmwatch.session.observer import Observer
+
+if TYPE_CHECKING:
+    from mmwatch.model.accounting import Accounting
+    from mmwatch.recording import Writer
+
+DRAIN_S = 0.05
+"""Time between two drains of the ring buffer, which holds 70,000 records: ten times the most ever seen in that time."""
+
+
+class Recorder:
+    """Writes the intervals and records that an observer reads.
+
+    :param rate_limit_per_s: keep at most this many single records per second; the rest are counted as suppressed.
+    :param total: the account so far.
+    :param records: single records kept so far.
+    """
+
+    def __init__(self, observer: Observer, writer: Writer, interval_s: float, rate_limit_per_s: float) -> None:
+        self._observer, self._writer = observer, writer
+        self._quota = max(1, int(rate_limit_per_s * interval_s))
+        self.total: Accounting | None = None
+        self.records = 0
+
+    def run(self, beat: Beat, ended: Callable[[], str], wait: Callable[[float], None], kept: Callable[[], None]) -> str:
+        """Write intervals until the time is over or ``ended`` returns a reason to end. The caller writes the last one.
+
+        :param wait: waits for at most the given number of seconds.
+        :param kept: called after each interval.
+        :returns: the reason it ended.
+        :raises MmwatchError: the file could not be written.
+        """
+        self._observer.tracer.set_quota(self._quota)
+        while True:
+            if beat.over():
+                return "the duration is over"
+            reason = ended()
+            if reason:
+                return reason
+            if beat.due():
+                self.keep()
+                kept()
+                beat.advance()
+            left_s = beat.left_s()
+            if self._observer.tracer.options.detail:
+                self._drain()
+                left_s = min(left_s, DRAIN_S)
+            wait(left_s)
+
+    def keep(self, final: bool = False) -> None:
+        """Write an interval and the records that came before its rows were read.
+
+        :param final: as for :meth:`Observer.sample`.
+        :raises MmwatchError: the file could not be written.
+        """
+        from mmwatch.model.accounting import accounting
+
+        interval = self._observer.sample(final)
+        if self._observer.tracer.options.detail:
+            self._drain()
+        self._observer.tracer.set_quota(self._quota)
+        self._writer.write(interval)
+        counts = accounting(self._observer.session, interval)
+        self.total = self.total.then(counts) if self.total else counts
+
+    def _drain(self) -> None:
+        records = self._observer.tracer.drain()
+        if len(records):
+            self.records += len(records)
+            self._writer.write_records(records)

@@ -1,0 +1,195 @@
+"""What a session is made of, without a kernel: the beat, and the recorder on an observer of the test's own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from make import make_interval, make_rows, make_session
+
+from mmwatch.errors import MmwatchError, UsageError
+from mmwatch.model.interval import Interval
+from mmwatch.model.records import RECORD_DTYPE
+from mmwatch.recording import Reader, Writer
+from mmwatch.session.beat import Beat
+from mmwatch.session.observer import Observer, intervals
+from mmwatch.session.recorder import Recorder
+from mmwatch.session.target import resolve_target, thread_group, with_descendants
+
+# ---- the beat ----
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def readings(beat: Beat, clock: Clock, late_s: float = 0.0) -> list[float]:
+    """The times of all readings until the end, each late by so much, after the start."""
+    times = []
+    while True:
+        clock.now_s += beat.left_s() + late_s
+        assert beat.due()
+        times.append(round(clock.now_s - 100.0, 3))
+        if beat.over():
+            return times
+        beat.advance()
+
+
+def test_the_beat_does_not_drift() -> None:
+    clock = Clock()
+    assert readings(Beat(1.0, 5.0, clock=clock), clock, late_s=0.1) == [1.1, 2.1, 3.1, 4.1, 5.1]
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "expected"),
+    [
+        (3.0, [1.0, 2.0, 3.0]),
+        (3.1, [1.0, 2.0, 3.1]),  # the last interval takes in what is too short to be one
+        (3.5, [1.0, 2.0, 3.0, 3.5]),
+        (0.5, [0.5]),
+        (0.1, [0.1]),
+    ],
+)
+def test_the_last_reading_is_at_the_end(duration_s: float, expected: list[float]) -> None:
+    clock = Clock()
+    assert readings(Beat(1.0, duration_s, clock=clock), clock) == expected
+
+
+def test_a_reading_that_comes_late_is_not_made_up_for() -> None:
+    clock = Clock()
+    beat = Beat(1.0, clock=clock)
+    clock.now_s += 3.5
+    beat.advance()
+    assert beat.due()  # at once, but only one
+    beat.advance()
+    assert beat.left_s() == pytest.approx(1.0)
+
+
+def test_the_first_interval_may_be_short() -> None:
+    clock = Clock()
+    assert readings(Beat(1.0, 2.2, 0.2, clock=clock), clock) == [0.2, 1.2, 2.2]
+    assert Beat(0.1, first_s=0.2, clock=clock).left_s() == pytest.approx(0.1)
+
+
+def test_another_interval_begins_with_a_whole_one() -> None:
+    clock = Clock()
+    beat = Beat(10.0, clock=clock)
+    clock.now_s += 4.0
+    beat.change(10.0)
+    assert beat.left_s() == pytest.approx(6.0)
+    beat.change(1.0)
+    assert beat.left_s() == pytest.approx(1.0)
+
+
+# ---- observer and recorder ----
+
+
+class MadeTracer:
+    """A record with each drain, up to the quota."""
+
+    def __init__(self, detail: frozenset[str]) -> None:
+        self.options = type("Options", (), {"detail": detail})
+        self.quota: list[int] = []
+
+    def set_quota(self, records: int) -> None:
+        self.quota.append(records)
+
+    def drain(self) -> Any:
+        return np.ones(1, RECORD_DTYPE)
+
+
+class MadeObserver:
+    """One page more with each interval."""
+
+    def __init__(self, *detail: str) -> None:
+        self.session = make_session()
+        self.tracer = MadeTracer(frozenset(detail))
+        self.finals: list[bool] = []
+
+    def sample(self, final: bool = False) -> Interval:
+        self.finals.append(final)
+        rows = make_rows({"reclaimed_file_pages": len(self.finals)})
+        return make_interval(rows, vmstat={"pgsteal_file": len(self.finals), "pgsteal_anon": 0})
+
+
+def as_observer(made: MadeObserver) -> Observer:
+    return made  # type: ignore[return-value]
+
+
+def test_intervals_end_with_the_count_or_the_time() -> None:
+    assert len(list(intervals(as_observer(MadeObserver()), Beat(0.001), count=3))) == 3
+    assert len(list(intervals(as_observer(MadeObserver()), Beat(0.001), count=3, quick=True))) == 4
+    assert 1 <= len(list(intervals(as_observer(MadeObserver()), Beat(0.01, 0.02)))) <= 2
+
+
+@pytest.mark.parametrize("detail", [(), ("reclaim",)])
+def test_a_recorder_keeps_what_it_says(tmp_path: Path, detail: tuple[str, ...]) -> None:
+    """Oracle: the file. Why it ended is what the caller says."""
+    observer, kept = MadeObserver(*detail), []
+    path = tmp_path / "a.mmw"
+    with Writer(path, observer.session) as writer:
+        recorder = Recorder(as_observer(observer), writer, interval_s=0.5, rate_limit_per_s=100)
+        reason = recorder.run(
+            Beat(0.001), lambda: "enough" if len(kept) == 3 else "", lambda seconds: None, lambda: kept.append(1)
+        )
+        recorder.keep(final=True)
+    assert reason == "enough"
+    assert observer.finals == [False, False, False, True]
+    assert set(observer.tracer.quota) == {50}
+    assert recorder.total is not None
+    assert recorder.total.reclaimed_pages == recorder.total.vmstat_reclaimed_pages == 1 + 2 + 3 + 4
+    with Reader(path) as reader:
+        assert reader.interval_count == 4
+        assert sum(reader.record_counts().values()) == recorder.records
+        assert bool(recorder.records) == bool(detail)
+
+
+def test_a_recorder_ends_when_the_time_is_over(tmp_path: Path) -> None:
+    observer = MadeObserver()
+    with Writer(tmp_path / "a.mmw", observer.session) as writer:
+        recorder = Recorder(as_observer(observer), writer, 0.01, 1.0)
+        assert recorder.run(Beat(0.01, 0.03), str, lambda seconds: None, lambda: None) == "the duration is over"
+
+
+# ---- the target ----
+
+
+def test_a_thread_stands_for_its_process() -> None:
+    ready, done = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    def wait() -> None:
+        found.append(threading.get_native_id())
+        ready.set()
+        done.wait(30)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        assert ready.wait(30)
+        target = resolve_target([found[0]])
+    finally:
+        done.set()
+        thread.join()
+    assert target.wanted.tgids == (os.getpid(),)
+    assert target.described == {"pid": [os.getpid()]}
+    assert target.notes == (f"{found[0]} is a thread of process {os.getpid()}; observing the whole process",)
+
+
+def test_what_cannot_be_observed() -> None:
+    with pytest.raises(MmwatchError, match="no process has PID 4194305"):
+        thread_group(4194305)
+    with pytest.raises(UsageError, match="no task can be named"):
+        resolve_target(comm="a name of more than 15 bytes")
+    assert with_descendants([os.getppid()])[0] == os.getppid()
+    assert os.getpid() in with_descendants([os.getppid()])

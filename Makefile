@@ -12,7 +12,7 @@ PYTHON_SOURCES = mmwatch tests tools $(wildcard bench)
 C_SOURCES = $(shell find bpf $(wildcard tests bench) -name '*.[ch]')
 SHELL_SOURCES = .ci/run $(shell find tools $(wildcard tests bench) -name '*.sh')
 
-.PHONY: help setup demo install uninstall test test-unit test-live test-vm lint format bench dist clean
+.PHONY: help setup demo install uninstall test test-unit test-live test-vm lint format man bench dist clean
 
 help: ## show this list
 	@echo 'make TARGET [ARGS="..."] [VENV=$(VENV)] [PREFIX=$(PREFIX)]'
@@ -62,6 +62,10 @@ format: ## format the sources as lint expects
 	$(RUN) ruff check --fix-only --quiet $(PYTHON_SOURCES)
 	$(RUN) ruff format $(PYTHON_SOURCES)
 	$(if $(C_SOURCES),$(RUN) clang-format -i $(C_SOURCES))
+
+man: ## renew the generated parts of the manual pages
+	@$(SETUP_DEV)
+	@$(RUN) python tools/manual.py
 
 bench: ## run the measurements that the README quotes (root)
 	@$(SETUP_DEV)

@@ -1,15 +1,17 @@
-"""``--help``, README and the manual say the same: what the argument parser declares is what they document.
+"""``--help``, README and the manual agree: they document what the argument parser declares.
 
-The manual (man/mmwatch.8) has one ``.SS`` section per command, named by it (``.SS top`` or ``.SS mmwatch top``);
-options that all commands share stand in ``.SH OPTIONS``.
+The manual (man/mmwatch.8) has one ``.SS`` section per command, named after it (``.SS top`` or ``.SS mmwatch top``).
+Options that all commands share are in ``.SH OPTIONS``.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -122,7 +124,7 @@ def test_manual_has_no_option_that_does_not_exist() -> None:
     wrong = {
         section: extra
         for section, lines in manual().items()
-        # In a command's section its own options; elsewhere any. What a user's own COMMAND gets is not ours.
+        # A command's section may name its own options, other sections any. Ignore options of the user's COMMAND.
         if (
             extra := sorted(
                 options_in([line.split(" -- ")[0] for line in lines])
@@ -153,10 +155,26 @@ def test_commands_shown_can_be_given(document: Path) -> None:
     assert wrong == []
 
 
-def test_the_manual_lists_the_columns() -> None:
-    from mmwatch.model.columns import COLUMNS
+def test_manual_and_readme_name_each_grouping() -> None:
+    from mmwatch.model.groupings import GROUPINGS
 
-    text = MANUAL.read_text().replace("\\-", "-")
-    for column in COLUMNS:
-        entry = f'.TP\n.BR {column.key} " ({column.title})"\n{column.help[0].upper()}{column.help[1:]}.\n'
-        assert entry in text, f"{column.key}: the manual's COLUMNS should have\n{entry}"
+    choices = [line for line in MANUAL.read_text().splitlines() if r"\-\-by" in line]
+    assert choices
+    assert [line for line in choices if f'"{"|".join(GROUPINGS)}"' not in line.replace('" ', '"')] == []
+    readme = (ROOT / "README.md").read_text()
+    assert [by for by in GROUPINGS if by not in readme.replace("name", "comm")] == []
+
+
+def generator() -> ModuleType:
+    """tools/manual.py, loaded by path because tools/ is not a package."""
+    spec = importlib.util.spec_from_file_location("manual", ROOT / "tools" / "manual.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["mmwatch.8", "mmwatch-recording.5"])
+def test_generated_parts_of_the_manual_are_up_to_date(page: str) -> None:
+    assert (ROOT / "man" / page).read_text() == generator().renewed(page), "make man renews it"

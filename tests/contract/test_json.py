@@ -1,0 +1,338 @@
+"""The JSON of every command: its keys and their units, pinned here literally and documented in the manual.
+
+Keys may be added but never renamed or removed, because programs read them. A new key gets a line here and in
+man/mmwatch.8.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "unit"))
+
+from make import make_interval, make_session, random_rows  # noqa: E402
+from make_facts import FACTS  # noqa: E402
+
+from mmwatch.abi import RECORD_KINDS  # noqa: E402
+from mmwatch.cli import doctor  # noqa: E402
+from mmwatch.model.accounting import accounting  # noqa: E402
+from mmwatch.model.course import Stretch  # noqa: E402
+from mmwatch.model.groupings import GROUPINGS  # noqa: E402
+from mmwatch.model.interval import Elsewhere, Loss, Node, Probe, Process  # noqa: E402
+from mmwatch.model.json import to_json  # noqa: E402
+from mmwatch.model.measures import MEASURES, PATHS  # noqa: E402
+from mmwatch.model.snapshot import take  # noqa: E402
+
+# ---- top, replay and report ----
+
+HEAD = {
+    "schema": "number",
+    "session.start": "s",
+    "session.end": "s",
+    "session.duration_s": "s",
+    "session.kernel": "text",
+    "session.hostname": "text",
+    "session.version": "text",
+    "session.page_size": "bytes",
+    "session.filter": "object",
+    "session.by": "text",
+    "session.unknown": "list",
+    "session.settings": "object",
+    "session.probes[].need": "text",
+    "session.probes[].probe": "text",
+    "session.probes[].state": "text",
+    "session.probes[].reason": "text",
+    "nodes[].node": "number",
+    "nodes[].free_pages": "pages",
+    "nodes[].min_pages": "pages",
+    "nodes[].low_pages": "pages",
+    "nodes[].high_pages": "pages",
+    "nodes[].managed_pages": "pages",
+    "nodes[].file_pages": "pages",
+    "nodes[].anon_pages": "pages",
+    "nodes[].kswapd": "text",
+    "matrix[].cpu_node": "number",
+    "matrix[].node": "number",
+    "matrix[].reclaims": "count",
+    "matrix[].scanned_pages": "pages",
+    "matrix[].reclaimed_pages": "pages",
+    "matrix[].stall_ns": "ns",
+    "elsewhere.*.reclaimed_pages": "pages",
+    "elsewhere.*.futile": "count",
+    "elsewhere.*.stall_ns": "ns",
+    "elsewhere.*.free_node": "number",
+    "elsewhere.*.free_pages": "pages",
+    "pressure.some_avg10": "percent",
+    "pressure.full_avg10": "percent",
+    "pressure.some_us": "us",
+    "pressure.full_us": "us",
+    "cost.cpu_ns": "ns",
+    "cost.rss_bytes": "bytes",
+    "cost.table_rows": "count",
+    "cost.table_size": "count",
+}
+MEASURED = {
+    "reclaims": "count",
+    "reclaims_futile": "count",
+    "asked_pages": "pages",
+    "reported_pages": "pages",
+    "scanned_file_pages": "pages",
+    "scanned_anon_pages": "pages",
+    "reclaimed_file_pages": "pages",
+    "reclaimed_anon_pages": "pages",
+    "stall_ns": "ns",
+    "batches": "count",
+    "dirty_pages": "pages",
+    "writeback_pages": "pages",
+    "immediate_pages": "pages",
+    "activated_pages": "pages",
+    "referenced_pages": "pages",
+    "unmap_failed_pages": "pages",
+    "active_batches": "count",
+    "active_taken_pages": "pages",
+    "deactivated_pages": "pages",
+    "written_pages": "pages",
+    "shrinker_calls": "count",
+    "shrinker_ns": "ns",
+    "shrinker_objects": "count",
+    "kswapd_wakeups": "count",
+    "passes": "count",
+    "passes_futile": "count",
+    "pass_ns": "ns",
+    "pass_reclaimed_pages": "pages",
+    "throttled": "list of count",
+    "throttled_ns": "list of ns",
+    "stall_max_ns": "ns",
+    "reclaimed_max_pages": "pages",
+    "priority_histogram": "list of count",
+    "pass_histogram": "list of count",
+    "order_histogram": "list of count",
+}
+SUMMED = {"scanned_pages": "pages", "reclaimed_pages": "pages"}
+ROW = {
+    "tgid": "number",
+    "tid": "number",
+    "comm": "text",
+    "cmdline": "text",
+    "path": "text",
+    "node": "number",
+    "nodes": "list",
+    "cgroup": "text",
+    **MEASURED,
+    "gfp_flags": "flags",
+    **SUMMED,
+    "priority_min": "number",
+    "stall_p50_ns": "ns",
+    "stall_p99_ns": "ns",
+    "overshoot": "ratio",
+    "efficiency": "ratio",
+    "system_time_us": "us",
+    "freepages_delay_ns": "ns",
+}
+ACCOUNTING = {
+    "vmstat_delta": "object",
+    "accounted_ratio": "ratio",
+    "scanned_ratio": "ratio",
+    "reclaimed_pages": "pages",
+    "vmstat_reclaimed_pages": "pages",
+    "scanned_pages": "pages",
+    "vmstat_scanned_pages": "pages",
+    "edge_pages": "pages",
+    "comparable": "flag",
+    "incomparable_reason": "text",
+    "lost.reclaim": "count",
+    "lost.batch": "count",
+    "lost.pass": "count",
+    "suppressed.reclaim": "count",
+    "suppressed.batch": "count",
+    "suppressed.pass": "count",
+    "missed_runs": "count",
+    "table_full": "count",
+    "unmatched_begin": "count",
+    "unmatched_end": "count",
+}
+COURSE = {
+    "course[].begin_s": "s",
+    "course[].duration_s": "s",
+    "course[].reclaimed_pages": "pages",
+    "course[].stall_ns": "ns",
+}
+SHARED = {
+    **HEAD,
+    **{f"totals.{key}": unit for key, unit in {**MEASURED, **SUMMED}.items()},
+    **{f"rows[].{key}": unit for key, unit in ROW.items()},
+    **{f"accounting.{key}": unit for key, unit in ACCOUNTING.items()},
+}
+TOP = {**SHARED, **{f"accounting_so_far.{key}": unit for key, unit in ACCOUNTING.items()}}
+REPORT = {**SHARED, **COURSE}
+
+DOCTOR = {
+    "schema": "number",
+    "version": "text",
+    "usable": "flag",
+    "trial": "text",
+    "needs[].need": "text",
+    "needs[].help": "text",
+    "needs[].probe": "text",
+    "needs[].state": "text",
+    "needs[].reason": "text",
+    "needs[].remedy": "text",
+    "host.kernel": "text",
+    "host.machine": "text",
+    "host.distribution": "list",
+    "host.python": "text",
+    "host.checks.*.state": "text",
+    "host.checks.*.value": "any",
+    "host.checks.*.text": "text",
+    "host.checks.*.remedy": "text",
+    "blockers[].what": "text",
+    "blockers[].remedy": "text",
+    "blockers[].permission": "flag",
+    "problems": "list",
+}
+CHECKS = {
+    *("privileges", "bcc", "numpy", "pyroute2", "textual", "btf", "tracefs", "lockdown", "lru", "filters"),
+    *("pid_namespace", "memory_cgroup", "numa_nodes", "zone_reclaim_mode", "swap", "pressure", "process_events"),
+    *("taskstats", "task_delayacct"),
+}
+
+FREE = ("object", "list", "any")
+"""Units of values whose own keys depend on the host, or that are lists of plain values."""
+ANY_KEY = ("elsewhere", "host.checks")
+"""Objects whose keys are nodes or checks."""
+SUFFIXES = {"_pages": "pages", "_ns": "ns", "_us": "us", "_bytes": "bytes", "_s": "s", "_ratio": "ratio"}
+TYPES: dict[str, Any] = {
+    "text": str,
+    "flag": bool,
+    "object": dict,
+    "list": list,
+    "count": int,
+    "number": int,
+    "pages": int,
+    "ns": int,
+    "us": int,
+    "bytes": int,
+    "flags": int,
+    "s": (int, float),
+    "ratio": (int, float),
+    "percent": (int, float),
+}
+
+
+def leaves(value: Any, path: str, units: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    """Path and value of each leaf: a value with a pinned unit, or one that is neither object nor list."""
+    if units.get(path) in FREE or not isinstance(value, (dict, list)) or units.get(path, "").startswith("list of"):
+        yield path, value
+    elif isinstance(value, list):
+        for one in value:
+            yield from leaves(one, f"{path}[]", units)
+    else:
+        for key, one in value.items():
+            yield from leaves(one, f"{path}.{'*' if path in ANY_KEY else key}".lstrip("."), units)
+
+
+def check(made: dict[str, Any], units: dict[str, str]) -> None:
+    """Check that the object has exactly the pinned keys, and that each value has its unit's type."""
+    made = json.loads(json.dumps(made, allow_nan=False))
+    found = list(leaves(made, "", units))
+    assert {path for path, _ in found} == set(units)
+    for path, value in found:
+        unit = units[path]
+        if unit.startswith("list of") and value is not None:
+            assert all(isinstance(one, int) for one in value), path
+        elif unit != "any" and value is not None:
+            assert isinstance(value, TYPES[unit]), f"{path}: {value!r} is not {unit}"
+
+
+def full(by: str) -> tuple[Any, Any]:
+    """A session and an interval in which every part has a value."""
+    kinds = {kind: number for number, kind in enumerate(RECORD_KINDS)}
+    session = make_session(
+        filter={"pid": [1]},
+        settings={"zone_reclaim_mode": 1},
+        probes=(Probe("batches", "tracepoint", "attached"),),
+        unknown=frozenset({"written_pages"}),
+    )
+    interval = make_interval(
+        random_rows(100, seed=1),
+        nodes=(Node(0, 1, 2, 3, 4, 5, 6, 7),),
+        elsewhere={0: Elsewhere(1, 2, 3, 1, 5)},
+        pressure={"some_avg10": 1.5, "full_avg10": 0.0, "some_us": 5, "full_us": 6},
+        kswapd={0: "running"},
+        processes={1: Process(1, "a", "a b", 1, 5, 6)},
+        loss=Loss(lost=kinds, suppressed=kinds, missed_runs=1),
+    )
+    return session, interval
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_top_and_replay(by: str) -> None:
+    session, interval = full(by)
+    check(to_json(take(session, interval, by), so_far=accounting(session, interval)), TOP)
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_report(by: str) -> None:
+    session, interval = full(by)
+    check(to_json(take(session, interval, by), course=[Stretch(1.0, 2.0, 3, 4)]), REPORT)
+
+
+def test_doctor() -> None:
+    from dataclasses import replace
+
+    from mmwatch.kernel.plan import plan
+    from mmwatch.session.checkup import Blocker, Surroundings, judge
+
+    found = judge(FACTS, plan(FACTS), Surroundings())
+    made = doctor.to_json(replace(found, blockers=(Blocker("what", "remedy", True),)))
+    check(made, DOCTOR)
+    assert set(made["host"]["checks"]) == CHECKS
+
+
+def test_measures_are_pinned_with_their_units() -> None:
+    assert {measure.name for measure in MEASURES if measure.json} == {*MEASURED, "gfp_flags"}
+
+
+@pytest.mark.parametrize("units", [TOP, REPORT, DOCTOR], ids=["top", "report", "doctor"])
+def test_a_name_says_its_unit(units: dict[str, str]) -> None:
+    for path, unit in units.items():
+        for suffix, meant in SUFFIXES.items():
+            if path.endswith(suffix):
+                assert unit.replace("list of ", "") == meant, path
+
+
+def test_a_key_that_is_renamed_is_noticed() -> None:
+    session, interval = full("task")
+    made = to_json(take(session, interval), course=[Stretch(1.0, 2.0, 3, 4)])
+    made["rows"][0]["stalled_ns"] = made["rows"][0].pop("stall_ns")
+    with pytest.raises(AssertionError):
+        check(made, REPORT)
+
+
+# ---- the manual ----
+
+
+def manual(page: str, section: str) -> set[str]:
+    """The words of a section of a manual page."""
+    text = (ROOT / "man" / page).read_text().replace("\\-", "-").replace("\\&", "")
+    found = re.search(rf"^\.SH {section}$(.*?)(?=^\.SH |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return set(re.findall(r"\w+", found[1]))
+
+
+def test_the_manual_has_every_key() -> None:
+    """mmwatch(8) has all keys except the measures: those are columns of a recording and documented there."""
+    documented = manual("mmwatch.8", "JSON")
+    recorded = manual("mmwatch-recording.5", "TABLES")
+    keys = {part.rstrip("[]") for path in {**TOP, **REPORT, **DOCTOR} for part in path.split(".")} | CHECKS
+    assert sorted(keys - documented - set(MEASURED) - {"gfp_flags", "*", ""}) == []
+    assert sorted({*MEASURED, "gfp_flags"} - recorded) == []
+    assert set(PATHS) <= manual("mmwatch.8", "PATHS")

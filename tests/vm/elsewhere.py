@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from mmwatch.cli import doctor, observe
+from mmwatch.cli import doctor
 from mmwatch.cli.main import main
 from mmwatch.kernel.facts import Facts, gather
+from mmwatch.session import observer
 
 
 def elsewhere() -> Facts:
@@ -19,5 +20,5 @@ def elsewhere() -> Facts:
 
 
 if __name__ == "__main__":
-    doctor.gather = observe.gather = elsewhere
+    doctor.gather = observer.gather = elsewhere
     sys.exit(main(sys.argv[4:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import importlib.util
 import re
 import sysconfig
@@ -139,6 +140,34 @@ def test_a_wrong_import_is_seen(module: str, source: str) -> None:
 )
 def test_a_right_import_is_not(module: str, source: str) -> None:
     assert problems(PACKAGE / module, source) == []
+
+
+def missing(source: str) -> list[str]:
+    """What a program imports from mmwatch by a name that does not exist."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mmwatch":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                try:
+                    if not hasattr(importlib.import_module(node.module), alias.name):
+                        importlib.import_module(name)
+                except ImportError:
+                    found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["bench", "tests", "tools"])
+def test_programs_beside_the_package_import_what_exists(folder: str) -> None:
+    """Guests and bench import some of it where no type checker and no other test looks."""
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    assert {path: gone for path in paths if (gone := missing(path.read_text()))} == {}
+
+
+def test_an_import_of_a_name_that_is_gone_is_seen() -> None:
+    gone = "from mmwatch.cli import observe\nfrom mmwatch.gone import x\nfrom mmwatch.session import observer"
+    assert missing(gone) == ["mmwatch.cli.observe", "mmwatch.gone.x"]
 
 
 def test_no_import_goes_round() -> None:

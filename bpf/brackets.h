@@ -257,14 +257,20 @@ static __always_inline bool find_inside(struct place *at, struct thread *t, u64 
 	return find(at, t ? row_of(t, task, t->depth ? bracket_of(t)->path : PATH_OTHER, node) : PATH_OTHER);
 }
 
+/* Pages that an allocation of this order needs; reclaim asks for at least a cluster (mm/vmscan.c, __node_reclaim). */
+static __always_inline u32 asked_for(u32 order)
+{
+	u32 pages = 1 << (order & 31);
+
+	return pages > SWAP_CLUSTER_MAX ? pages : SWAP_CLUSTER_MAX;
+}
+
 #ifdef CTX_direct_reclaim_begin
 int on_direct_reclaim_begin(struct CTX_direct_reclaim_begin *ctx)
 {
 	u32 order = ARG_direct_reclaim_begin_order;
-	u32 asked = 1 << (order & 31);
 
-	begin(PATH_DIRECT, node_here(), order, ARG_direct_reclaim_begin_gfp_flags,
-	      asked > SWAP_CLUSTER_MAX ? asked : SWAP_CLUSTER_MAX);
+	begin(PATH_DIRECT, node_here(), order, ARG_direct_reclaim_begin_gfp_flags, asked_for(order));
 	return 0;
 }
 #endif
@@ -291,10 +297,8 @@ int on_softlimit_reclaim_begin(struct CTX_softlimit_reclaim_begin *ctx)
 int on_node_reclaim_begin(struct CTX_node_reclaim_begin *ctx)
 {
 	u32 order = ARG_node_reclaim_begin_order;
-	u32 asked = 1 << (order & 31);
 
-	begin(PATH_NODE, ARG_node_reclaim_begin_nid, order, ARG_node_reclaim_begin_gfp_flags,
-	      asked > SWAP_CLUSTER_MAX ? asked : SWAP_CLUSTER_MAX);
+	begin(PATH_NODE, ARG_node_reclaim_begin_nid, order, ARG_node_reclaim_begin_gfp_flags, asked_for(order));
 	return 0;
 }
 #endif

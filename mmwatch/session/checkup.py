@@ -159,7 +159,7 @@ def judge(facts: Facts, chosen: Plan, host: Surroundings) -> Checkup:
         replace(choice, state="unknown" if nothing_known else "planned" if choice.state == "attached" else choice.state)
         for choice in chosen.choices
     )
-    return Checkup(facts, needs, host_checks(facts, host), tuple(blockers), chosen.problems)
+    return Checkup(facts, needs, host_checks(facts, host, chosen.problems), tuple(blockers), chosen.problems)
 
 
 def try_out(found: Checkup, chosen: Plan) -> Checkup:
@@ -179,8 +179,11 @@ def try_out(found: Checkup, chosen: Plan) -> Checkup:
         tracer.close()
 
 
-def host_checks(facts: Facts, host: Surroundings) -> dict[str, Check]:
-    """The checks of the host; their names are keys of the JSON."""
+def host_checks(facts: Facts, host: Surroundings, problems: tuple[str, ...]) -> dict[str, Check]:
+    """The checks of the host; their names are keys of the JSON.
+
+    :param problems: those of the plan without a filter.
+    """
     return {
         "privileges": _privileges(facts),
         "bcc": _bcc(facts),
@@ -191,8 +194,8 @@ def host_checks(facts: Facts, host: Surroundings) -> dict[str, Check]:
         "tracefs": _tracefs(facts),
         "lockdown": _lockdown(facts),
         "lru": _lru(facts, host),
-        "filters": _filters(facts),
-        "pid_namespace": _pid_namespace(facts),
+        "filters": _filters(facts, problems),
+        "pid_namespace": _pid_namespace(facts, problems),
         "memory_cgroup": _memory_cgroup(facts),
         "numa_nodes": _nodes(facts),
         "zone_reclaim_mode": _zone_reclaim(facts, host),
@@ -293,14 +296,13 @@ def _lru(facts: Facts, host: Surroundings) -> Check:
 _BUILT_IN = {"off": "switched off", "absent": "not built in"}
 
 
-def _filters(facts: Facts) -> Check:
+def _filters(facts: Facts, always: tuple[str, ...]) -> Check:
     wanted = {
         "pid": Filter(tgids=(1,)),
         "children": Filter(tgids=(1,), children=True),
         "cgroup": Filter(cgroup_id=1),
         "comm": Filter(comm="x"),
     }
-    always = plan(facts).problems
     problems = {name: set(plan(facts, one).problems) - set(always) for name, one in wanted.items()}
     works = {name: not found for name, found in problems.items()}
     reason = "; ".join(problem for found in problems.values() for problem in found)
@@ -308,10 +310,9 @@ def _filters(facts: Facts) -> Check:
     return Check("limited" if reason else "ok", works, f"{text}{reason and f'; {reason}'}")
 
 
-def _pid_namespace(facts: Facts) -> Check:
+def _pid_namespace(facts: Facts, problems: tuple[str, ...]) -> Check:
     if not facts.pid_namespace:
         return Check("ok", "initial", "the initial one, or /proc does not show it")
-    problems = plan(facts).problems
     text = problems[0] if problems else "not the initial one: PIDs are shown and filtered as seen in this namespace"
     return Check("limited" if problems else "ok", "own", text)
 

@@ -50,6 +50,11 @@ def decode(raw: bytes) -> str:
     return clean(raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape"))
 
 
+def number_text(number: int, noun: str) -> str:
+    """``1 interval``, ``2 intervals``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def count_text(value: float | None, width: int = 5) -> str:
     """A count in at most ``width`` characters: ``98304``, ``1235k``; ``-`` if unknown."""
     if value is None:

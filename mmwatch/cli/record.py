@@ -221,7 +221,7 @@ class Recording:
         if self.child and self.child.status is not None:
             reason += f" (exit status {self.child.status})"
         size = units.pages_text(summary.bytes, 1)
-        intervals = f"{summary.intervals} interval{'' if summary.intervals == 1 else 's'}"
+        intervals = units.number_text(summary.intervals, "interval")
         kept = f"{intervals}, {recorder.records} single records, {size}"
         self._say(f"{reason}: kept {kept} in {units.clean(str(self.path))}")
         if recorder.total:

@@ -82,13 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _print(reader: Reader, arguments: argparse.Namespace, begin_s: float | None, end_s: float | None) -> None:
     from mmwatch.cli.tables import Table
     from mmwatch.cli.top import json_line
+    from mmwatch.model.accounting import sum_accounts
     from mmwatch.model.snapshot import take
 
     table = None if arguments.json else Table.of(arguments)
     total = None
     for interval in reader.intervals(begin_s, end_s):
         snapshot = take(reader.session, interval, arguments.by)
-        total = total.then(snapshot.accounting) if total else snapshot.accounting
+        total = sum_accounts(total, snapshot.accounting)
         if table is None:
             print(json_line(arguments, snapshot, total))
         else:

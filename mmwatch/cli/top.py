@@ -97,10 +97,11 @@ def show(
         total: Accounting | None = None
         beat = Beat(interval_s, duration_s, None if batch else FIRST_INTERVAL_S)
         for interval in intervals(observer, beat, arguments.count, quick=not batch):
+            from mmwatch.model.accounting import sum_accounts
             from mmwatch.model.snapshot import take
 
             snapshot = take(observer.session, interval, arguments.by)
-            total = total.then(snapshot.accounting) if total else snapshot.accounting
+            total = sum_accounts(total, snapshot.accounting)
             if seen:
                 seen(snapshot, total)
             if table is None:

@@ -119,6 +119,11 @@ def accounting(session: Session, interval: Interval) -> Accounting:
     )
 
 
+def sum_accounts(before: Accounting | None, later: Accounting) -> Accounting:
+    """The account so far and the next one together; ``before`` is None at the start."""
+    return before.then(later) if before else later
+
+
 def sum_maps(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
     """Sums by key, in the order of ``a`` and then of ``b``."""
     return {key: a.get(key, 0) + b.get(key, 0) for key in [*a, *(key for key in b if key not in a)]}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmwatch.model.accounting import Accounting
+from mmwatch.model.accounting import Accounting, sum_accounts
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import PATHS
@@ -82,8 +82,7 @@ class History:
         """Add the next interval."""
         self.latest = interval
         self.by_path = take(self.session, interval, "path")
-        counts = self.by_path.accounting
-        self.total = self.total.then(counts) if self.total else counts
+        self.total = sum_accounts(self.total, self.by_path.accounting)
         self.rates.append(_rates(interval))
         self._remember(interval)
         self._sums.add(interval)

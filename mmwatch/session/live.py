@@ -175,7 +175,7 @@ class LiveFeed(threading.Thread):
 
     def _keep(self, observer: Observer) -> None:
         """Hand over an interval."""
-        from mmwatch.model.accounting import accounting
+        from mmwatch.model.accounting import accounting, sum_accounts
         from mmwatch.model.interval import Loss
         from mmwatch.model.merge import merge
         from mmwatch.model.snapshot import take
@@ -186,8 +186,7 @@ class LiveFeed(threading.Thread):
         interval = replace(interval, loss=loss)
         self.bpf_ns = observer.tracer.bpf_ns()
         if self._seen and self.session:
-            counts = accounting(self.session, interval)
-            self._total = self._total.then(counts) if self._total else counts
+            self._total = sum_accounts(self._total, accounting(self.session, interval))
             self._seen(take(self.session, interval), self._total)
         self._write(interval)
         with self._lock:
@@ -243,8 +242,8 @@ class LiveFeed(threading.Thread):
         except MmwatchError as error:
             self._tell(f"the recording could not be finished: {error.message}")
             return
-        many = f"{summary.intervals} interval{'' if summary.intervals == 1 else 's'}"
-        self._tell(f"{many}, {units.pages_text(summary.bytes, 1)} in {units.clean(os.fspath(summary.path))}")
+        intervals = units.number_text(summary.intervals, "interval")
+        self._tell(f"{intervals}, {units.pages_text(summary.bytes, 1)} in {units.clean(os.fspath(summary.path))}")
 
     def _tell(self, text: str) -> None:
         with self._lock:

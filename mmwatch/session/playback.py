@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
-from mmwatch.model.accounting import Accounting, accounting
+from mmwatch.model.accounting import Accounting, accounting, sum_accounts
 from mmwatch.model.history import FADE_S, FADING_NEEDS, RATES_MAX, RATES_NEED, Before, sums
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.records import Recent, recents
@@ -199,8 +199,7 @@ class Playback:
         begin = max((index for index in self._totals if index <= end), default=0)
         total = self._totals.get(begin)
         for index, interval in enumerate(self._read(begin, end, names=False, only=_ACCOUNTED), begin + 1):
-            counts = accounting(self.session, interval)
-            total = total.then(counts) if total else counts
+            total = sum_accounts(total, accounting(self.session, interval))
             if index % self._stride == 0:
                 self._totals[index] = total
         return total

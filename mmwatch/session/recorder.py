@@ -61,15 +61,14 @@ class Recorder:
         :param final: as for :meth:`Observer.sample`.
         :raises MmwatchError: the file could not be written.
         """
-        from mmwatch.model.accounting import accounting
+        from mmwatch.model.accounting import accounting, sum_accounts
 
         interval = self._observer.sample(final)
         if self._observer.tracer.options.detail:
             self._drain()
         self._observer.tracer.set_quota(self._quota)
         self._writer.write(interval)
-        counts = accounting(self._observer.session, interval)
-        self.total = self.total.then(counts) if self.total else counts
+        self.total = sum_accounts(self.total, accounting(self._observer.session, interval))
 
     def _drain(self) -> None:
         records = self._observer.tracer.drain()

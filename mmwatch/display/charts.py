@@ -9,6 +9,7 @@ import numpy as np
 from mmwatch.display.spans import Line, Span, Tone
 from mmwatch.display.text import cells, field, join
 from mmwatch.display.tones import PRIORITY_BAD
+from mmwatch.model.accounting import is_known
 from mmwatch.model.columns import BY_KEY
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.rows import Rows, bucket_edges_ns
@@ -25,16 +26,6 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def heading(text: str, explained: str = "") -> Line:
     """The title of a section."""
     return [Span(text, Tone.TITLE), *([Span(f"  {explained}", Tone.DIM)] if explained else [])]
-
-
-def is_known(session: Session, *names: str) -> bool:
-    """Whether the session has a probe for all of these measures."""
-    return not session.unknown.intersection(names)
-
-
-def total_of(session: Session, rows: Rows, *names: str) -> int | None:
-    """Sum of these measures over all rows; None without a probe for one of them."""
-    return sum(int(rows[name].sum()) for name in names) if is_known(session, *names) else None
 
 
 def _bar(share: float, width: int, ascii_only: bool) -> str:

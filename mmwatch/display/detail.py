@@ -8,11 +8,12 @@ from datetime import datetime
 
 import numpy as np
 
-from mmwatch.display.charts import is_known, ladder, latency, orders, total_of
+from mmwatch.display.charts import ladder, latency, orders
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.table import matrix_lines
 from mmwatch.display.text import cells, cut, field
 from mmwatch.display.tones import OVERSHOOT_BAD, PRIORITY_BAD, tone_of
+from mmwatch.model.accounting import is_known, total_of
 from mmwatch.model.columns import BY_KEY, Column, active_order
 from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import PATH_HELP, PATHS, THROTTLE_REASONS

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmwatch.model.interval import Interval, Loss, Session
-from mmwatch.model.rows import SUMS
+from mmwatch.model.rows import SUMS, Rows
 
 STEAL = ("pgsteal_anon", "pgsteal_file")
 SCAN = ("pgscan_anon", "pgscan_file")
@@ -89,16 +89,24 @@ class Accounting:
         )
 
 
+def is_known(session: Session, *names: str) -> bool:
+    """Whether the session has a probe for all of these measures."""
+    return not session.unknown.intersection(names)
+
+
+def total_of(session: Session, rows: Rows, *names: str) -> int | None:
+    """Sum of these measures over all rows; None without a probe for one of them."""
+    return sum(int(rows[name].sum()) for name in names) if is_known(session, *names) else None
+
+
 def accounting(session: Session, interval: Interval) -> Accounting:
     """Compare the sum of all rows with /proc/vmstat."""
-
-    def seen(*names: str) -> int | None:
-        return None if session.unknown.intersection(names) else sum(int(interval.rows[name].sum()) for name in names)
 
     def counted(names: tuple[str, ...]) -> int | None:
         return sum(interval.vmstat[name] for name in names) if all(name in interval.vmstat for name in names) else None
 
-    reclaimed, vmstat_reclaimed = seen(*SUMS["reclaimed_pages"]), counted(STEAL)
+    reclaimed = total_of(session, interval.rows, *SUMS["reclaimed_pages"])
+    vmstat_reclaimed = counted(STEAL)
     incomparable = session.incomparable or ("a filter is on" if session.filter else "")
     if not incomparable and not interval.vmstat:
         incomparable = "no interval was kept"
@@ -108,7 +116,7 @@ def accounting(session: Session, interval: Interval) -> Accounting:
         incomparable = "/proc/vmstat has no pgsteal_anon and pgsteal_file"
     return Accounting(
         reclaimed_pages=reclaimed,
-        scanned_pages=seen(*SUMS["scanned_pages"]),
+        scanned_pages=total_of(session, interval.rows, *SUMS["scanned_pages"]),
         vmstat_reclaimed_pages=vmstat_reclaimed,
         vmstat_scanned_pages=counted(SCAN),
         edge_begin_pages=interval.edge_begin_pages,

@@ -62,17 +62,26 @@ int on_throttled(struct CTX_throttled *ctx)
 #endif
 
 #ifdef CTX_write_folio
-static __always_inline int wrote(struct CTX_write_folio *ctx, u32 program)
+/* The folio, where its size can be read; otherwise 0. The trace record has only the number of its first page. */
+#ifndef OFF_folio_nr_pages
+#define WRITTEN_FOLIO 0
+#elif defined(RAW_write_folio)
+#define WRITTEN_FOLIO ARG_write_folio_folio
+#elif defined(VMEMMAP_BASE) /* include/asm-generic/memory_model.h, __pfn_to_page */
+#define WRITTEN_FOLIO (read_u64(VMEMMAP_BASE) + ARG_write_folio_pfn * SIZE_page)
+#else
+#define WRITTEN_FOLIO 0
+#endif
+
+static __always_inline int wrote(u64 folio, u32 program)
 {
 	u64 task = bpf_get_current_task(), pages = 1;
 	struct thread *t;
 	struct place at;
 	u32 index;
 
-#if defined(RAW_write_folio) && defined(OFF_folio_nr_pages)
-	u64 folio = ARG_write_folio_folio;
-
-	if (read_u64(folio) & (1ULL << PG_HEAD))
+#ifdef OFF_folio_nr_pages
+	if (folio && read_u64(folio) & (1ULL << PG_HEAD))
 		pages = read_u32(folio + OFF_folio_nr_pages);
 #endif
 	if (!inside(task, &t))
@@ -94,13 +103,13 @@ static __always_inline int wrote(struct CTX_write_folio *ctx, u32 program)
 
 int on_write_folio(struct CTX_write_folio *ctx)
 {
-	return wrote(ctx, PAIR_FIRST);
+	return wrote(WRITTEN_FOLIO, PAIR_FIRST);
 }
 
 #ifdef PAIR_write_folio
 int on_write_folio_pair(struct CTX_write_folio *ctx)
 {
-	return wrote(ctx, PAIR_SECOND);
+	return wrote(WRITTEN_FOLIO, PAIR_SECOND);
 }
 #endif
 #endif

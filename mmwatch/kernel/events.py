@@ -34,7 +34,7 @@ class Event:
     :param alternatives: events to try, in this order, if the first of ``tracepoints`` is missing.
     :param required: without this event the need is not served at all.
     :param structs: those of :data:`STRUCTS` that the raw handler reads.
-    :param raw_knows_more: the raw arguments have information that the trace record lacks.
+    :param names_folio: the raw arguments have a folio, and the trace record only the number of its first page.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Event:
     alternatives: tuple[str, ...] = ()
     required: bool = True
     structs: tuple[str, ...] = ()
-    raw_knows_more: bool = False
+    names_folio: bool = False
 
     @property
     def fields_by_name(self) -> bool:
@@ -259,10 +259,10 @@ EVENTS: tuple[Event, ...] = (
         "write_folio",
         "writes",
         ("vmscan:mm_vmscan_write_folio",),
-        (),
+        ("pfn",),
         (Raw(("folio *",), {"folio": 0}), Raw(("page *",), {"folio": 0})),  # up to 5.17: the second
         alternatives=("vmscan:mm_vmscan_writepage",),
-        raw_knows_more=True,  # the size of the folio
+        names_folio=True,
     ),
     Event(
         "sched_process_free",

@@ -46,6 +46,8 @@ class Facts:
         skips that program for other tasks on the CPU (__bpf_trace_run, ``prog->active``), unless it is attached through
         perf, which disables preemption. Tracepoints became preemptible when SRCU began to guard them (kernel:
         include/linux/tracepoint.h, __DECLARE_TRACE); the type of that guard was introduced for them.
+    :param vmemmap_base: address of the kernel's variable for the address of the first struct page (x86:
+        arch/x86/kernel/head64.c), if tracepoints are preemptible; None: not known.
     :param preemptible: a task may be preempted in the kernel, and therefore inside an fentry program (kernel:
         CONFIG_PREEMPT and its variants); None: not known.
     :param lockdown: ``none``, ``integrity``, ``confidentiality``; None: not built in, or cannot be read.
@@ -78,6 +80,7 @@ class Facts:
     kprobes_fire: bool | None = None
     ftrace_enabled: bool | None = None
     preemptible_tracepoints: bool | None = None
+    vmemmap_base: int | None = None
     preemptible: bool | None = None
     lockdown: str | None = None
     nodes: tuple[int, ...] = ()
@@ -139,6 +142,7 @@ def gather(root: Path = Path("/")) -> Facts:
         kprobes_fire=_switch(root / "sys/kernel/debug/kprobes/enabled"),
         ftrace_enabled=_switch(root / "proc/sys/kernel/ftrace_enabled"),
         preemptible_tracepoints=types.preemptible_tracepoints,
+        vmemmap_base=_address("vmemmap_base", root) if types.preemptible_tracepoints else None,
         preemptible=_preemptible(root),
         lockdown=_lockdown(root),
         nodes=_nodes(root),
@@ -219,6 +223,12 @@ def _symbols(in_btf: frozenset[str], root: Path) -> dict[str, tuple[str, ...]]:
             if ".cold" not in symbol:
                 found[function] = found[function] | {symbol}
     return {name: tuple(sorted(symbols, key=lambda s: (len(s), s))) for name, symbols in found.items()}
+
+
+def _address(variable: str, root: Path) -> int | None:
+    """Address of a variable in /proc/kallsyms, which shows zeros to whoever may not know addresses."""
+    found = re.search(rf"^(\w+) [dDbBrR] {variable}$", _read(root / "proc/kallsyms") or "", re.MULTILINE)
+    return (int(found[1], 16) or None) if found else None
 
 
 def _kprobes(root: Path) -> bool | None:

@@ -62,8 +62,10 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
     flags += [f"-DSIZE_{struct}={size}" for struct, size in facts.sizes.items()]
     problems = []
     pages_at = _pages_at(facts)
-    if pages_at is not None and "PG_head" in facts.enumerators:
+    if _measures_folio(facts):
         flags += [f"-DOFF_folio_nr_pages={pages_at}", f"-DPG_HEAD={facts.enumerators['PG_head']}"]
+    if finds_folio(facts):
+        flags.append(f"-DVMEMMAP_BASE={facts.vmemmap_base}ULL")
     if ("scan_control", "proactive") in facts.offsets and facts.proactive_bit is not None:
         flags.append(f"-DBIT_scan_control_proactive={facts.proactive_bit}")
     if len(facts.nodes) == 1:
@@ -104,6 +106,16 @@ def _pages_at(facts: Facts) -> int | None:
     if ("page", "compound_nr") in facts.offsets and "page" in facts.sizes:
         return facts.sizes["page"] + facts.offsets["page", "compound_nr"]
     return None
+
+
+def _measures_folio(facts: Facts) -> bool:
+    """Whether a program can read the number of pages of a folio."""
+    return _pages_at(facts) is not None and "PG_head" in facts.enumerators
+
+
+def finds_folio(facts: Facts) -> bool:
+    """Whether a program can also do so if it knows only the number of the folio's first page."""
+    return facts.vmemmap_base is not None and "page" in facts.sizes and _measures_folio(facts)
 
 
 _CGROUP_WALK = (

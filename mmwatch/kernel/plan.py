@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mmwatch.kernel import events
 from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, Event, Function
 from mmwatch.kernel.facts import Facts
-from mmwatch.kernel.flags import Filter, perf_flags, raw_flags, session_flags, silent_lru_gen
+from mmwatch.kernel.flags import Filter, finds_folio, perf_flags, raw_flags, session_flags, silent_lru_gen
 
 __all__ = [
     "FENTRY",
@@ -200,10 +200,10 @@ def _attach(event: Event, facts: Facts, force: str | None) -> tuple[Attachment |
         by_name = event.fields_by_name and fields is not None and fields.issuperset(event.fields)
         perf = force == PERF and event.fields_by_name
         misses_some = facts.preemptible_tracepoints and force != RAW
-        if misses_some and not event.raw_knows_more:
+        if misses_some and (not event.names_folio or finds_folio(facts)):
             perf = perf or (by_name and facts.tracefs == "mounted")
         raw = None if perf else raw_flags(event, present[0], facts)
-        if raw is not None and misses_some and event.raw_knows_more:
+        if raw is not None and misses_some and event.names_folio:
             return Attachment(event, RAW, present, (*raw, f"-DPAIR_{event.name}"), pair=True), ""
         if raw is not None:
             return Attachment(event, RAW, present, raw), ""

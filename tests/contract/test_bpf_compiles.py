@@ -229,6 +229,7 @@ def any_host(chance: random.Random) -> Facts:
         functions=frozenset(one.name for one in FUNCTIONS if chance.random() < 0.8),
         kprobes=chance.random() < 0.8,
         preemptible_tracepoints=chance.random() < 0.3,
+        vmemmap_base=chance.choice((None, 1 << 63)),
         preemptible=chance.choice((None, False, False, True)),
         nodes=chance.choice(((0,), (0, 1))),
         lru_gen=chance.choice((None, 0, 7)),

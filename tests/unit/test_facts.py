@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmwatch.kernel.facts import Facts, gather
+from mmwatch.kernel.facts import Facts, _address, gather
 from mmwatch.kernel.tracefs import Tracefs
 
 FORMAT = """\
@@ -169,6 +169,23 @@ def test_preemption(tmp_path: Path, version: str | None, chosen: str | None, exp
         if text is not None:
             put(tmp_path, path, text)
     assert gather(tmp_path).preemptible is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ffffffff81000000 T vmemmap_base_init\nffffffffa2f3a010 D vmemmap_base\n", 0xFFFFFFFFA2F3A010),
+        ("ffffffffa2f3a010 d vmemmap_base\n", 0xFFFFFFFFA2F3A010),
+        ("0000000000000000 D vmemmap_base\n", None),  # kernel.kptr_restrict
+        ("ffffffffa2f3a010 T vmemmap_base\n", None),  # a function
+        ("ffffffffc0003010 d vmemmap_base\t[module]\n", None),
+        (None, None),
+    ],
+)
+def test_the_address_of_a_variable(tmp_path: Path, text: str | None, expected: int | None) -> None:
+    if text is not None:
+        put(tmp_path, "proc/kallsyms", text)
+    assert _address("vmemmap_base", tmp_path) == expected
 
 
 @pytest.mark.parametrize(

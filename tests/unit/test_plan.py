@@ -133,6 +133,24 @@ def test_a_struct_whose_members_are_unknown_is_not_read() -> None:
     assert choice(plan(make_facts(offsets=offsets)), "batches").state == "degraded"
 
 
+def test_where_tracepoints_are_preempted_a_pair_sees_writes_unless_the_trace_record_leads_to_the_folio() -> None:
+    """What goes through perf is not preempted, but only the raw arguments have the folio itself."""
+
+    def how(**fields: Any) -> tuple[str, bool]:
+        made = plan(make_facts(preemptible_tracepoints=True, **fields))
+        assert choice(made, "writes").state == "attached"
+        (found,) = (a for a in made.attachments if a.event.name == "write_folio")
+        assert ("-DPAIR_write_folio" in found.flags) == found.pair
+        return found.how, found.pair
+
+    known: dict[str, Any] = {"vmemmap_base": 1 << 63, "sizes": {**FACTS.sizes, "page": 64}}
+    assert how(**known) == (PERF, False)
+    assert how(**known, tracefs="private") == (RAW, True)
+    assert how(**known, enumerators={}) == (RAW, True)
+    assert how(sizes=known["sizes"]) == (RAW, True)
+    assert how(vmemmap_base=1 << 63) == (RAW, True)
+
+
 def test_perf_can_be_forced() -> None:
     made = plan(FACTS, force=PERF)
     assert {a.how for a in made.attachments if a.event.name != "sched_process_free"} == {PERF}

@@ -26,12 +26,12 @@ def absent(kernel: str) -> set[str]:
 
 
 def test_every_need_gets_the_best_probe_there_is(kernel: str) -> None:
-    """Raw tracepoints; where these can be preempted, through perf, but for what only a raw one tells."""
+    """Raw tracepoints; where these can be preempted, through perf."""
     facts = facts_of(kernel)
     assert facts.preemptible_tracepoints == (kernel == "newest")
     made = plan(facts)
     by_perf = {attachment.event.name for attachment in made.attachments if attachment.how == PERF}
-    named = {event.name for event in EVENTS if event.fields_by_name and not event.raw_knows_more}
+    named = {event.name for event in EVENTS if event.fields_by_name}
     assert by_perf == (named if facts.preemptible_tracepoints else set())
     assert {choice.state for choice in made.choices if choice.need not in absent(kernel)} == {"attached"}
     assert missing(made) == absent(kernel)

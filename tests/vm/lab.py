@@ -6,7 +6,7 @@ fetched (:mod:`kernels`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CLASSIC, MGLRU = "classic", "mglru"
 
@@ -104,7 +104,7 @@ class Scenario:
     """A workload and the settings it needs.
 
     :param command: a program of ``tests/workloads`` and its arguments; ``{disk}`` is a folder on a disk of the guest.
-    :param sysctls: sysctls below vm, set before and restored afterwards.
+    :param sysctls: sysctls below vm, or files by their full path, set before and restored afterwards.
     :param cgroup: version of the hierarchy that limits memory.
     :param swap: swap is on while it runs.
     :param lrus: the kinds of LRU it runs with.
@@ -166,6 +166,15 @@ BOUND_SWAP = Scenario(
     swap=True,
 )
 """Several tasks use more memory than their node has, until kswapd is too slow: the tasks reclaim directly."""
+LARGE_FOLIOS = replace(
+    BOUND_SWAP,
+    name="large-folios",
+    command=(*BOUND_SWAP.command, "--stalls", "0", "--huge"),
+    sysctls=(*BOUND_SWAP.sysctls, ("/sys/block/vdb/queue/rotational", "0")),
+    lrus=(MGLRU,),
+    kernels=("newest",),
+)
+"""The same in huge pages. The kernel writes them to swap in one piece if that is a disk that does not rotate."""
 MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150"))
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))
@@ -185,6 +194,7 @@ SCENARIOS = (
     REMEDY,
     BOUND,
     BOUND_SWAP,
+    LARGE_FOLIOS,
     HUGE,
     LADDER,
     OVERSHOOT,

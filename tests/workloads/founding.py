@@ -27,7 +27,7 @@ CHUNK = 1 << 20
 ROUNDS_MAX = 10
 MPOL_BIND, MPOL_DEFAULT = 2, 0  # include/uapi/linux/mempolicy.h
 SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
-MADV_NOHUGEPAGE = 15
+MADV_HUGEPAGE, MADV_NOHUGEPAGE = 14, 15
 
 
 def cpus_of(node: int) -> set[int]:
@@ -59,29 +59,29 @@ def read_file(path: Path, mib: int) -> int:
     return done
 
 
-def anonymous(mib: int) -> mmap.mmap:
-    """Map ``mib`` of anonymous memory, in small pages."""
+def anonymous(mib: int, huge: bool = False) -> mmap.mmap:
+    """Map ``mib`` of anonymous memory, in small pages or in huge ones."""
     memory = mmap.mmap(-1, mib * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without huge pages
-        memory.madvise(MADV_NOHUGEPAGE)
+        memory.madvise(MADV_HUGEPAGE if huge else MADV_NOHUGEPAGE)
     return memory
 
 
-def touch(mib: int, then: Callable[[], object] = lambda: None) -> int:
+def touch(mib: int, huge: bool = False, then: Callable[[], object] = lambda: None) -> int:
     """Touch ``mib`` of anonymous memory, one small page at a time; the number of pages.
 
     :param then: called before the memory is freed.
     """
     if not mib:
         return 0
-    memory = anonymous(mib)
+    memory = anonymous(mib, huge)
     for offset in range(0, len(memory), mmap.PAGESIZE):
         memory[offset] = 1
     then()
     return len(memory) // mmap.PAGESIZE
 
 
-def touch_together(mib: int, processes: int) -> list[int]:
+def touch_together(mib: int, huge: bool, processes: int) -> list[int]:
     """The same by several processes at once. Each touches a share and keeps it until all have theirs.
 
     :returns: their PIDs.
@@ -96,7 +96,7 @@ def touch_together(mib: int, processes: int) -> list[int]:
             try:
                 os.close(hold)
                 # The first pipe reaches EOF when all have theirs or were killed; then the second does.
-                touch(mib // processes, lambda: (os.close(has), os.read(held, 1)))
+                touch(mib // processes, huge, lambda: (os.close(has), os.read(held, 1)))
                 status = 0
             finally:
                 os._exit(status)
@@ -121,6 +121,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--file", type=Path, required=True, help="file on a real file system; created if missing")
     parser.add_argument("--file-mib", type=int, default=950, help="how much of the file to read (default 950)")
     parser.add_argument("--anon-mib", type=int, default=500, help="how much memory to touch (default 500)")
+    parser.add_argument("--huge", action="store_true", help="allow huge pages")
     parser.add_argument("--node", type=int, default=0, help="node to run on (default 0)")
     parser.add_argument("--bind", action="store_true", help="forbid other nodes")
     parser.add_argument("--processes", type=int, default=1, help="processes that share the work (default 1: this one)")
@@ -139,14 +140,14 @@ def main(argv: Sequence[str]) -> int:
         stalled = stalls()
         pids, touched_pages = [], 0
         for _ in range(ROUNDS_MAX):
-            pids += touch_together(arguments.anon_mib, arguments.processes)
+            pids += touch_together(arguments.anon_mib, arguments.huge, arguments.processes)
             touched_pages += arguments.anon_mib // arguments.processes * arguments.processes * MIB // mmap.PAGESIZE
             if stalls() - stalled >= arguments.stalls:
                 break
         else:
             sys.exit(f"kswapd was quick enough, {ROUNDS_MAX} times over")
     else:
-        touched_pages = touch(arguments.anon_mib)
+        touched_pages = touch(arguments.anon_mib, arguments.huge)
     print(
         json.dumps(
             {

@@ -227,8 +227,9 @@ def _symbols(in_btf: frozenset[str], root: Path) -> dict[str, tuple[str, ...]]:
 
 def _address(variable: str, root: Path) -> int | None:
     """Address of a variable in /proc/kallsyms, which shows zeros to whoever may not know addresses."""
-    found = re.search(rf"^(\w+) [dDbBrR] {variable}$", _read(root / "proc/kallsyms") or "", re.MULTILINE)
-    return (int(found[1], 16) or None) if found else None
+    before, found, _ = (_read(root / "proc/kallsyms") or "").partition(f" {variable}\n")  # a pattern takes 30 ms more
+    address, _, kind = before.rpartition("\n")[2].partition(" ")
+    return (int(address, 16) or None) if found and kind in "dDbBrR" else None
 
 
 def _kprobes(root: Path) -> bool | None:

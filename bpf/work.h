@@ -62,10 +62,8 @@ int on_throttled(struct CTX_throttled *ctx)
 #endif
 
 #ifdef CTX_write_folio
-/* The folio, where its size can be read; otherwise 0. The trace record has only the number of its first page. */
-#ifndef OFF_folio_nr_pages
-#define WRITTEN_FOLIO 0
-#elif defined(RAW_write_folio)
+/* The folio; 0 where it is not known, because the trace record has only the number of its first page. */
+#ifdef RAW_write_folio
 #define WRITTEN_FOLIO ARG_write_folio_folio
 #elif defined(VMEMMAP_BASE) /* include/asm-generic/memory_model.h, __pfn_to_page */
 #define WRITTEN_FOLIO (read_u64(VMEMMAP_BASE) + ARG_write_folio_pfn * SIZE_page)

@@ -62,7 +62,7 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
     flags += [f"-DSIZE_{struct}={size}" for struct, size in facts.sizes.items()]
     problems = []
     pages_at = _pages_at(facts)
-    if _measures_folio(facts):
+    if pages_at is not None:
         flags += [f"-DOFF_folio_nr_pages={pages_at}", f"-DPG_HEAD={facts.enumerators['PG_head']}"]
     if finds_folio(facts):
         flags.append(f"-DVMEMMAP_BASE={facts.vmemmap_base}ULL")
@@ -99,7 +99,12 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
 
 
 def _pages_at(facts: Facts) -> int | None:
-    """Offset of a large folio's number of pages. Before folios, the second page of a compound page had it (5.10)."""
+    """Offset of a large folio's number of pages. Before folios, the second page of a compound page had it (5.10).
+
+    None: it is not known, or how to tell a large folio from a small one is not.
+    """
+    if "PG_head" not in facts.enumerators:
+        return None
     for member in ("_nr_pages", "_folio_nr_pages"):
         if ("folio", member) in facts.offsets:
             return facts.offsets["folio", member]
@@ -108,14 +113,9 @@ def _pages_at(facts: Facts) -> int | None:
     return None
 
 
-def _measures_folio(facts: Facts) -> bool:
-    """Whether a program can read the number of pages of a folio."""
-    return _pages_at(facts) is not None and "PG_head" in facts.enumerators
-
-
 def finds_folio(facts: Facts) -> bool:
-    """Whether a program can also do so if it knows only the number of the folio's first page."""
-    return facts.vmemmap_base is not None and "page" in facts.sizes and _measures_folio(facts)
+    """Whether a program can read a folio's number of pages if it knows only the number of the first page."""
+    return facts.vmemmap_base is not None and "page" in facts.sizes and _pages_at(facts) is not None
 
 
 _CGROUP_WALK = (

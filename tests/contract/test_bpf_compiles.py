@@ -334,6 +334,12 @@ def report(failed: Iterable[tuple[Compilation, Outcome]]) -> str:
     return "\n\n".join(f"{problem}\n  {made.target} {' '.join(made.flags)}" for problem, made in least.items())
 
 
+def test_only_handlers_take_a_context() -> None:
+    """BCC defines the struct of a trace record right before the first function with it that is not static."""
+    assert re.findall(r"static [^;{}]*struct CTX_\w+", program()) == []
+    assert re.search(r"\nint \w+\(struct CTX_\w+", program())
+
+
 @pytest.mark.parametrize("name", GROUPS)
 def test_it_compiles(name: str) -> None:
     """There is no warning about a possible mistake either."""

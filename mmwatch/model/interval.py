@@ -141,6 +141,7 @@ class Interval:
         counters cannot be read at the same instant, so the two sums may differ by this much.
     :param edge_end_pages: the same at the end, where the next interval begins.
     :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (growth); empty without PSI.
+    :param settings: those that differ from the session's at the end of the interval.
     :param elsewhere: set in merged intervals, see :func:`mmwatch.model.nodes.elsewhere`; None: derive it from rows and
         nodes.
     :param cgroups: path by ``cgroup_id`` of the rows, clean text.

@@ -154,7 +154,7 @@ TABLES = (
                 "TEXT",
                 "memory pressure (PSI), JSON object: some_avg10, full_avg10 (percent), some_us, full_us",
             ),
-            Column("settings", "TEXT", "settings that changed in this interval, JSON object"),
+            Column("settings", "TEXT", "settings that differ from those at the start, JSON object"),
             Column("kswapd", "TEXT", "state of each node's kswapd: running, sleeping or gave up, JSON object"),
             Column("lost", "TEXT", "single records dropped because the ring buffer was full, JSON object by kind"),
             Column("suppressed", "TEXT", "single records over the rate limit, JSON object by kind"),

@@ -153,7 +153,7 @@ class Observer:
             self._vmstat.refresh()
         vmstat, reading, edge = self._read_counters()
         settings = read_settings()
-        changed = {k: v for k, v in asdict(settings).items() if v != getattr(self._settings, k)}
+        changed = {k: v for k, v in asdict(settings).items() if v != self.session.settings[k]}
         if settings.lru_gen_enabled != self._settings.lru_gen_enabled:
             self.tracer.set_lru_gen(bool((settings.lru_gen_enabled or 0) & 1))
         self._settings = settings

@@ -265,15 +265,15 @@ def file_system(directory: str, mountinfo: str) -> str | None:
     """The type of the file system of a directory; None if unknown."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):
         fields, _, tail = line.partition(" - ")
-        if fields.split()[2] == wanted:
+        if fields.split(" ")[2] == wanted:
             return tail.split()[0]
     real = os.path.realpath(directory)
     found: tuple[int, str | None] = (-1, None)
-    for line in mountinfo.splitlines():  # btrfs: no line has a subvolume's device
+    for line in filter(None, mountinfo.split("\n")):  # btrfs: no line has a subvolume's device
         fields, _, tail = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split()[4])
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split(" ")[4])
         if (real + "/").startswith(point.rstrip("/") + "/"):
             found = max(found, (len(point), tail.split()[0]))
     return found[1]
@@ -284,7 +284,7 @@ def unfit(directory: str) -> str:
 
     :raises OSError: it cannot be written to.
     """
-    kind = file_system(directory, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    kind = file_system(directory, os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
     if kind not in (None, *PAGE_CACHED):
         return f"on {kind}"
     if kind in (None, "overlay"):  # mountinfo has no line for a chroot's root

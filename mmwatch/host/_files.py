@@ -12,8 +12,18 @@ ROOT = Path("/")
 
 def read_text(path: Path) -> str | None:
     """The stripped text of a file, or None if it is missing or not readable."""
+    lines = read_lines(path)
+    return "\n".join(lines).strip() if lines is not None else None
+
+
+def read_lines(path: Path) -> list[str] | None:
+    """The lines of a file, or None if it is missing or not readable.
+
+    Only a newline ends a line: names may hold any other byte, and the kernel escapes few of them. Text mode would turn
+    a carriage return into a newline.
+    """
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
+        return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
     except OSError:
         return None
 

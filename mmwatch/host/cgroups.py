@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mmwatch.errors import MmwatchError, UnavailableError, UsageError
-from mmwatch.host._files import ROOT, error_for, read_text, write_existing
+from mmwatch.host._files import ROOT, error_for, read_lines, read_text, write_existing
 from mmwatch.units import clean, pages_text
 
 _NAMES_KEPT = 65536
@@ -42,9 +42,11 @@ def memory_mount(root: Path = ROOT) -> CgroupMount | None:
     On a hybrid host a controller belongs to one hierarchy: if version 1 has memory mounted, version 2 does not.
     """
     second = None
-    for line in (read_text(root / "proc/self/mountinfo") or "").splitlines():
+    for line in read_lines(root / "proc/self/mountinfo") or ():
         fields, _, tail = line.partition(" - ")
-        kind, _, options = tail.split(" ", 2)
+        if not tail:
+            continue
+        kind, options = tail.split(" ", 1)[0], tail.rpartition(" ")[2]
         point = root / re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split(" ")[4]).lstrip("/")
         if kind == "cgroup" and "memory" in options.split(","):
             return CgroupMount(point, 1)
@@ -63,7 +65,7 @@ def resolve(mount: CgroupMount | None, typed: str) -> tuple[Path, int]:
     """
     mount = _need(mount)
     # normpath of an absolute path cannot climb above the root.
-    wanted = posixpath.normpath("/" + typed.strip().lstrip("/"))
+    wanted = posixpath.normpath("/" + typed.lstrip("/"))
     top = str(mount.path)
     if wanted == top or wanted.startswith(top.rstrip("/") + "/"):
         wanted = wanted[len(top) :]
@@ -111,7 +113,7 @@ def limits(mount: CgroupMount | None, name: str) -> dict[str, str]:
 
 def _limit_text(file: str, text: str) -> str:
     if file == "memory.events":
-        counts = [line.split() for line in text.splitlines()]
+        counts = [line.split() for line in text.split("\n")]
         return (
             ", ".join(f"{clean(words[0])} {clean(words[1])}" for words in counts if words[1:] not in ([], ["0"]))
             or "none"

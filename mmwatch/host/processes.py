@@ -250,7 +250,10 @@ class ProcessNames:
             # "PID (comm) state ppid ..."; comm may contain anything, even a closing parenthesis.
             head, _, tail = stat.rpartition(b")")
             fields = tail.split()
-            ppid, start_ticks = int(fields[1]), int(fields[19])
+            try:
+                ppid, start_ticks = int(fields[1]), int(fields[19])
+            except (IndexError, ValueError):  # truncated
+                return
             if known is not None and known.start_ticks not in (None, start_ticks):
                 known = None  # another process: the PID was reused
             if known is None:

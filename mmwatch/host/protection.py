@@ -42,6 +42,6 @@ def _lock() -> str:
 def _may_lock() -> bool:
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
         return True
-    status = Path("/proc/self/status").read_text()
-    effective = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), "0")
+    status = Path("/proc/self/status").read_bytes()
+    effective = next((line.split()[1] for line in status.split(b"\n") if line.startswith(b"CapEff:")), b"0")
     return bool(int(effective, 16) >> _CAP_IPC_LOCK & 1)

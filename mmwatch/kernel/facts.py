@@ -125,7 +125,7 @@ def gather(root: Path = Path("/")) -> Facts:
         capabilities=_capabilities(root),
         bcc=importlib.util.find_spec("bcc") is not None,
         python=platform.python_version(),
-        btf=btf is not None or (None if (root / VMLINUX).exists() else False),
+        btf=btf is not None or (None if os.path.exists(root / VMLINUX) else False),
         tracefs=tracefs.state,
         tracefs_reason=tracefs.reason,
         fields=fields,
@@ -193,7 +193,7 @@ class _Types:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return None
 
@@ -235,7 +235,7 @@ def _address(variable: str, root: Path) -> int | None:
 def _kprobes(root: Path) -> bool | None:
     """Whether perf can attach kprobes (kernel: kernel/events/core.c, the kprobe PMU)."""
     devices = root / "sys/bus/event_source/devices"
-    return (devices / "kprobe").exists() if devices.is_dir() else None
+    return os.path.exists(devices / "kprobe") if os.path.isdir(devices) else None
 
 
 def _switch(path: Path) -> bool | None:
@@ -288,13 +288,13 @@ def _memory_cgroup(root: Path) -> int | None:
     """2 if the memory controller is in the unified hierarchy, 1 if it is in a version 1 hierarchy."""
     mounts = _read(root / "proc/self/mountinfo") or ""
     unified = False
-    for line in mounts.splitlines():
+    for line in mounts.split("\n"):
         place, _, rest = line.partition(" - ")
-        words = rest.split()
+        words = rest.split(" ")
         if words[:1] == ["cgroup"] and "memory" in words[-1].split(","):
             return 1
         if words[:1] == ["cgroup2"]:
-            point = place.split()[4]
+            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), place.split(" ")[4])
             controllers = _read(root / point.lstrip("/") / "cgroup.controllers")
             unified = unified or (controllers is not None and "memory" in controllers.split())
     return 2 if unified else None

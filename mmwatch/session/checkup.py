@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -100,7 +101,7 @@ def look_around(facts: Facts, root: Path = Path("/")) -> Surroundings:
 
     settings = read_settings(root)
     has = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "pyroute2", "textual")}
-    lru_gen: str | None = "absent" if (root / "sys/kernel/mm").is_dir() else None
+    lru_gen: str | None = "absent" if os.path.isdir(root / "sys/kernel/mm") else None
     if settings.lru_gen_enabled is not None:
         lru_gen = "on" if settings.lru_gen_enabled & 1 else "off"
     return Surroundings(
@@ -121,7 +122,7 @@ def _pressure(root: Path) -> str | None:
     try:
         (root / "proc/pressure/memory").read_bytes()
     except FileNotFoundError:
-        return "absent" if (root / "proc").is_dir() else None
+        return "absent" if os.path.isdir(root / "proc") else None
     except OSError as error:
         return "off" if error.errno == errno.EOPNOTSUPP else None
     return "on"

@@ -70,8 +70,8 @@ def thread_group(pid: int) -> int:
     :raises MmwatchError: there is no such process.
     """
     try:
-        with open(f"/proc/{pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("Tgid:"))
+        with open(f"/proc/{pid}/status", "rb") as status:  # the name above this line may hold any byte
+            return next(int(line.split()[1]) for line in status if line.startswith(b"Tgid:"))
     except (OSError, StopIteration):
         raise MmwatchError(f"no process has PID {pid}", "ps -e lists the running processes") from None
 

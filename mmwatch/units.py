@@ -10,18 +10,24 @@ from mmwatch.errors import UsageError
 NS_PER_S = 1_000_000_000
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+DURATION_MAX_S = 100 * 365 * 86400.0
+"""A hundred years. Python's clocks and 64-bit nanoseconds hold 292."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
 
 def parse_duration_s(text: str) -> float:
     """Seconds in ``10``, ``10s``, ``500ms``, ``5m``, ``2h`` or ``1d``.
 
-    :raises UsageError: the text is not a duration, or is zero.
+    :raises UsageError: the text is not a duration, or is zero or more than a hundred years.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if seconds <= 0:
         raise UsageError(f"not a duration: {clean(text)!r}", "use a number above 0, such as 10, 500ms, 10s, 5m or 2h")
+    if seconds > DURATION_MAX_S:
+        raise UsageError(
+            f"{clean(text[:40])!r} is too long", f"the longest duration is {DURATION_MAX_S / _SECONDS['d']:.0f}d"
+        )
     return seconds
 
 

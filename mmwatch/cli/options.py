@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from typing import Any, Callable
 
@@ -150,8 +151,8 @@ def _pids(text: str) -> list[int]:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"not a number above 0: {clean(text)!r}")
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:  # 18 digits fit into 64 bits
+        raise argparse.ArgumentTypeError(f"not a number from 1 to {10**18 - 1}: {clean(text[:40])!r}")
     return int(text)
 
 

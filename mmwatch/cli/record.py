@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import os
 import select
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +18,7 @@ from mmwatch import units
 from mmwatch.cli import options
 from mmwatch.cli.interrupts import held, released
 from mmwatch.errors import MmwatchError, UsageError
+from mmwatch.kernel.builder import make_room_for_files
 from mmwatch.session.beat import Beat
 from mmwatch.session.observer import Observer
 from mmwatch.session.recorder import Recorder
@@ -127,7 +131,7 @@ class Child:
 
     def ended(self) -> bool:
         """Whether it has ended. ``status`` then holds the exit status, negative for a signal."""
-        if self.status is None and select.select([self.pidfd], [], [], 0)[0]:
+        if self.status is None and ready([self.pidfd], 0):
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.status is not None
 
@@ -137,6 +141,29 @@ class Child:
             os.close(self._go)
             self._go = -1
             os.waitpid(self.pid, 0)
+
+
+def watch(pids: Iterable[int]) -> list[int]:
+    """A pidfd for each process that is still there.
+
+    :raises UnavailableError: too few files may be open.
+    """
+    wanted = tuple(dict.fromkeys(pids))
+    if wanted:
+        make_room_for_files(len(wanted))
+    found = []
+    for pid in wanted:
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.pidfd_open(pid))
+    return found
+
+
+def ready(descriptors: list[int], seconds: float) -> int:
+    """How many are readable, after at most so many seconds (or an hour). select() refuses descriptors above 1023."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return len(poll.poll(math.ceil(1000 * min(seconds, 3600))))
 
 
 class Recording:
@@ -153,7 +180,8 @@ class Recording:
     ) -> None:
         self.arguments, self.path, self.child = arguments, path, child
         self.interval_s, self.duration_s = interval_s, duration_s
-        self.watched = [os.pidfd_open(pid) for pid in target.described.get("pid", ())] if child is None else []
+        self.watched = watch(target.described.get("pid", ())) if child is None else []
+        self.filtered = child is None and "pid" in target.described
         detail = options.DETAILS.get(arguments.detail, frozenset())
         self.observer = Observer(target, interval_s=interval_s, detail=detail, passes=arguments.passes)
 
@@ -194,14 +222,14 @@ class Recording:
         """Why the recording is over; empty while it goes on."""
         if self.child and self.child.ended():
             return "the command ended"
-        if self.watched and len(select.select(self.watched, [], [], 0)[0]) == len(self.watched):
+        if self.filtered and ready(self.watched, 0) == len(self.watched):
             return "the process ended"
         return ""
 
     def _wait(self, seconds: float) -> None:
         ending = [self.child.pidfd] if self.child else self.watched if len(self.watched) == 1 else []
         with released():
-            select.select(ending, [], [], seconds)
+            ready(ending, seconds)
 
     def _say(self, text: str) -> None:
         print(f"mmwatch: {text}", file=sys.stderr)

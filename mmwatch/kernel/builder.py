@@ -94,7 +94,7 @@ class Builder:
     """
 
     def __init__(self) -> None:
-        _make_room_for_files()
+        make_room_for_files()
         self._said = os.memfd_create("mmwatch-builder")
         self._socket, theirs = socket.socketpair()
         # bcc reads kernel headers from BCC_KERNEL_SOURCE. The new session keeps Ctrl-C from the child: close() ends it.
@@ -181,14 +181,20 @@ class Builder:
         )
 
 
-def _make_room_for_files() -> None:
-    """:raises UnavailableError: too few files may be open."""
+def make_room_for_files(processes: int = 0) -> None:
+    """Raise the limit of open files, if it is too low.
+
+    :param processes: that are watched, each with a file of its own.
+    :raises UnavailableError: too few files may be open.
+    """
+    needed = FILES + processes
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= FILES:
+    if soft >= needed:
         return
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(hard, FILES)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(hard, needed)))
     except (OSError, ValueError):
+        what = f"the probes and {processes} processes" if processes else "the probes"
         raise UnavailableError(
-            f"this process may open {hard} files, and the probes take up to {FILES}", f"ulimit -n {FILES}, or more"
+            f"this process may open {hard} files, and {what} take up to {needed}", f"ulimit -n {needed}, or more"
         ) from None

@@ -16,6 +16,9 @@ DRAIN_S = 0.05
 """Time between two drains of the ring buffer, which holds 70,000 records: ten times the most ever seen in that time."""
 
 
+_QUOTA_MAX = (1 << 63) - 1
+
+
 class Recorder:
     """Writes the intervals and records that an observer reads.
 
@@ -26,7 +29,7 @@ class Recorder:
 
     def __init__(self, observer: Observer, writer: Writer, interval_s: float, rate_limit_per_s: float) -> None:
         self._observer, self._writer = observer, writer
-        self._quota = max(1, int(rate_limit_per_s * interval_s))
+        self._quota = min(max(1, int(rate_limit_per_s * interval_s)), _QUOTA_MAX)
         self.total: Accounting | None = None
         self.records = 0
 

@@ -13,13 +13,24 @@ from mmwatch.errors import UsageError
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("10", 10), ("10s", 10), ("500ms", 0.5), ("5m", 300), ("2h", 7200), ("1d", 86400), (" 1.5s ", 1.5)],
+    [
+        ("10", 10),
+        ("10s", 10),
+        ("500ms", 0.5),
+        ("5m", 300),
+        ("2h", 7200),
+        ("1d", 86400),
+        (" 1.5s ", 1.5),
+        ("36500d", 3.1536e9),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert units.parse_duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "1w", "s", "1 s", "nan", "inf", "1e3", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "-1", "1w", "s", "1 s", "nan", "inf", "1e3", "\x1b[2J", "36501d", "9" * 400]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(UsageError) as error:
         units.parse_duration_s(text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from mmwatch.model.interval import Elsewhere, Interval, Node
 from mmwatch.model.measures import PATHS
@@ -46,19 +47,43 @@ def elsewhere(interval: Interval) -> dict[int, Elsewhere]:
     """Reclaim from each node while another had memory to spare. A merged interval has the sum of its parts."""
     if interval.elsewhere is not None:
         return dict(interval.elsewhere)
-    rows = interval.rows[np.isin(interval.rows["path"], _FOR_A_NODE)]
-    spare = [node for node in interval.nodes if _has_spare(node)]
-    found = {}
-    for node in np.unique(rows["node"]).tolist():
-        others = [other for other in spare if other.node != node]
-        mine = rows[rows["node"] == node]
-        pages = int(mine["reclaimed_file_pages"].sum() + mine["reclaimed_anon_pages"].sum())
-        futile = int(mine["reclaims_futile"].sum())
-        if others and node >= 0 and (pages or futile):
+    return elsewhere_of(interval.rows, np.zeros(len(interval.rows), np.int64), {0: interval.nodes})
+
+
+def elsewhere_of(
+    rows: Rows, intervals: npt.NDArray[np.int64], nodes: Mapping[int, Sequence[Node]]
+) -> dict[int, Elsewhere]:
+    """The same for several consecutive intervals, summed.
+
+    :param intervals: the number of the interval of each row, ascending.
+    :param nodes: by interval.
+    """
+    spare = {number: [node for node in all_of if _has_spare(node)] for number, all_of in nodes.items()}
+    if not any(spare.values()) or max(map(len, nodes.values())) < 2:
+        return {}
+    mine = np.isin(rows["path"], _FOR_A_NODE) & (rows["node"] >= 0)
+    rows, intervals = rows[mine], intervals[mine]
+    pairs, where = np.unique(np.stack([intervals, rows["node"]], axis=1), axis=0, return_inverse=True)
+    pages, futile, stall_ns = (
+        _sums(where.ravel(), rows, names, len(pairs))
+        for names in (SUMS["reclaimed_pages"], ("reclaims_futile",), ("stall_ns",))
+    )
+    found: dict[int, Elsewhere] = {}
+    for index, (number, node) in enumerate(pairs.tolist()):
+        others = [other for other in spare.get(number, ()) if other.node != node]
+        if others and (pages[index] or futile[index]):
             most = max(others, key=lambda other: other.free_pages or 0)
-            stall_ns = max(0, int(mine["stall_ns"].sum()))
-            found[node] = Elsewhere(pages, futile, stall_ns, most.node, most.free_pages or 0)
+            one = Elsewhere(pages[index], futile[index], max(0, stall_ns[index]), most.node, most.free_pages or 0)
+            found = merge_elsewhere(found, {node: one})
     return found
+
+
+def _sums(where: npt.NDArray[np.intp], rows: Rows, names: Sequence[str], count: int) -> list[int]:
+    """Exact sums of these measures by group."""
+    total = np.zeros(count, np.int64)
+    for name in names:
+        np.add.at(total, where, rows[name].astype(np.int64))
+    return total.tolist()  # type: ignore[no-any-return]
 
 
 def _has_spare(node: Node) -> bool:

@@ -36,8 +36,8 @@ def fold(
     """
     keys = _keys(by)
     sums = Sums(keys, groups_max, WAITING_ROWS)
-    for interval in reader.intervals(begin_s, end_s, names=False):
-        sums.add(interval)
+    for block in reader.blocks(begin_s, end_s):
+        sums.add(block)
     whole = sums.whole()
     if whole is None:
         return Interval(end_s=reader.session.start_s, duration_ns=0, rows=np.zeros(0, ROW_DTYPE))

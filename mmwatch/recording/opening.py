@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
-from mmwatch.recording.schema import APPLICATION_ID, VERSION
+from mmwatch.recording.checks import Damage
+from mmwatch.recording.schema import APPLICATION_ID, BY_NAME, VERSION
 from mmwatch.units import clean
 
 _LOGS = ("-wal", "-journal")
@@ -22,10 +23,23 @@ _NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of 
 """Parts of SQLite's messages for errors that are not the recording's fault."""
 _COPY_AGAIN = "copy it again from where it was recorded, with the -wal file beside it if there is one"
 _NAME_ONE = "name a file that mmwatch record wrote"
+_VALUE_BYTES_MAX = 1 << 20
+"""Of a row, too. mmwatch writes a few kilobytes."""
+_LIMIT_LENGTH = 0
+_HEAP_BYTES_MAX = 128 << 20
+_STEPS = 100_000
+"""SQLite looks for a signal after so many instructions of its virtual machine: some milliseconds."""
+_READ, _PRAGMA, _SELECT, _FUNCTION = 20, 19, 21, 31
+"""Action codes of an authorizer (sqlite3.h); the module has names for them only since Python 3.11."""
+_FUNCTIONS = frozenset(("count", "ifnull", "max", "min", "sum", "total"))
+_PRAGMAS = frozenset(("application_id", "page_count", "page_size", "table_xinfo", "user_version"))
+_TABLES = frozenset((*BY_NAME, "sqlite_master", "pragma_table_xinfo"))
 
 
 class Database:
     """The SQLite file of a recording, opened read-only. If the recording was cut off, it is completed from its log.
+
+    :ivar columns: of each table of :mod:`mmwatch.recording.schema`, as the file has them.
 
     :raises UsageError: the path is a directory or a device.
     :raises NoPermissionError: the user may not read it.
@@ -34,6 +48,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.columns: dict[str, list[str]] = {}
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         _check_file(path)
         with self.damage():
@@ -58,7 +73,11 @@ class Database:
         """
         try:
             yield
-        except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError) as error:
+        except sqlite3.OperationalError as error:
+            if str(error) == "interrupted":  # by a signal: see _connect
+                raise KeyboardInterrupt from error
+            raise self._unreadable(error) from error
+        except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError, MemoryError, RecursionError) as error:
             raise self._unreadable(error) from error
 
     def _open(self) -> sqlite3.Connection:
@@ -95,6 +114,8 @@ class Database:
         with self.damage():
             (application,) = self.connection.execute("PRAGMA application_id").fetchone()
             (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            if application == APPLICATION_ID:
+                self.columns = _plain_columns(self.connection)
         if application != APPLICATION_ID:
             raise MmwatchError(f"{self.path} is a SQLite file, but not an mmwatch recording", _NAME_ONE)
         if version > VERSION:
@@ -121,21 +142,84 @@ class Database:
         if len(header) < 100 or size < whole:
             of = f" of {whole}" if len(header) == 100 else ""
             return MmwatchError(f"{self.path} is truncated: it has {size}{of} bytes", _COPY_AGAIN)
-        if any(words in str(error) for words in _NOT_THE_FILE):
+        if isinstance(error, MemoryError) or "too big" in str(error):  # the heap and values have limits
+            error = Damage("a value is far too long")
+        elif isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):  # sqlite3 quotes the text
+            error = Damage("a text is not UTF-8")
+        if not isinstance(error, Damage) and any(words in str(error) for words in _NOT_THE_FILE):
             return MmwatchError(f"cannot read {self.path}: {error}", "try again, or copy it to another file system")
         return MmwatchError(f"{self.path} is damaged: {error}", _COPY_AGAIN)
 
 
 def _connect(path: Path, how: str) -> sqlite3.Connection:
-    """:raises sqlite3.Error: SQLite rejects the file."""
+    """Connect so that the file cannot make SQLite do more than read a few plain tables.
+
+    A signal handler of Python runs between two instructions of Python. While SQLite works there are none, unless it
+    calls a progress handler. What the handler raises, SQLite turns into the error *interrupted*.
+
+    :raises sqlite3.Error: SQLite rejects the file.
+    """
     db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_BUSY_S)
     try:
-        db.execute("PRAGMA trusted_schema = OFF")
+        if hasattr(db, "setlimit"):  # Python 3.11
+            db.setlimit(_LIMIT_LENGTH, _VALUE_BYTES_MAX)
+        else:
+            db.text_factory = _text
+        for setting in (
+            "trusted_schema = OFF",
+            "cell_size_check = ON",
+            "mmap_size = 0",
+            f"hard_heap_limit = {_HEAP_BYTES_MAX}",
+        ):
+            db.execute(f"PRAGMA {setting}").fetchall()
+        db.set_progress_handler(lambda: 0, _STEPS)
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        db.set_authorizer(_authorize)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _text(raw: bytes) -> str:
+    if len(raw) > _VALUE_BYTES_MAX:
+        raise Damage("a text is far too long")
+    return raw.decode()
+
+
+def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:
+    allowed = (
+        action == _SELECT
+        or (action == _READ and first in _TABLES)
+        or (action == _FUNCTION and second in _FUNCTIONS)
+        or (action == _PRAGMA and first in _PRAGMAS)
+    )
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+
+def _plain_columns(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """The columns that mmwatch knows of each of its tables; none if the table is missing.
+
+    Refuses anything but plain tables where mmwatch reads: a view or a generated column can compute without end, a
+    virtual table runs code, a default makes much out of little, and no recording has a trigger.
+
+    :raises Damage: the file has one.
+    """
+    for kind, name, root in db.execute("SELECT type, name, rootpage FROM sqlite_master"):
+        if kind == "trigger":
+            raise Damage(f"it has a trigger, {name}")
+        if str(name).lower() in BY_NAME and (kind != "table" or not root):
+            raise Damage(f"{name} is not a plain table")
+    columns: dict[str, list[str]] = {table: [] for table in BY_NAME}
+    for table, names in columns.items():
+        known = {column.name for column in BY_NAME[table].columns}
+        for _, name, _, _, default, _, hidden in db.execute(f'PRAGMA table_xinfo("{table}")'):
+            if name not in known:
+                continue
+            if hidden or default is not None:
+                raise Damage(f"table {table}, column {name}: not a plain column")
+            names.append(name)
+    return columns
 
 
 def _check_file(path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_stretch_of_time(path: Path) -> None:
 
 
 def test_large_numbers_and_unknown_values(path: Path) -> None:
-    rows = make_rows({"cgroup_id": 2**64 - 1, "node": -1, "stall_max_ns": 2**63, "stall_ns": -(2**62)}, {})
+    rows = make_rows({"cgroup_id": 2**64 - 1, "node": -1, "stall_max_ns": 2**53, "stall_ns": -(2**53)}, {})
     rows["stall_histogram"][1, [0, 127]] = 2**40, 1
     record(path, make_session(), [make_interval(rows, cgroups={2**64 - 1: "/x"})])
     with Reader(path) as reader:

@@ -13,6 +13,7 @@ from typing import NoReturn
 from mmwatch import __version__
 from mmwatch.cli import interrupts
 from mmwatch.errors import EXIT_ERROR, EXIT_OK, EXIT_USAGE, MmwatchError
+from mmwatch.units import clean
 
 COMMANDS = ("top", "record", "report", "replay", "trace", "demo", "doctor")
 """Each is a module of this package with ``add(subparsers)`` and ``run(arguments)``."""
@@ -70,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except MmwatchError as error:
-        print(f"mmwatch: {error.message}", file=sys.stderr)
+        print(f"mmwatch: {clean(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            print(f"  {clean(error.hint)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_OK

@@ -298,7 +298,8 @@ class Reader:
         """Intervals in batches of some thousand rows: one query for many small intervals."""
         while found := list(
             self._dicts(
-                f"SELECT {self._all('intervals')} FROM intervals WHERE interval BETWEEN ? AND ? ORDER BY interval LIMIT {BATCH_INTERVALS}",
+                f"SELECT {self._all('intervals')} FROM intervals "
+                f"WHERE interval BETWEEN ? AND ? ORDER BY interval LIMIT {BATCH_INTERVALS}",
                 first,
                 last,
             )

@@ -30,7 +30,7 @@ def open_proc_events() -> socket.socket:
     try:
         from pyroute2.netlink.connector.cn_proc import ProcEventSocket  # type: ignore[import-untyped,unused-ignore]
         from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
+    except Exception as error:  # a package that is there may fail in any way
         raise NetlinkUnavailableError(f"pyroute2 cannot be imported: {error}") from error
     try:
         source = ProcEventSocket()
@@ -52,7 +52,7 @@ def open_taskstats() -> tuple[socket.socket, int]:
         from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped,unused-ignore]
         from pyroute2.netlink.generic import GenericNetlinkSocket  # type: ignore[import-untyped,unused-ignore]
         from pyroute2.netlink.taskstats import tcmd  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
+    except Exception as error:  # a package that is there may fail in any way
         raise NetlinkUnavailableError(f"pyroute2 cannot be imported: {error}") from error
     try:
         source = GenericNetlinkSocket()

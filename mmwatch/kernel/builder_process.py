@@ -80,7 +80,7 @@ def serve(descriptor: int) -> None:
 def _import_bcc() -> Any:
     try:
         from bcc import BPF
-    except ImportError as error:
+    except Exception as error:  # a package that is there may fail in any way
         return error
 
     class Program(BPF):  # type: ignore[misc]

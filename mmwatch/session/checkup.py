@@ -6,7 +6,6 @@ It must run for every user on every host, so nothing here depends on root, bcc, 
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from mmwatch.errors import EXIT_NO_PERMISSION, EXIT_OK, EXIT_UNAVAILABLE, MmwatchError, NoPermissionError
 from mmwatch.kernel.facts import Facts
 from mmwatch.kernel.plan import Choice, Filter, Plan, bcc_command, plan
+from mmwatch.session.packages import import_problem
 from mmwatch.units import clean, pages_text
 
 TRIAL_ROWS = 64
@@ -35,6 +35,7 @@ class Surroundings:
     numpy: bool | None = None
     pyroute2: bool | None = None
     textual: bool | None = None
+    broken: Mapping[str, str] = field(default_factory=dict)  # why packages cannot be imported
     lru_gen: str | None = None
     pressure: str | None = None
     task_delayacct: bool | None = None
@@ -100,14 +101,15 @@ def look_around(facts: Facts, root: Path = Path("/")) -> Surroundings:
     from mmwatch.host.settings import read_settings
 
     settings = read_settings(root)
-    has = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "pyroute2", "textual")}
+    broken = {name: why for name in ("numpy", "pyroute2", "textual") if (why := import_problem(name))}
     lru_gen: str | None = "absent" if os.path.isdir(root / "sys/kernel/mm") else None
     if settings.lru_gen_enabled is not None:
         lru_gen = "on" if settings.lru_gen_enabled & 1 else "off"
     return Surroundings(
-        numpy=has["numpy"],
-        pyroute2=has["pyroute2"],
-        textual=has["textual"],
+        numpy="numpy" not in broken,
+        pyroute2="pyroute2" not in broken,
+        textual="textual" not in broken,
+        broken=broken,
         lru_gen=lru_gen,
         pressure=_pressure(root),
         task_delayacct=settings.task_delayacct,
@@ -154,7 +156,8 @@ def judge(facts: Facts, chosen: Plan, host: Surroundings) -> Checkup:
     """What the facts mean for the user."""
     blockers = [Blocker(*blocker) for blocker in chosen.blockers]
     if host.numpy is False:
-        blockers.append(Blocker(f"Python {facts.python} cannot import numpy", _pip("numpy>=1.22"), False))
+        why = host.broken.get("numpy", "not found")
+        blockers.append(Blocker(f"Python {facts.python} cannot import numpy: {why}", _pip("numpy>=1.22"), False))
     nothing_known = not facts.fields and not facts.raw_arguments and not facts.root
     needs = tuple(
         replace(choice, state="unknown" if nothing_known else "planned" if choice.state == "attached" else choice.state)
@@ -188,9 +191,9 @@ def host_checks(facts: Facts, host: Surroundings, problems: tuple[str, ...]) -> 
     return {
         "privileges": _privileges(facts),
         "bcc": _bcc(facts),
-        "numpy": _module(host.numpy, "every table", "numpy>=1.22"),
-        "pyroute2": _module(host.pyroute2, "names of tasks that have ended, and task times", "pyroute2>=0.7.12"),
-        "textual": _module(host.textual, "the full-screen display; without it a plain table", "textual>=8.2.6"),
+        "numpy": _module(host, "numpy", "every table", "numpy>=1.22"),
+        "pyroute2": _module(host, "pyroute2", "names of tasks that have ended, and task times", "pyroute2>=0.7.12"),
+        "textual": _module(host, "textual", "the full-screen display; without it a plain table", "textual>=8.2.6"),
         "btf": _btf(facts),
         "tracefs": _tracefs(facts),
         "lockdown": _lockdown(facts),
@@ -234,10 +237,12 @@ def _bcc(facts: Facts) -> Check:
     return Check("missing", False, f"Python {facts.python} cannot import it", bcc_command(facts.distribution))
 
 
-def _module(there: bool | None, gives: str, requirement: str) -> Check:
+def _module(host: Surroundings, name: str, gives: str, requirement: str) -> Check:
+    there, problem = getattr(host, name), host.broken.get(name)
     if there is None:
         return Check("unknown", None, f"unknown; needed for {gives}")
-    return Check("ok", True, "found") if there else Check("missing", False, f"needed for {gives}", _pip(requirement))
+    text = f"{problem}; needed for {gives}" if problem else f"needed for {gives}"
+    return Check("ok", True, "found") if there else Check("missing", False, text, _pip(requirement))
 
 
 def _btf(facts: Facts) -> Check:

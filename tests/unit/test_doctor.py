@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from mmwatch.kernel.facts import Facts
 from mmwatch.kernel.plan import Plan, plan
 from mmwatch.session import checkup
 from mmwatch.session.checkup import Checkup, Surroundings, judge
+from mmwatch.session.packages import import_problem
 
 HOST = Surroundings(
     numpy=True,
@@ -215,6 +217,7 @@ def test_every_fact_unknown_at_once() -> None:
     assert "none" not in [check.value for check in found.host.values()]
     assert {field.name for field in fields(Surroundings)} == {
         *CHECK_OF,
+        "broken",
         "process_events",
         "taskstats",
     }
@@ -281,3 +284,16 @@ def test_the_command_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.startswith("mmwatch ")
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", ["numpy", "pyroute2", "textual"])
+@pytest.mark.parametrize("fault", ['RuntimeError("needs X86_V2")', 'ImportError("needs X86_V2")'])
+def test_a_package_that_does_not_import_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: str
+) -> None:
+    (tmp_path / f"broken_{name}.py").write_text(f"raise {fault}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    problem = import_problem(f"broken_{name}")
+    assert "needs X86_V2" in problem
+    found = judge(FACTS, plan(FACTS), Surroundings(**{name: False}, broken={name: problem}))
+    assert "needs X86_V2" in found.host[name].text

@@ -106,7 +106,7 @@ MISTAKES = [
     (["record", "-d", "0"], 64, "not a duration"),
     (["top", "-c", "/no/such/cgroup"], 64, "no cgroup"),
     (["top", "--children"], 64, "--children needs"),
-    (["top", "-n", "0"], 64, "not a number above 0"),
+    (["top", "-n", "0"], 64, "not a number from 1 to"),
     (["top", "-s", "nonsense"], 64, "no column is named"),
     (["nonsense"], 64, "nonsense"),
     (["record", "-o", "/no/such/folder/a.mmw", "-d", "1"], 1, "/no/such/folder"),

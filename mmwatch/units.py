@@ -51,6 +51,11 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def unescape(text: str) -> str:
+    """A path of /proc/self/mountinfo with its octal escapes undone (kernel: fs/seq_file.c, mangle_path)."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
 def decode(raw: bytes) -> str:
     """The text of a NUL-terminated kernel string, cleaned."""
     return clean(raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape"))

@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -273,7 +272,7 @@ def file_system(directory: str, mountinfo: str) -> str | None:
     found: tuple[int, str | None] = (-1, None)
     for line in filter(None, mountinfo.split("\n")):  # btrfs: no line has a subvolume's device
         fields, _, tail = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split(" ")[4])
+        point = units.unescape(fields.split(" ")[4])
         if (real + "/").startswith(point.rstrip("/") + "/"):
             found = max(found, (len(point), tail.split()[0]))
     return found[1]

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from mmwatch.errors import MmwatchError, UnavailableError, UsageError
 from mmwatch.host._files import ROOT, error_for, read_lines, read_text, write_existing
-from mmwatch.units import clean, pages_text
+from mmwatch.units import clean, pages_text, unescape
 
 _NAMES_KEPT = 65536
 
@@ -47,7 +47,7 @@ def memory_mount(root: Path = ROOT) -> CgroupMount | None:
         if not tail:
             continue
         kind, options = tail.split(" ", 1)[0], tail.rpartition(" ")[2]
-        point = root / re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split(" ")[4]).lstrip("/")
+        point = root / unescape(fields.split(" ")[4]).lstrip("/")
         if kind == "cgroup" and "memory" in options.split(","):
             return CgroupMount(point, 1)
         if kind == "cgroup2" and "memory" in (read_text(point / "cgroup.controllers") or "").split():

@@ -14,6 +14,7 @@ from mmwatch.kernel import events
 from mmwatch.kernel.btf import VMLINUX, Btf
 from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN
 from mmwatch.kernel.tracefs import Tracefs
+from mmwatch.units import unescape
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """include/uapi/linux/capability.h"""
@@ -294,7 +295,7 @@ def _memory_cgroup(root: Path) -> int | None:
         if words[:1] == ["cgroup"] and "memory" in words[-1].split(","):
             return 1
         if words[:1] == ["cgroup2"]:
-            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), place.split(" ")[4])
+            point = unescape(place.split(" ")[4])
             controllers = _read(root / point.lstrip("/") / "cgroup.controllers")
             unified = unified or (controllers is not None and "memory" in controllers.split())
     return 2 if unified else None

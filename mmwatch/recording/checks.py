@@ -31,7 +31,8 @@ _S64 = (-(1 << 63), (1 << 63) - 1)
 
 RANGES: dict[str, tuple[int, int]] = {
     "interval": (1, INTERVAL_MAX),
-    "duration_ns": (0, DURATION_NS_MAX),  # of an interval; of a record, a part of that
+    "intervals.duration_ns": (1, DURATION_NS_MAX),
+    "duration_ns": (0, DURATION_NS_MAX),
     "node": (NULL_FOR["node"], NODE_MAX),
     "cpu_node": (NULL_FOR["cpu_node"], NODE_MAX),
     "stall_ns": (-COUNT_MAX, COUNT_MAX),
@@ -45,7 +46,11 @@ RANGES: dict[str, tuple[int, int]] = {
         ("tgid", "tid", "ppid", "priority", "gfp_flags", "cpu", "kind", "path", "order", "file"), (0, _U32)
     ),
 }
-"""Lowest and highest value by column; of all others 0 and :data:`COUNT_MAX`."""
+"""Lowest and highest value by column, or by table and column; of all others 0 and :data:`COUNT_MAX`."""
+
+
+def _range(table: str, column: str) -> tuple[int, int]:
+    return RANGES.get(f"{table}.{column}") or RANGES.get(column, (0, COUNT_MAX))
 
 
 class Place(NamedTuple):
@@ -75,7 +80,7 @@ def integers(table: str, column: str, values: Sequence[Any], rows: Sequence[Any]
         index = next(index for index, value in enumerate(values) if type(value) is not int)
         Place(table, column, rows[index]).damaged("not a whole number")
     found = np.fromiter(values, np.int64, len(values))
-    low, high = RANGES.get(column, (0, COUNT_MAX))
+    low, high = _range(table, column)
     if len(found) and (found.min() < low or found.max() > high):
         index = int(np.flatnonzero((found < low) | (found > high))[0])
         Place(table, column, rows[index]).damaged("out of range")
@@ -84,7 +89,7 @@ def integers(table: str, column: str, values: Sequence[Any], rows: Sequence[Any]
 
 def integer(place: Place, value: Any) -> int:
     """One whole number. :raises Damage: it is none, or out of range."""
-    low, high = RANGES.get(place.column, (0, COUNT_MAX))
+    low, high = _range(place.table, place.column)
     if type(value) is not int:
         place.damaged("not a whole number")
     if not low <= value <= high:
@@ -121,10 +126,10 @@ def times_s(table: str, column: str, values: Sequence[Any], rows: Sequence[Any])
     return np.array([time_s(Place(table, column, row), value) for value, row in zip(values, rows)])
 
 
-def total(table: str, row: Any, value: Any) -> int:
-    """What ``total()`` made of a column: a number, unless the column has something else."""
+def total(interval: Any, value: Any) -> int:
+    """What ``total()`` made of a column of table rows: a number, unless the column has something else."""
     if type(value) is not float or not abs(value) < _S64[1]:
-        raise Damage(f"table {table}, interval {row}: out of range")
+        raise Damage(f"table rows, interval {interval}: out of range")
     return int(value)
 
 

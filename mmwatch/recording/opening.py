@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -145,7 +146,8 @@ class Database:
         if isinstance(error, MemoryError) or "too big" in str(error):  # the heap and values have limits
             error = Damage("a value is far too long")
         elif isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):  # sqlite3 quotes the text
-            error = Damage("a text is not UTF-8")
+            column = re.search(r"column '(\w+)'", str(error))
+            error = Damage(f"column {column[1]}: not UTF-8" if column else "a text is not UTF-8")
         if not isinstance(error, Damage) and any(words in str(error) for words in _NOT_THE_FILE):
             return MmwatchError(f"cannot read {self.path}: {error}", "try again, or copy it to another file system")
         return MmwatchError(f"{self.path} is damaged: {error}", _COPY_AGAIN)
@@ -201,24 +203,30 @@ def _plain_columns(db: sqlite3.Connection) -> dict[str, list[str]]:
     """The columns that mmwatch knows of each of its tables; none if the table is missing.
 
     Refuses anything but plain tables where mmwatch reads: a view or a generated column can compute without end, a
-    virtual table runs code, a default makes much out of little, and no recording has a trigger.
+    virtual table runs code, a default makes much out of little, and no recording has a trigger. Without its key, a
+    table may have a number twice, and a join takes the square of the time.
 
     :raises Damage: the file has one.
     """
     for kind, name, root in db.execute("SELECT type, name, rootpage FROM sqlite_master"):
         if kind == "trigger":
-            raise Damage(f"it has a trigger, {name}")
+            raise Damage("it has a trigger")
         if str(name).lower() in BY_NAME and (kind != "table" or not root):
             raise Damage(f"{name} is not a plain table")
     columns: dict[str, list[str]] = {table: [] for table in BY_NAME}
     for table, names in columns.items():
         known = {column.name for column in BY_NAME[table].columns}
-        for _, name, _, _, default, _, hidden in db.execute(f'PRAGMA table_xinfo("{table}")'):
+        key: dict[int, str] = {}
+        for _, name, _, _, default, place, hidden in db.execute(f'PRAGMA table_xinfo("{table}")'):
             if name not in known:
                 continue
             if hidden or default is not None:
                 raise Damage(f"table {table}, column {name}: not a plain column")
             names.append(name)
+            if place:
+                key[place] = name
+        if names and tuple(key[place] for place in sorted(key)) != BY_NAME[table].primary_key:
+            raise Damage(f"table {table} lacks its primary key")
     return columns
 
 

@@ -64,23 +64,13 @@ class Names(dict[bytes, str]):
         return name
 
 
-def text(value: object) -> str:
-    """Text from a file, cleaned, because the file is untrusted.
-
-    :raises TypeError: it is a number, or NULL.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"text expected, not {type(value).__name__}")
-    return clean(value)
-
-
 class RawNames(dict[str, bytes]):
     """Maps text from a file to names that fit a row or record: at most 16 bytes, cut between characters."""
 
     def __missing__(self, name: str) -> bytes:
         if len(self) >= _NAMES_KEPT:
             self.clear()
-        raw = self[name] = text(name).encode()[:16].decode(errors="ignore").encode()
+        raw = self[name] = clean(name).encode()[:16].decode(errors="ignore").encode()
         return raw
 
 

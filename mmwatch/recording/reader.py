@@ -163,7 +163,7 @@ class Reader:
         select += "AND kind = 0 AND tgid = ? AND time_ns <= ? ORDER BY record DESC LIMIT ?"
         with self._damage():
             # Records are in order of time, except that records of different CPUs close in time may be swapped.
-            low, high = 0, self._db.execute("SELECT max(record) FROM records").fetchone()[0] or 0
+            low, high = 0, self._last_record()
             while high - low > LOOKED_BACK // 2:
                 middle = (low + high) // 2
                 at = self._db.execute("SELECT time_ns FROM records WHERE record = ?", (middle,)).fetchone()
@@ -185,11 +185,16 @@ class Reader:
         select += f" ORDER BY record LIMIT {chunk}"
         with self._damage():
             # Ignore records that arrive from now on. Reading in chunks does not block a writer.
-            last = self._db.execute("SELECT max(record) FROM records").fetchone()[0] or 0
+            last = self._last_record()
             done = 0
             while found := self._db.execute(select, (done, last)).fetchall():
                 done = found[-1][0]
                 yield self._arrays.array("records", RECORD_DTYPE, fields_, found)
+
+    def _last_record(self) -> int:
+        return integer(
+            Place("records", "record"), self._db.execute("SELECT max(record) FROM records").fetchone()[0] or 0
+        )
 
     def cgroup_paths(self, numbers: Collection[int]) -> dict[int, str]:
         """The known paths of these cgroups."""
@@ -244,14 +249,12 @@ class Reader:
             numbers, ends_s, durations_ns, pages, stalls_ns = zip(*found) if found else ((),) * 5
             lengths_s = checks.integers("intervals", "duration_ns", durations_ns, numbers) / NS_PER_S
             begins_s = checks.times_s("intervals", "end_s", ends_s, numbers) - lengths_s
-            totals = [
-                [checks.total("rows", number, one) for number, one in zip(numbers, column)]
-                for column in (pages if known else (), stalls_ns)
-            ]
             return [
-                Stretch(begin_s, length_s, reclaimed, stall_ns)
-                for begin_s, length_s, reclaimed, stall_ns in zip(
-                    begins_s.tolist(), lengths_s.tolist(), totals[0] if known else [None] * len(found), totals[1]
+                Stretch(
+                    begin_s, length_s, checks.total(number, some) if known else None, checks.total(number, stall_ns)
+                )
+                for number, begin_s, length_s, some, stall_ns in zip(
+                    numbers, begins_s.tolist(), lengths_s.tolist(), pages, stalls_ns
                 )
             ]
 
@@ -291,8 +294,11 @@ class Reader:
         query += " WHERE end_s > ? AND end_s - duration_ns / 1e9 < ?"
         infinity = float("inf")
         span = (-infinity if begin_s is None else begin_s, infinity if end_s is None else end_s)
-        first, last = self._db.execute(query, span).fetchone()
-        return (1, 0) if first is None else (int(first), int(last))
+        found = self._db.execute(query, span).fetchone()
+        if None in found:
+            return 1, 0
+        first, last = (integer(Place("intervals", "interval"), number) for number in found)
+        return first, last
 
     def _batches(self, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
         """Intervals in batches of some thousand rows: one query for many small intervals."""
@@ -304,9 +310,13 @@ class Reader:
                 last,
             )
         ):
-            counts = checks.integers("intervals", "rows", *zip(*((row["rows"], row["interval"]) for row in found)))
+            at = [row["interval"] for row in found]
+            numbers = checks.integers("intervals", "interval", at, at)
+            if (np.diff(numbers) <= 0).any():
+                raise checks.Damage("table intervals has a number twice")
+            counts = checks.integers("intervals", "rows", [row["rows"] for row in found], at)
             many = max(1, int(np.searchsorted(np.cumsum(counts), BATCH_ROWS, "right")))
-            first = integer(Place("intervals", "interval"), found[many - 1]["interval"]) + 1
+            first = int(numbers[many - 1]) + 1
             yield found[:many]
 
     def _load(self, batch: list[dict[str, Any]], names: bool, only: Collection[str] | None) -> Iterator[Interval]:

@@ -45,6 +45,11 @@ class Table:
     key: tuple[str, ...] = ()
 
     @property
+    def primary_key(self) -> tuple[str, ...]:
+        """The columns of its primary key, wherever that is declared; empty if it has none."""
+        return self.key or tuple(column.name for column in self.columns if column.type.endswith("PRIMARY KEY"))
+
+    @property
     def sql(self) -> str:
         """Its CREATE TABLE statement, with the help as comments."""
         ends = [","] * (len(self.columns) - (not self.key)) + [""] * (not self.key)

@@ -132,17 +132,18 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
     def place(column: str) -> Place:
         return Place("intervals", column, row)
 
-    def counted(column: str, missing: int | None = 0) -> Any:
-        value = found.get(column, missing)
-        if value is None and column in ("missed_runs", "edge_begin_pages", "edge_end_pages"):
-            return missing if column != "missed_runs" else None
-        return integer(place(column), value)
+    def counted(column: str) -> int:
+        return integer(place(column), found.get(column, 0))
+
+    def perhaps(column: str) -> int | None:
+        known: int | None = maybe(integer, place(column), found.get(column))
+        return known
 
     return Interval(
         end_s=checks.time_s(place("end_s"), found.get("end_s")),
-        duration_ns=counted("duration_ns", None),
-        edge_begin_pages=counted("edge_begin_pages"),
-        edge_end_pages=counted("edge_end_pages"),
+        duration_ns=counted("duration_ns"),
+        edge_begin_pages=perhaps("edge_begin_pages") or 0,
+        edge_end_pages=perhaps("edge_end_pages") or 0,
         vmstat=checks.counts(place("vmstat"), found.get("vmstat")),
         pressure=checks.numbers(place("pressure"), found.get("pressure")),
         settings=checks.scalars(place("settings"), found.get("settings")),
@@ -150,7 +151,8 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
         loss=Loss(
             lost=checks.counts(place("lost"), found.get("lost")),
             suppressed=checks.counts(place("suppressed"), found.get("suppressed")),
-            **{name: counted(name) for name in LOSSES if name in found},
+            missed_runs=perhaps("missed_runs"),
+            **{name: counted(name) for name in LOSSES if name != "missed_runs"},
         ),
         cost=Cost(**{field.name: counted(f"cost_{field.name}") for field in fields(Cost)}),
         **rest,

@@ -25,8 +25,10 @@ from make import make_interval, make_session
 from test_recording import full_interval, make_records, record
 
 from mmwatch.cli.main import main
+from mmwatch.errors import MmwatchError
 from mmwatch.recording import Writer, blocks, fold, reader
 from mmwatch.recording.schema import TABLES
+from mmwatch.session.playback import Playback
 
 SEED = 8
 SECONDS = float(os.environ.get("MMWATCH_FUZZ_S", "8"))
@@ -71,8 +73,22 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+def play(path: Path) -> None:
+    """What the screen reads of a recording."""
+    with contextlib.suppress(MmwatchError), reader.Reader(path) as opened:
+        playback = Playback(opened)
+        playback.watch(7)
+        for move in (lambda: None, playback.worst, lambda: playback.step(1), lambda: playback.seek(1.0)):
+            move()
+            playback.before()
+            playback.take()
+            playback.recent()
+
+
 def attempt(path: Path, words: list[str], capsys: pytest.CaptureFixture[str], about: object) -> str:
     """Run a command; return what it printed to stderr."""
+    if words[0] == "replay":
+        play(path)
     status = main([words[0], str(path), *words[1:]])
     out, err = capsys.readouterr()
     assert status in (0, 1), about
@@ -148,8 +164,9 @@ def test_bytes(good: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ("UPDATE session SET start_s = 9e999", "table session, column start_s"),
         ("UPDATE rows SET node = 100000000", "table rows, column node, row 1"),
         ("UPDATE intervals SET rows = 1", "table intervals, column rows, row 1"),
-        ("UPDATE probes SET need = CAST(x'ff1b5d' AS TEXT)", "not UTF-8"),
+        ("UPDATE probes SET need = CAST(x'ff1b5d' AS TEXT)", "column need: not UTF-8"),
         ("UPDATE processes SET comm = hex(zeroblob(1000000))", "too long"),
+        ("UPDATE intervals SET duration_ns = 0", "table intervals, column duration_ns, row 1: out of range"),
     ],
 )
 def test_the_message_says_where(
@@ -192,6 +209,18 @@ def test_only_plain_tables(
     path = changed(tmp_path / "a.mmw", good, *statements)
     for words in COMMANDS:
         assert "is damaged" in attempt(path, words, capsys, statements)
+
+
+@pytest.mark.parametrize("table", [table.name for table in TABLES if table.primary_key])
+def test_a_table_without_its_key(good: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str) -> None:
+    """A number could be there twice, and a join would take the square of the time."""
+    statements = [
+        f"CREATE TABLE new AS SELECT * FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE new RENAME TO {table}",
+    ]
+    path = changed(tmp_path / "a.mmw", good, *statements)
+    assert f"table {table} lacks its primary key" in attempt(path, ["report"], capsys, table)
 
 
 def test_views_and_tables_of_the_users_own_do_no_harm(

@@ -1,5 +1,5 @@
 """``python3 -m mmwatch``."""
 
-from mmwatch.cli.main import entry
+from mmwatch.cli.entry import entry
 
 entry()

@@ -11,6 +11,8 @@ EXIT_FINDING = 2
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_NO_PERMISSION = 77
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NO_COMMAND = 127
 
 
 class MmwatchError(Exception):
@@ -48,3 +50,14 @@ class NoPermissionError(MmwatchError):
     """The kernel or the file system refused, and more privilege would help."""
 
     exit_code = EXIT_NO_PERMISSION
+
+
+class CommandError(MmwatchError):
+    """A command that mmwatch was to run cannot be run. The exit codes are those of a shell, env(1) and time(1).
+
+    :param found: there is such a file.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, found: bool = False) -> None:
+        super().__init__(message, hint)
+        self.exit_code = EXIT_NOT_EXECUTABLE if found else EXIT_NO_COMMAND

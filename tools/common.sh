@@ -155,3 +155,11 @@ hand_back() {
     [ "$(id -u)" = 0 ] && [ "${SUDO_UID:-0}" != 0 ] || return 0
     find "$@" -xdev -uid 0 -exec chown -h "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" {} + 2>/dev/null || true
 }
+
+# isolate FILE: makes a launcher that pip wrote start Python with -I: neither PYTHONPATH, nor PYTHONHOME of another Python,
+# nor what a user keeps in a home that sudo has kept, matters to root. A long path stands in a second line (pip, distlib).
+isolate() {
+    sed -i -e '1s|^#!\(/.*/python[0-9.]*\)$|#!\1 -I|' -e "2s|^\('''exec' .*/python[0-9.]*\"\{0,1\}\) |\1 -I |" "$1"
+    head -n 2 "$1" | grep -q -e 'python[0-9.]*"\{0,1\} -I' ||
+        die $EXIT_ERROR "cannot isolate $1 from the environment" "pip wrote a launcher of an unknown form"
+}

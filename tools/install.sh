@@ -88,6 +88,7 @@ install() {
     # Built from a copy, so that root leaves no files in the checkout.
     cp -R setup.cfg pyproject.toml MANIFEST.in README.md LICENSE mmwatch bpf man "$build"
     run_pip "$home" install --no-build-isolation "$build" || die_pip
+    isolate "$home/bin/mmwatch"
     works || die $EXIT_ERROR "the installed mmwatch does not start" "try: $home/bin/mmwatch --version"
     link "$PREFIX/bin/mmwatch" "$home/bin/mmwatch"
     for page in man/*.[58]; do

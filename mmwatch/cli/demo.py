@@ -9,7 +9,6 @@ import ctypes
 import fcntl
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from mmwatch import units
-from mmwatch.cli import options
+from mmwatch.cli import options, streams
 from mmwatch.cli.interrupts import held, released
 from mmwatch.cli.top import show
 from mmwatch.errors import UnavailableError
@@ -80,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     tally = Tally()
 
     def go() -> None:
-        print(headline, file=sys.stderr)
+        streams.show(f"{headline}\n")
         load.go()
 
     with (
@@ -195,10 +194,9 @@ class Tally:
         if self._accounting is None:
             return
         size = units.pages_text(self._pages, self._page_size)
-        print(
+        streams.show(
             f"demo: path memcg: {self._reclaims} times the cgroup was full and a task had to reclaim:"
-            f" {self._pages} pages in total ({size})\n{accounting_line(self._accounting, None, 'demo: ')}",
-            file=sys.stderr,
+            f" {self._pages} pages in total ({size})\n{accounting_line(self._accounting, None, 'demo: ')}\n"
         )
 
 

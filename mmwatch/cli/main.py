@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mmwatch import __version__
-from mmwatch.cli import interrupts
-from mmwatch.errors import EXIT_ERROR, EXIT_OK, EXIT_USAGE, MmwatchError
+from mmwatch.cli import interrupts, streams
+from mmwatch.cli.options import suggestion
+from mmwatch.errors import EXIT_OK, EXIT_USAGE, MmwatchError, UsageError
 from mmwatch.units import clean
 
 COMMANDS = ("top", "record", "report", "replay", "trace", "demo", "doctor")
@@ -22,7 +22,7 @@ DESCRIPTION = "Shows who reclaims memory on this host, by which path, on which N
 
 EPILOG = """\
 exit status: 0 success, 1 error, 2 a diagnosis or threshold was hit, 64 usage, 69 this host cannot be probed,
-77 no permission
+77 no permission, 130 or 143 interrupted before it was done; record -- COMMAND has that of COMMAND
 
   sudo mmwatch top                     who reclaims, every second
   sudo mmwatch record -d 30s -o a.mmw  record half a minute; mmwatch report a.mmw shows it
@@ -31,12 +31,28 @@ exit status: 0 success, 1 error, 2 a diagnosis or threshold was hit, 64 usage, 6
 
 
 class Parser(argparse.ArgumentParser):
-    """Usage errors exit with 64, because 2 means that a diagnosis found something."""
+    """Usage errors exit with 64, because 2 means that a diagnosis found something. What was mistyped gets a suggestion.
+
+    A command's parser refuses what it does not know itself, so that the usage shown is that of the command.
+    """
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        print(f"{self.prog}: {message}", file=sys.stderr)
+        streams.show(self.format_usage())
+        streams.show(f"{self.prog}: {clean(message)}\n")
         sys.exit(EXIT_USAGE)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            meant = suggestion(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = list(action.choices or ())
+        if choices and value not in choices:
+            meant = suggestion(str(value), map(str, choices)) or f" (choose from {', '.join(map(str, choices))})"
+            raise argparse.ArgumentError(action, f"there is no {value!r}{meant}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,45 +76,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :returns: the exit status.
     """
+    streams.prepare()
+    interrupts.install()
     try:
-        parser = build_parser()
-        arguments = parser.parse_args(argv)
-        if arguments.command is None:
-            parser.print_help(sys.stderr)
-            return EXIT_USAGE
-        interrupts.install()
-        status = int(arguments.run(arguments) or EXIT_OK)
-        sys.stdout.flush()
-        return status
+        return streams.finish(_run(argv))
+    except SystemExit as end:  # --help, --version, usage
+        return streams.finish(int(end.code or EXIT_OK))
     except MmwatchError as error:
-        print(f"mmwatch: {clean(error.message)}", file=sys.stderr)
-        if error.hint:
-            print(f"  {clean(error.hint)}", file=sys.stderr)
-        return error.exit_code
+        streams.say(error.message, error.hint)
+        return streams.finish(error.exit_code)
     except KeyboardInterrupt:
-        return EXIT_OK
-    except BrokenPipeError:
-        # The reader of our output has exited, as head does.
-        _say_no_more()
-        return EXIT_OK
+        status = interrupts.status()
+        if status:
+            streams.say("interrupted before it was done")
+        return streams.finish(status)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF):
             raise
-        _say_no_more()
-        print(f"mmwatch: cannot write the output: {error.strerror}", file=sys.stderr)
-        print("  make room, or redirect the output", file=sys.stderr)
-        return EXIT_ERROR
+        return streams.failed(error)
 
 
-def _say_no_more() -> None:
-    """Discard what is still buffered for standard output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def entry() -> NoReturn:
-    """The console script."""
-    sys.exit(main())
+def _run(argv: Sequence[str] | None) -> int:
+    parser = build_parser()
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser.parse_args(words)
+    if arguments.command == "record" and words[-1] == "--":  # argparse swallows it
+        raise UsageError("-- needs a COMMAND", "mmwatch record -- COMMAND …")
+    if arguments.command is None:
+        streams.show(parser.format_help())
+        return EXIT_USAGE
+    return int(arguments.run(arguments) or EXIT_OK)
 
 
 if __name__ == "__main__":
-    entry()
+    sys.exit(main())

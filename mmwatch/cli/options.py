@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, Callable
 
+from mmwatch.cli import streams
 from mmwatch.errors import UsageError
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.session.target import Target, resolve_target
@@ -51,6 +54,12 @@ def command(
     return parser
 
 
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'top'?``, or nothing if no known word resembles it."""
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add the options that filter what is observed."""
     group = parser.add_argument_group("what to observe (default: the whole host)")
@@ -83,7 +92,7 @@ def target(arguments: argparse.Namespace) -> Target:
         raise UsageError("--children needs a process to start from", "add -p PID")
     found = resolve_target(pids, arguments.children, arguments.cgroup, arguments.comm)
     for note in found.notes:
-        print(f"mmwatch: {note}", file=sys.stderr)
+        streams.say(note)
     return found
 
 

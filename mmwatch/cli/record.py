@@ -7,7 +7,9 @@ import contextlib
 import math
 import os
 import select
+import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -15,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mmwatch import units
-from mmwatch.cli import options
+from mmwatch.cli import interrupts, options, streams
 from mmwatch.cli.interrupts import held, released
-from mmwatch.errors import MmwatchError, UsageError
+from mmwatch.errors import CommandError, MmwatchError, UsageError
 from mmwatch.kernel.builder import make_room_for_files
 from mmwatch.session.beat import Beat
 from mmwatch.session.observer import Observer
@@ -83,10 +85,15 @@ def run(arguments: argparse.Namespace) -> int:
         recording = Recording(arguments, path, target, interval_s, duration_s, child)
         with held():
             recording.run()
+    except KeyboardInterrupt:
+        if not interrupts.status():
+            raise
+        streams.say(f"interrupted before the recording began: {path} was not written")
+        return interrupts.status()
     finally:
         if child:
             child.give_up()
-    return 0
+    return child.exit_code() if child else 0
 
 
 class Child:
@@ -95,7 +102,11 @@ class Child:
     def __init__(self, command: list[str]) -> None:
         self.command = command
         if shutil.which(command[0]) is None:
-            raise UsageError(f"cannot run {units.clean(command[0])}: there is no such program")
+            found = os.path.exists(command[0])
+            why = "it is not executable" if found else "there is no such program"
+            raise CommandError(
+                f"cannot run {command[0]!r}: {why}", "name a program, with its path or on PATH", found=found
+            )
         wait, self._go = os.pipe()
         self._failed, failed = os.pipe()
         self.pid = os.fork()
@@ -110,6 +121,9 @@ class Child:
         try:
             os.close(self._go)
             if os.read(wait, 1):
+                # Python ignores these two, and exec keeps what is ignored. What the shell had cannot be known.
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
                 os.execvp(self.command[0], self.command)
         except OSError as error:
             os.write(failed, (error.strerror or "failed").encode())
@@ -119,7 +133,7 @@ class Child:
     def go(self) -> None:
         """Start it.
 
-        :raises UsageError: it cannot be executed.
+        :raises CommandError: it cannot be executed.
         """
         os.write(self._go, b"1")
         os.close(self._go)
@@ -127,13 +141,18 @@ class Child:
         problem = os.read(self._failed, 256).decode()  # empty once exec closes the other end
         if problem:
             self.ended()
-            raise UsageError(f"cannot run {units.clean(self.command[0])}: {problem}")
+            raise CommandError(f"cannot run {self.command[0]!r}: {problem}", found=True)
 
     def ended(self) -> bool:
         """Whether it has ended. ``status`` then holds the exit status, negative for a signal."""
         if self.status is None and ready([self.pidfd], 0):
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.status is not None
+
+    def exit_code(self) -> int:
+        """Its exit status as a shell has it, for a signal 128 and its number; 0 while it runs."""
+        status = self.status or 0
+        return status if status >= 0 else 128 - status
 
     def give_up(self) -> None:
         """End it if it was never started; leave a running command alone."""
@@ -199,9 +218,9 @@ class Recording:
             raise
         recorder = Recorder(self.observer, writer, self.interval_s, self.arguments.rate_limit)
         try:
-            if self.child:
-                self.child.go()
-            self._say(f"recording to {units.clean(str(self.path))}; Ctrl-C ends it")
+            self._go(writer)
+            interrupts.begin()
+            streams.say(f"recording to {self.path}; Ctrl-C ends it")
             began_s = time.monotonic()
             beat = Beat(self.interval_s, self.duration_s)
             try:
@@ -211,12 +230,26 @@ class Recording:
             except KeyboardInterrupt:
                 reason = "interrupted"
             recorder.keep(final=True)
+        except CommandError:
+            raise
         except MmwatchError:
             self._summary(recorder, writer.close(), "failed")
             raise
         finally:
             self.observer.close()
         self._summary(recorder, writer.close(), reason)
+
+    def _go(self, writer: Writer) -> None:
+        """Start the command.
+
+        :raises CommandError: it cannot be executed. No file is left.
+        """
+        try:
+            if self.child:
+                self.child.go()
+        except CommandError:
+            writer.discard()
+            raise
 
     def _ended(self) -> str:
         """Why the recording is over; empty while it goes on."""
@@ -231,27 +264,24 @@ class Recording:
         with released():
             ready(ending, seconds)
 
-    def _say(self, text: str) -> None:
-        print(f"mmwatch: {text}", file=sys.stderr)
-
     def _progress(self, seconds: float, recorder: Recorder, writer: Writer) -> None:
         total = recorder.total
         if sys.stderr.isatty() and total:
             size = units.pages_text(writer.size_bytes, 1)
             text = f"{seconds:.0f} s, {total.reclaimed_pages} pages, {recorder.records} records, {size}"
-            print(f"\r\x1b[Kmmwatch: {text}, lost {total.lost}", end="", file=sys.stderr, flush=True)
+            streams.show(f"\r\x1b[Kmmwatch: {text}, lost {total.lost}")
 
     def _summary(self, recorder: Recorder, summary: Summary, reason: str) -> None:
         from mmwatch.display.host import accounting_line
 
         if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr)
+            streams.show("\r\x1b[K")
         if self.child and self.child.status is not None:
-            reason += f" (exit status {self.child.status})"
+            reason += f" (exit status {self.child.exit_code()})"
         size = units.pages_text(summary.bytes, 1)
         intervals = units.number_text(summary.intervals, "interval")
-        kept = f"{intervals}, {recorder.records} single records, {size}"
-        self._say(f"{reason}: kept {kept} in {units.clean(str(self.path))}")
+        kept = f"{intervals}, {sum(summary.records.values())} single records, {size}"
+        streams.say(f"{reason}: kept {kept} in {self.path}")
         if recorder.total:
-            self._say(accounting_line(recorder.total, None))
-            self._say(f"to view it: mmwatch report {units.clean(str(self.path))}")
+            streams.say(accounting_line(recorder.total, None))
+            streams.say(f"to view it: mmwatch report {shlex.quote(str(self.path))}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmwatch.cli import options
+from mmwatch.cli import options, streams
 from mmwatch.errors import MmwatchError, UsageError
 from mmwatch.units import clean, parse_duration_s
 
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_columns(arguments)
     with Reader(Path(arguments.file)) as reader:
         if not reader.ended_cleanly:
-            print(f"mmwatch: {reader.cut_off}", file=sys.stderr)
+            streams.say(reader.cut_off)
         begin_s, end_s = _span(reader, arguments)
         if not options.is_batch(arguments):
             from mmwatch.cli import screen
@@ -71,10 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
                 screen.play(arguments, Playback(reader, begin_s, end_s, arguments.speed))
                 return 0
-            print(
-                "mmwatch: textual is not installed (pip install textual); printing blocks of text instead",
-                file=sys.stderr,
-            )
+            streams.say("textual is not installed (pip install textual); printing blocks of text instead")
         _print(reader, arguments, begin_s, end_s)
     return 0
 

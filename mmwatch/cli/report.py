@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mmwatch.cli import options
+from mmwatch.cli import options, streams
 
 EPILOG = """\
 examples:
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = Table.of(arguments, recorded=True)
     with Reader(Path(arguments.file)) as reader:
         if not reader.ended_cleanly:
-            print(f"mmwatch: {reader.cut_off}", file=sys.stderr)
+            streams.say(reader.cut_off)
         snapshot = take(reader.session, fold(reader, arguments.by), arguments.by)
         over_time = course(reader.stretches())
     order = row_order(arguments, snapshot)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmwatch import units
+from mmwatch.cli import interrupts, streams
 from mmwatch.cli.interrupts import held
 from mmwatch.errors import MmwatchError
 from mmwatch.session.live import LiveFeed
@@ -95,6 +96,7 @@ def show(
             limit=arguments.limit,
         )
         app = ScreenApp(state)
+        interrupts.begin()
         with held():
             run(app)
     finally:
@@ -103,7 +105,7 @@ def show(
         # The screen has closed: report here how a recording ended. Do not wait for a terminal that accepts no output.
         for notice in feed.notices():
             if select.select([], [sys.stderr], [], 0)[1]:
-                print(f"mmwatch: {notice}", file=sys.stderr)
+                streams.say(notice)
     _raise(app.failure or feed.problem, "mmwatch top --plain")
 
 

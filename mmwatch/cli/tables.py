@@ -6,6 +6,7 @@ import argparse
 import os
 from dataclasses import dataclass
 
+from mmwatch.cli.options import suggestion
 from mmwatch.display.host import host_lines
 from mmwatch.display.table import Order, table_lines
 from mmwatch.errors import UsageError
@@ -31,7 +32,8 @@ def find_column(name: str) -> Column:
     for found in (titled, begun):
         if len(found) == 1:
             return found[0]
-    raise UsageError(f"no column is named {clean(name)!r}", "mmwatch top --columns help lists them")
+    meant = suggestion(name, BY_KEY)
+    raise UsageError(f"no column is named {clean(name)!r}{meant}", "mmwatch top --columns help lists them")
 
 
 def check_columns(arguments: argparse.Namespace, recorded: bool = False) -> tuple[Column, ...]:

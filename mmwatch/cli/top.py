@@ -6,11 +6,10 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mmwatch.cli import options
+from mmwatch.cli import interrupts, options, streams
 from mmwatch.session.beat import Beat
 from mmwatch.session.observer import FIRST_INTERVAL_S, Observer, intervals
 from mmwatch.session.target import Target
@@ -87,11 +86,12 @@ def show(
         if screen.available():
             screen.show(arguments, target, interval_s, duration_s, headline, attached, seen)
             return
-        print("mmwatch: textual is not installed (pip install textual); showing a plain table instead", file=sys.stderr)
+        streams.say("textual is not installed (pip install textual); showing a plain table instead")
     if not batch:
-        print("mmwatch: compiling the probes; Ctrl-C ends it", file=sys.stderr)
+        streams.say("compiling the probes; Ctrl-C ends it")
     observer = Observer(target, interval_s=interval_s, passes=arguments.passes)
     try:
+        interrupts.begin()
         if attached:
             attached()
         total: Accounting | None = None

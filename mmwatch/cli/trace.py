@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from mmwatch.cli import options
+from mmwatch.cli import interrupts, options, streams
 from mmwatch.session.observer import Observer
 
 DRAIN_S = 0.02
@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     lines_left = arguments.count if arguments.count is not None else sys.maxsize
     lost = 0
     try:
-        print(f"mmwatch: tracing {arguments.detail}; Ctrl-C ends it", file=sys.stderr)
+        interrupts.begin()
+        streams.say(f"tracing {arguments.detail}; Ctrl-C ends it")
         while lines_left > 0:
             records = observer.tracer.drain()[:lines_left]
             if len(records):
@@ -58,5 +59,5 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         observer.close()
         if lost:
-            print(f"mmwatch: {lost} records were lost in total", file=sys.stderr)
+            streams.say(f"{lost} records were lost in total")
     return 0

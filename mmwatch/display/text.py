@@ -72,3 +72,13 @@ def spark(values: Sequence[float], blocks: str = BLOCKS) -> str:
     return "".join(
         blocks[math.ceil(value / highest * (len(blocks) - 1))] if value > 0 else blocks[0] for value in values
     )
+
+
+def to_ascii(text: str) -> str:
+    """Text for a terminal or a character set that has only ASCII; the width stays the same."""
+    if text.isascii():
+        return text
+    return "".join(char if char.isascii() else _ASCII.get(char, "?" * cells(char)) for char in text)
+
+
+_ASCII = {"±": "~", "…": "~", **dict(zip(BLOCKS, ASCII_BLOCKS))}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from mmwatch.errors import MmwatchError, UnavailableError, UsageError
+from mmwatch.errors import MmwatchError, UnavailableError
 from mmwatch.host._files import ROOT, error_for, read_lines, read_text, write_existing
 from mmwatch.units import clean, pages_text, unescape
 
@@ -59,7 +59,7 @@ def resolve(mount: CgroupMount | None, typed: str) -> tuple[Path, int]:
     """The cgroup a user named: a full path, or one from the root of the hierarchy, with or without a leading slash.
 
     :return: its directory and its id.
-    :raises UsageError: there is no such cgroup.
+    :raises MmwatchError: there is no such cgroup.
     :raises NoPermissionError: no permission to look it up.
     :raises UnavailableError: the memory controller is not mounted.
     """
@@ -77,7 +77,7 @@ def resolve(mount: CgroupMount | None, typed: str) -> tuple[Path, int]:
     except PermissionError as error:
         raise error_for(error, f"cannot look up cgroup {clean(typed)!r}", "run mmwatch as root") from error
     except (OSError, ValueError) as error:
-        raise UsageError(
+        raise MmwatchError(
             f"no cgroup {clean(typed)!r} under {clean(top)}", f"list them: find {clean(top)} -type d"
         ) from error
 

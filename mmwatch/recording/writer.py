@@ -170,6 +170,12 @@ class Writer:
             self._summary = Summary(self.path, self._intervals, self._rows, dict(self._records), self.size_bytes)
         return self._summary
 
+    def discard(self) -> None:
+        """End the recording and remove it."""
+        self._db.close()
+        remove(self.path)
+        self._summary = Summary(self.path, 0, 0, dict.fromkeys(RECORD_KINDS, 0), 0)
+
     def _begin(self, session: Session) -> None:
         db = self._db
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_the_wheel_carries_everything(built: dict[str, Path], tmp_path: Path) ->
     assert [path.name for path in site.glob("*.data/data/share/man/man8/*")] == ["mmwatch.8"]
     scripts = configparser.ConfigParser()
     scripts.read(next(site.glob("*.dist-info/entry_points.txt")))
-    assert scripts["console_scripts"]["mmwatch"] == "mmwatch.cli.main:entry"
+    assert scripts["console_scripts"]["mmwatch"] == "mmwatch.cli.entry:entry"
 
 
 def test_the_source_archive_builds_the_same_wheel(built: dict[str, Path], tmp_path: Path) -> None:
@@ -94,3 +95,24 @@ def test_setup_cfg_lists_the_packages_there_are() -> None:
     settings.read(ROOT / "setup.cfg")
     folders = {".".join(path.relative_to(ROOT).parent.parts) for path in (ROOT / "mmwatch").rglob("__init__.py")}
     assert set(settings["options"]["packages"].split()) == folders | {"mmwatch.bpf"}
+
+
+SHORT = "#!{python}\nimport sys; print(sys.flags.isolated, sys.argv[1:])\n"
+LONG = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
+import sys; print(sys.flags.isolated, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("launcher", [SHORT, LONG])
+def test_the_launcher_is_isolated(tmp_path: Path, launcher: str) -> None:
+    """Oracle: a Python that looks into PYTHONPATH, or believes PYTHONHOME, does not start."""
+    program = tmp_path / "mmwatch"
+    program.write_text(launcher.format(python=sys.executable))
+    program.chmod(0o755)
+    subprocess.run(["bash", "-c", f". {ROOT}/tools/common.sh; isolate {program}"], cwd=ROOT, check=True)
+    (tmp_path / "usercustomize.py").write_text("raise SystemExit('usercustomize ran')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"}
+    done = subprocess.run([program, "a b"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1 ['a b']\n"), done.stderr

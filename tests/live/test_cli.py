@@ -92,23 +92,28 @@ def test_a_process_that_ends_ends_the_recording(mmwatch: Mmwatch, tmp_path: Path
 def test_a_command_runs_and_its_end_is_told(mmwatch: Mmwatch, tmp_path: Path) -> None:
     """Oracle: the exit status of the command."""
     done = mmwatch.run("record", "-o", tmp_path / "a.mmw", "--", "sh", "-c", "echo out; exit 3")
-    assert (done.returncode, done.stdout) == (0, "out\n")
+    assert (done.returncode, done.stdout) == (3, "out\n")
     assert "the command ended (exit status 3)" in done.stderr
 
 
 MISTAKES = [
-    (["record", "-o", "{tmp}/a.mmw", "--", "/no/such/command"], 64, "cannot run /no/such/command"),
+    (["record", "-o", "{tmp}/a.mmw", "--", "/no/such/command"], 127, "cannot run '/no/such/command'"),
+    (["record", "-o", "{tmp}/a.mmw", "--", "/etc/hostname"], 126, "it is not executable"),
+    (["record", "-o", "{tmp}/a.mmw", "--"], 64, "needs a COMMAND"),
     (["record", "-o", "{tmp}/a.mmw", "-p", "4194999"], 1, "no process has PID 4194999"),
     (["top", "-p", "4194999"], 1, "no process has PID 4194999"),
     (["top", "-i", "0"], 64, "not a duration"),
     (["record", "-i", "0"], 64, "not a duration"),
     (["top", "-i", "0.001"], 64, "too short"),
     (["record", "-d", "0"], 64, "not a duration"),
-    (["top", "-c", "/no/such/cgroup"], 64, "no cgroup"),
+    (["top", "-c", "/no/such/cgroup"], 1, "no cgroup"),
     (["top", "--children"], 64, "--children needs"),
     (["top", "-n", "0"], 64, "not a number from 1 to"),
     (["top", "-s", "nonsense"], 64, "no column is named"),
     (["nonsense"], 64, "nonsense"),
+    (["tops"], 64, "did you mean 'top'?"),
+    (["top", "-x"], 64, "usage: mmwatch top"),
+    (["top", "--intervall", "1"], 64, "did you mean '--interval'?"),
     (["record", "-o", "/no/such/folder/a.mmw", "-d", "1"], 1, "/no/such/folder"),
     (["report", "/no/such/file"], 1, "/no/such/file"),
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmwatch.errors import MmwatchError, UnavailableError, UsageError
+from mmwatch.errors import EXIT_ERROR, MmwatchError, UnavailableError
 from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, limits, memory_mount, resolve
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
@@ -73,8 +73,9 @@ def test_resolve_what_is_no_cgroup(tmp_path: Path, typed: str) -> None:
     mount = tree(tmp_path / "cg")
     (tmp_path / "outside").mkdir()
     (mount.path / "plain").mkdir()  # a directory, but no cgroup
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(MmwatchError) as caught:
         resolve(mount, typed)
+    assert caught.value.exit_code == EXIT_ERROR  # as with an unknown process
     assert caught.value.message.isprintable()
     assert "find " in caught.value.hint
 

@@ -10,11 +10,11 @@ from make import make_interval, make_rows, make_session, random_rows
 from test_display_plain import host
 
 from mmwatch.display.screen.layout import Layout
-from mmwatch.display.screen.lines import column_at, row_spans, title_spans, to_ascii
+from mmwatch.display.screen.lines import column_at, row_spans, title_spans
 from mmwatch.display.screen.position import share_of
 from mmwatch.display.screen.view import Frame, build
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
-from mmwatch.display.text import spark
+from mmwatch.display.text import spark, to_ascii
 from mmwatch.model import history as history_module
 from mmwatch.model.accounting import accounting
 from mmwatch.model.columns import BY_KEY

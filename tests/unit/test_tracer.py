@@ -54,7 +54,7 @@ def test_output_that_cannot_be_written_is_said_so(
         raise OSError(number, "No room")
 
     monkeypatch.setattr("mmwatch.cli.report.run", full)
-    monkeypatch.setattr("mmwatch.cli.main._say_no_more", lambda: None)
+    monkeypatch.setattr("mmwatch.cli.streams._discard", lambda *_: None)
     assert command_line.main(["report", "a.mmw"]) == 1
     assert "cannot write the output: No room" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import numpy as np
 from mmwatch.display import host
 from mmwatch.display.screen.view import Frame
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
-from mmwatch.display.text import ASCII_BLOCKS, BLOCKS, cells, field, spark
+from mmwatch.display.text import cells, field, spark
 from mmwatch.display.tones import tone_of
 from mmwatch.model.accounting import Accounting
 from mmwatch.model.columns import Column
@@ -24,16 +24,6 @@ SIGNS = {Tone.BAD: "!", Tone.WARN: "~"}
 """Signs for the first cell of a line, with the same meaning as the tone's colour."""
 
 _SOFTLIMIT = PATHS.index("softlimit")
-
-
-def to_ascii(text: str) -> str:
-    """Text for a terminal that has only ASCII; the width stays the same."""
-    if text.isascii():
-        return text
-    return "".join(char if char.isascii() else _ASCII.get(char, "?" * cells(char)) for char in text)
-
-
-_ASCII = {"±": "~", "…": "~", **dict(zip(BLOCKS, ASCII_BLOCKS))}
 
 
 # ---- the table ----

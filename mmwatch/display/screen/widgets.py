@@ -14,9 +14,10 @@ from textual.screen import ModalScreen, Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from mmwatch.display.screen.lines import key_line, to_ascii
+from mmwatch.display.screen.lines import key_line
 from mmwatch.display.screen.state import State
 from mmwatch.display.spans import Line, Span, Tone, fitted
+from mmwatch.display.text import to_ascii
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult

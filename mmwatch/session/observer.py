@@ -38,6 +38,8 @@ class Observer:
     Compiling the programs takes most of the start-up time. Another process does that, while this one imports and reads
     everything else.
 
+    :ivar early_records: single reclaims that ended before the first interval began. No row counts them, and the ring
+        buffer gives them first.
     :raises MmwatchError: nothing can be observed. The message says why and what to do.
     """
 
@@ -111,8 +113,9 @@ class Observer:
             self._names.start()
 
     def _begin(self) -> None:
-        self.tracer.read()
+        first = self.tracer.read()
         self._vmstat_before, reading, self._edge_before = self._read_counters()
+        self.early_records = _streamed(first.rows, first.stats) + _streamed(reading.rows, reading.stats)
         self._time_before_ns = reading.time_ns
         self._cpu_before_ns = time.process_time_ns()
         self._pressure_before = self._pressure()
@@ -255,6 +258,11 @@ class Observer:
         self.tracer.close()
         self._names.close()
         self._taskstats.close()
+
+
+def _streamed(rows: Any, stats: Mapping[str, int]) -> int:
+    """How many of the reclaims in these rows were streamed as single records."""
+    return int(rows["reclaims"].sum()) - stats["lost_reclaim"] - stats["suppressed_reclaim"]
 
 
 def _passes(wanted: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ from mmwatch.session.observer import Observer
 
 if TYPE_CHECKING:
     from mmwatch.model.accounting import Accounting
+    from mmwatch.model.records import Records
     from mmwatch.recording import Writer
 
+LAST_TRIES, LAST_S = 20, 0.001
+"""A record arrives some microseconds after its reclaim was counted, or later if its CPU was taken away in between."""
 DRAIN_S = 0.05
 """Time between two drains of the ring buffer, which holds 70,000 records: ten times the most ever seen in that time."""
 
@@ -21,6 +25,10 @@ _QUOTA_MAX = (1 << 63) - 1
 
 class Recorder:
     """Writes the intervals and records that an observer reads.
+
+    The single reclaims it keeps are those that the rows count: not one from before the first reading or after the last.
+    The kernel side counts a reclaim before it streams it. So what arrives before a reading is in its rows, and of what
+    arrives after it, the first so many are in them.
 
     :param rate_limit_per_s: keep at most this many single records per second; the rest are counted as suppressed.
     :param total: the account so far.
@@ -32,6 +40,8 @@ class Recorder:
         self._quota = min(max(1, int(rate_limit_per_s * interval_s)), _QUOTA_MAX)
         self.total: Accounting | None = None
         self.records = 0
+        self._early = observer.early_records
+        self._reclaims = 0  # kept less counted
 
     def run(self, beat: Beat, ended: Callable[[], str], wait: Callable[[float], None], kept: Callable[[], None]) -> str:
         """Write intervals until the time is over or ``ended`` returns a reason to end. The caller writes the last one.
@@ -68,13 +78,50 @@ class Recorder:
 
         interval = self._observer.sample(final)
         if self._observer.tracer.options.detail:
-            self._drain()
+            loss = interval.loss
+            self._reclaims -= int(interval.rows["reclaims"].sum())
+            self._reclaims += loss.lost.get("reclaim", 0) + loss.suppressed.get("reclaim", 0)
+            if final:
+                self._drain_last()
+            else:
+                self._drain()
         self._observer.tracer.set_quota(self._quota)
         self._writer.write(interval)
         self.total = sum_accounts(self.total, accounting(self._observer.session, interval))
 
     def _drain(self) -> None:
-        records = self._observer.tracer.drain()
+        self._keep_records(self._observer.tracer.drain())
+
+    def _drain_last(self) -> None:
+        """Take the records that the rows count and that have not arrived yet, and no others."""
+        from mmwatch.model.records import RECLAIM
+
+        for _ in range(LAST_TRIES):
+            records = self._after_the_start(self._observer.tracer.drain())
+            ends = (records["kind"] == RECLAIM).nonzero()[0]
+            wanted = max(-self._reclaims, 0)
+            if len(ends) > wanted:
+                records = records[: ends[wanted - 1] + 1 if wanted else 0]
+            self._keep_records(records)
+            if self._reclaims >= 0:
+                return
+            time.sleep(LAST_S)
+
+    def _after_the_start(self, records: Records) -> Records:
+        """These records without those that came before the first interval."""
+        from mmwatch.model.records import RECLAIM
+
+        if not self._early or not len(records):
+            return records
+        ends = (records["kind"] == RECLAIM).nonzero()[0][: self._early]
+        self._early -= len(ends)
+        return records[ends[-1] + 1 :] if not self._early else records[:0]
+
+    def _keep_records(self, records: Records) -> None:
+        from mmwatch.model.records import RECLAIM
+
+        records = self._after_the_start(records)
         if len(records):
             self.records += len(records)
+            self._reclaims += int((records["kind"] == RECLAIM).sum())
             self._writer.write_records(records)

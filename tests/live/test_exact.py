@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Json, Mmwatch, losses, rows_of, workload
+from harness import Gated, Json, Mmwatch, losses, rows_of, workload
 
 from mmwatch.model.json import to_json
 from mmwatch.model.snapshot import take
@@ -173,3 +173,19 @@ def check_short(report: Json, done: Json) -> None:
 
 def check_threads(report: Json, done: Json) -> None:
     worker_rows(report, done, "mmw-threads")
+
+
+@pytest.mark.parametrize("detail", ["reclaims", "batches"])
+def test_single_reclaims_are_those_of_the_rows(mmwatch: Mmwatch, tmp_path: Path, detail: str) -> None:
+    """Begun and ended in the middle of a storm. Oracle: the rows count what was streamed, lost or suppressed."""
+    path = tmp_path / "a.mmw"
+    with Gated("stream", "--mib", 100_000) as load:
+        load.go()
+        for _ in range(3):
+            assert mmwatch.run("record", "-f", "-d", "0.5", "-i", "0.1", "-o", path, "--detail", detail).returncode == 0
+            with Reader(path) as reader:
+                whole = fold(reader, "path")
+                kept = reader.record_counts()["reclaim"]
+            counted = int(whole.rows["reclaims"].sum())
+            assert counted > 100
+            assert kept + whole.loss.lost["reclaim"] + whole.loss.suppressed["reclaim"] == counted

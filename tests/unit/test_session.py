@@ -111,6 +111,8 @@ class MadeTracer:
 class MadeObserver:
     """One page more with each interval."""
 
+    early_records = 0
+
     def __init__(self, *detail: str) -> None:
         self.session = make_session()
         self.tracer = MadeTracer(frozenset(detail))
@@ -152,6 +154,53 @@ def test_a_recorder_keeps_what_it_says(tmp_path: Path, detail: tuple[str, ...]) 
         assert reader.interval_count == 4
         assert sum(reader.record_counts().values()) == recorder.records
         assert bool(recorder.records) == bool(detail)
+
+
+class Streamed(MadeObserver):
+    """Reclaims that end while rows are read: ``arrived`` says how many records each drain gives, ``counted`` how many
+    each reading counts."""
+
+    def __init__(self, early: int, arrived: list[int], counted: list[int]) -> None:
+        super().__init__("reclaim", "batch")
+        self.early_records, self.arrived, self.counted = early, arrived, counted
+        self.time_ns = 0
+        self.tracer.drain = self.drain  # type: ignore[method-assign]
+
+    def drain(self) -> Any:
+        records = np.zeros(2 * (self.arrived.pop(0) if self.arrived else 0), RECORD_DTYPE)
+        records["kind"] = np.arange(len(records)) % 2 == 0  # a batch, and the reclaim it belongs to
+        records["time_ns"] = np.arange(len(records)) + self.time_ns
+        self.time_ns += len(records)
+        return records
+
+    def sample(self, final: bool = False) -> Interval:
+        return make_interval(make_rows({"reclaims": self.counted.pop(0)}))
+
+
+@pytest.mark.parametrize(
+    ("early", "arrived", "counted", "first"),
+    [
+        (0, [3, 2], [3, 2], 0),
+        (4, [3, 4], [1, 2], 8),  # what came before the start comes in two drains
+        (0, [3, 5], [2, 3], 0),  # three of the last five ended after their rows were read
+        (2, [2, 0, 0, 4], [0, 2], 4),  # two are late, and two came after the end
+        (0, [2, 1], [2, 2], 0),  # one never comes
+    ],
+)
+def test_single_records_are_those_that_the_rows_count(
+    tmp_path: Path, early: int, arrived: list[int], counted: list[int], first: int
+) -> None:
+    total = min(sum(counted), sum(arrived) - early)
+    path = tmp_path / "a.mmw"
+    observer = Streamed(early, arrived, counted)
+    with Writer(path, observer.session) as writer:
+        recorder = Recorder(as_observer(observer), writer, interval_s=0.5, rate_limit_per_s=100)
+        recorder.keep()
+        recorder.keep(final=True)
+    with Reader(path) as reader:
+        assert reader.record_counts()["reclaim"] == total
+        (records,) = reader.records()
+        assert records["time_ns"].tolist() == list(range(first, first + 2 * total))
 
 
 def test_a_recorder_ends_when_the_time_is_over(tmp_path: Path) -> None:

@@ -96,6 +96,17 @@ def target(arguments: argparse.Namespace) -> Target:
     return found
 
 
+def protect() -> None:
+    """Lock this process's memory and exempt it from the OOM killer, and say where that is refused.
+
+    Call this once everything is attached: processes that are started later would inherit the exemption.
+    """
+    from mmwatch.host import protection
+
+    for refused in protection.protect():
+        streams.say(refused)
+
+
 def is_batch(arguments: argparse.Namespace) -> bool:
     """Whether to print blocks or lines in sequence: on request, or because no screen can be drawn."""
     return arguments.batch or arguments.json or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb")

@@ -220,6 +220,7 @@ class Recording:
         try:
             self._go(writer)
             interrupts.begin()
+            options.protect()
             streams.say(f"recording to {self.path}; Ctrl-C ends it")
             began_s = time.monotonic()
             beat = Beat(self.interval_s, self.duration_s)

@@ -94,6 +94,7 @@ def show(
         interrupts.begin()
         if attached:
             attached()
+        options.protect()
         total: Accounting | None = None
         beat = Beat(interval_s, duration_s, None if batch else FIRST_INTERVAL_S)
         for interval in intervals(observer, beat, arguments.count, quick=not batch):

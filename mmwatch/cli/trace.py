@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     lost = 0
     try:
         interrupts.begin()
+        options.protect()
         streams.say(f"tracing {arguments.detail}; Ctrl-C ends it")
         while lines_left > 0:
             records = observer.tracer.drain()[:lines_left]

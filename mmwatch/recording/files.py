@@ -11,9 +11,14 @@ import tempfile
 from pathlib import Path
 
 from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
+from mmwatch.recording.schema import APPLICATION_ID
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
+NAME_BYTES_MAX = 255 - len("-journal")
+"""Linux's NAME_MAX (include/uapi/linux/limits.h), less what SQLite adds for the file beside it."""
 ELSEWHERE = "record to another place with -o"
+MAGIC = b"SQLite format 3\0"
+HEADER_BYTES = 100
 _LOCKED_BYTES = (510, 0x40000002)  # length and start of SQLite's lock on a file in use, sqlite3 os_unix.c
 
 
@@ -25,6 +30,11 @@ def create(path: Path, force: bool) -> None:
     :raises NoPermissionError: the file may not be created there.
     :raises MmwatchError: it exists, or cannot be created.
     """
+    if len(os.fsencode(path.name)) > NAME_BYTES_MAX:
+        raise MmwatchError(
+            f"cannot create {path}: File name too long",
+            f"use at most {NAME_BYTES_MAX} bytes: SQLite needs the rest for a file beside it",
+        )
     try:
         if force:
             _make_way(path)
@@ -71,7 +81,15 @@ def _make_way(path: Path) -> None:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             raise MmwatchError(f"{path} is being written or read by another process", ELSEWHERE) from None
+        head = file.read(HEADER_BYTES)
+        if head and not is_recording(head):
+            raise MmwatchError(f"{path} is not an mmwatch recording, so it is not replaced", ELSEWHERE)
     remove(path)
+
+
+def is_recording(head: bytes) -> bool:
+    """Whether a file that begins like this is a recording of mmwatch, whatever its schema."""
+    return head.startswith(MAGIC) and head[68:72] == APPLICATION_ID.to_bytes(4, "big")  # sqlite.org/fileformat.html
 
 
 def remove(path: Path) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
 from mmwatch.recording.checks import Damage
+from mmwatch.recording.files import HEADER_BYTES, MAGIC
 from mmwatch.recording.schema import APPLICATION_ID, BY_NAME, VERSION
 from mmwatch.units import clean
 
 _LOGS = ("-wal", "-journal")
-_MAGIC = b"SQLite format 3\0"
 _BUSY_S = 30
 _NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of memory")
 """Parts of SQLite's messages for errors that are not the recording's fault."""
@@ -132,16 +132,16 @@ class Database:
         """The error for a file that SQLite rejects."""
         try:
             with self.path.open("rb") as file:
-                header = file.read(100)
+                header = file.read(HEADER_BYTES)
                 size = os.fstat(file.fileno()).st_size
         except OSError as problem:
             return MmwatchError(f"cannot read {self.path}: {problem.strerror}")
-        if header[:16] != _MAGIC[: len(header)]:
+        if header[:16] != MAGIC[: len(header)]:
             return MmwatchError(f"{self.path} is not an mmwatch recording", _NAME_ONE)
         page_bytes = int.from_bytes(header[16:18], "big")
         whole = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(header[28:32], "big")
-        if len(header) < 100 or size < whole:
-            of = f" of {whole}" if len(header) == 100 else ""
+        if len(header) < HEADER_BYTES or size < whole:
+            of = f" of {whole}" if len(header) == HEADER_BYTES else ""
             return MmwatchError(f"{self.path} is truncated: it has {size}{of} bytes", _COPY_AGAIN)
         if isinstance(error, MemoryError) or "too big" in str(error):  # the heap and values have limits
             error = Damage("a value is far too long")

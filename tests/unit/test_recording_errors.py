@@ -223,6 +223,35 @@ def test_a_name_too_long(tmp_path: Path) -> None:
         Writer(tmp_path / ("a" * 300), make_session())
 
 
+def test_the_longest_name(tmp_path: Path) -> None:
+    """SQLite's journal has the name and eight bytes more."""
+    path = tmp_path / ("a" * 247)
+    record(path, make_session(), [full_interval(1)])
+    with Reader(path) as reader:
+        read_all(reader)
+    with pytest.raises(MmwatchError, match="File name too long") as caught:
+        Writer(tmp_path / ("a" * 248), make_session())
+    assert "247 bytes" in caught.value.hint
+    assert [name.name for name in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("content", [b"precious\n", bytes(4096), b"SQLite format 3\0" + bytes(4080)])
+def test_what_is_no_recording_is_not_replaced(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(MmwatchError, match="not an mmwatch recording"):
+        Writer(path, make_session(), force=True)
+    assert path.read_bytes() == content
+
+
+def test_a_recording_and_an_empty_file_are_replaced(recording: Path) -> None:
+    for _ in range(2):
+        with Writer(recording, make_session(), force=True):
+            pass
+        with Reader(recording) as reader:
+            assert reader.interval_count == 0
+        recording.write_bytes(b"")
+
+
 def mounted(folder: Path, options: str) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "mmwatch-test", str(folder)], check=True)
     try:

@@ -282,7 +282,10 @@ class Recording:
         size = units.pages_text(summary.bytes, 1)
         intervals = units.number_text(summary.intervals, "interval")
         kept = f"{intervals}, {sum(summary.records.values())} single records, {size}"
-        streams.say(f"{reason}: kept {kept} in {self.path}")
+        if not summary.bytes:
+            streams.say(f"{reason}: nothing was kept")
+            return
+        streams.say(f"{reason}: kept {kept} in {summary.path}")
         if recorder.total:
             streams.say(accounting_line(recorder.total, None))
-            streams.say(f"to view it: mmwatch report {shlex.quote(str(self.path))}")
+            streams.say(f"to view it: mmwatch report {shlex.quote(str(summary.path))}")

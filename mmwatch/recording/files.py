@@ -111,3 +111,23 @@ def refusal(folder: Path) -> int:
     except OSError as error:
         return error.errno or 0
     return 0
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def where(wanted: tuple[int, int]) -> Path | None:
+    """Where a file is now that this process has open; None if it was removed."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            link = Path("/proc/self/fd") / name
+            if identity(link) == wanted:
+                now = Path(os.readlink(link))
+                return now if identity(now) == wanted else None
+    return None

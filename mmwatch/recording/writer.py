@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,9 +35,10 @@ from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import MEASURES, PATHS, Fold
 from mmwatch.model.records import Records
 from mmwatch.model.rows import Rows
-from mmwatch.recording.files import ELSEWHERE, create, refusal, remove
+from mmwatch.recording.files import ELSEWHERE, create, identity, refusal, remove, where
+from mmwatch.recording.inserting import Insert, insert_many, insert_one
 from mmwatch.recording.pack import Names, integers, plain, sparse, to_json
-from mmwatch.recording.schema import APPLICATION_ID, BY_NAME, NULL_FOR, TABLES, VERSION
+from mmwatch.recording.schema import APPLICATION_ID, TABLES, VERSION
 from mmwatch.units import NS_PER_S, clean
 
 RECORDS_PER_COMMIT = 65536
@@ -81,11 +82,12 @@ class Writer:
         self._known_processes: dict[int, tuple[int, Process]] = {}
         self._known_cgroups: dict[int, str] = {}
         self._used: set[str] = set()
-        self._failed = False
+        self._failed = self._told_place = False
         self._summary: Summary | None = None
-        self._insert_row = _Insert("rows", session.unknown)
-        self._insert_record = _Insert("records", frozenset({"record"}))  # NULL: SQLite assigns the next number
+        self._insert_row = Insert("rows", session.unknown)
+        self._insert_record = Insert("records", frozenset({"record"}))  # NULL: SQLite assigns the next number
         create(path, force)
+        self._identity = identity(path)
         try:
             with self._errors():
                 self._db = sqlite3.connect(
@@ -125,10 +127,11 @@ class Writer:
         :raises MmwatchError: the disk is full, or another write error. What was written before stays readable.
         """
         number = self._intervals + 1
+        self._check_place()
         with self._transaction():
             self._add_interval(number, interval)
             self._add_rows(number, interval.rows)
-            _executemany(self._db, "nodes", [(number, *astuple(node)) for node in interval.nodes])
+            insert_many(self._db, "nodes", [(number, *astuple(node)) for node in interval.nodes])
             self._add_cgroups(interval.cgroups)
             self._add_processes(number, interval.processes)
             counts = self._add_records([*self._buffer, *([] if records is None else [records])])
@@ -155,6 +158,7 @@ class Writer:
         """
         if self._summary is not None:
             return self._summary
+        path = self._place()
         try:
             if not self._failed:
                 with self._transaction():
@@ -168,7 +172,33 @@ class Writer:
         finally:
             self._db.close()
             self._summary = Summary(self.path, self._intervals, self._rows, dict(self._records), self.size_bytes)
+            if path is None:
+                self._summary = Summary(self.path, 0, 0, dict.fromkeys(RECORD_KINDS, 0), 0)
+            elif path != self.path:
+                self._summary = replace(self._summary, path=path, bytes=path.stat().st_size)
+        if path != self.path and not self._told_place:
+            raise self._displaced(path)
         return self._summary
+
+    def _place(self) -> Path | None:
+        """Where the file is now; None if it was removed."""
+        return self.path if identity(self.path) == self._identity else where(self._identity or (0, 0))
+
+    def _check_place(self) -> None:
+        """:raises MmwatchError: the file is no longer where it was created."""
+        path = self._place()
+        if path != self.path:
+            self._failed = path is None
+            self._told_place = True
+            raise self._displaced(path)
+
+    def _displaced(self, path: Path | None) -> MmwatchError:
+        if path is None:
+            return MmwatchError(
+                f"{self.path} was removed or replaced while it was written, and what it held is lost",
+                "record again, to a place that nobody cleans up",
+            )
+        return MmwatchError(f"{self.path} was moved to {path} while it was written", f"mmwatch report {path}")
 
     def discard(self) -> None:
         """End the recording and remove it."""
@@ -183,7 +213,7 @@ class Writer:
         for table in TABLES:
             db.execute(table.sql)
         now_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
-        _insert_one(
+        insert_one(
             db,
             "session",
             start_s=session.start_s,
@@ -200,10 +230,10 @@ class Writer:
             gfp_flags=to_json(dict(session.gfp_flags)),
             unknown=to_json(sorted(session.unknown)),
         )
-        _executemany(db, "probes", [tuple(map(clean, astuple(probe))) for probe in session.probes])
-        _executemany(db, "paths", list(enumerate(PATHS)))
-        _executemany(db, "measures", [(measure.name, measure.fold.value, measure.help, 0) for measure in MEASURES])
-        _executemany(db, "kinds", [(number, name, 0) for number, name in enumerate(RECORD_KINDS)])
+        insert_many(db, "probes", [tuple(map(clean, astuple(probe))) for probe in session.probes])
+        insert_many(db, "paths", list(enumerate(PATHS)))
+        insert_many(db, "measures", [(measure.name, measure.fold.value, measure.help, 0) for measure in MEASURES])
+        insert_many(db, "kinds", [(number, name, 0) for number, name in enumerate(RECORD_KINDS)])
 
     def _set_journal(self) -> None:
         """Use WAL, or the next best mode on file systems without shared memory mappings (some network ones)."""
@@ -248,7 +278,7 @@ class Writer:
 
     def _add_interval(self, number: int, interval: Interval) -> None:
         loss, cost = interval.loss, interval.cost
-        _insert_one(
+        insert_one(
             self._db,
             "intervals",
             interval=number,
@@ -337,8 +367,8 @@ class Writer:
         if len(before) + len(now) <= _REMEMBERED:
             now = {**before, **now}
         self._known_processes = now
-        _executemany(self._db, "processes", new)
-        _executemany(self._db, "process_times", times)
+        insert_many(self._db, "processes", new)
+        insert_many(self._db, "process_times", times)
 
     def _error(self, error: sqlite3.Error) -> MmwatchError:
         folder = self.path.absolute().parent
@@ -352,36 +382,3 @@ class Writer:
         return MmwatchError(
             f"cannot write {self.path}: {reason}{kept}", hints.get(number, f"see dmesg for errors, or {ELSEWHERE}")
         )
-
-
-class _Insert:
-    """An INSERT for many rows of a table. Most columns come directly from a structured array.
-
-    :param null: columns that get NULL.
-    """
-
-    def __init__(self, table: str, null: frozenset[str]) -> None:
-        names = [column.name for column in BY_NAME[table].columns]
-        self.names = [name for name in names if name not in null]
-        values = ["NULL" if name in null else self._value(name) for name in names]
-        self.sql = f'INSERT INTO "{table}" VALUES ({", ".join(values)})'
-
-    @staticmethod
-    def _value(name: str) -> str:
-        return f"nullif(?, {NULL_FOR[name]})" if name in NULL_FOR else "?"
-
-    def fill(
-        self, array: npt.NDArray[np.void], lists: Mapping[str, list[Any]]
-    ) -> tuple[str, Iterator[tuple[Any, ...]]]:
-        """Arguments of ``executemany``; columns not in ``lists`` are fields of ``array``."""
-        return self.sql, zip(*[lists[name] if name in lists else integers(array[name]) for name in self.names])
-
-
-def _insert_one(db: sqlite3.Connection, table: str, **values: Any) -> None:
-    names = [column.name for column in BY_NAME[table].columns]
-    assert set(names) == set(values), (table, set(names) ^ set(values))
-    db.execute(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(names))})', [plain(values[name]) for name in names])
-
-
-def _executemany(db: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
-    db.executemany(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(BY_NAME[table].columns))})', rows)

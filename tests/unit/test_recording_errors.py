@@ -252,6 +252,35 @@ def test_a_recording_and_an_empty_file_are_replaced(recording: Path) -> None:
         recording.write_bytes(b"")
 
 
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_file_that_is_moved_is_whole_where_it_went(path: Path, at_the_end: bool) -> None:
+    writer = Writer(path, make_session())
+    writer.write(full_interval(1))
+    there = path.rename(path.with_name("b.mmw"))
+    with pytest.raises(MmwatchError, match=f"was moved to {there}"):
+        writer.close() if at_the_end else writer.write(full_interval(2))
+    summary = writer.close()  # and no second complaint
+    assert (summary.path, summary.intervals) == (there, 1)
+    assert [name.name for name in path.parent.iterdir()] == ["b.mmw"]
+    with Reader(there) as reader:
+        assert reader.ended_cleanly
+        assert len(list(reader.intervals())) == 1
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_removed_is_lost_and_said_so(path: Path, replaced: bool) -> None:
+    writer = Writer(path, make_session())
+    writer.write(full_interval(1))
+    for name in path.parent.iterdir():
+        name.unlink()
+    if replaced:
+        path.write_text("another")
+    with pytest.raises(MmwatchError, match="removed or replaced"):
+        writer.write(full_interval(2))
+    assert (writer.close().intervals, writer.close().bytes) == (0, 0)
+    assert [name.read_text() for name in path.parent.iterdir()] == ["another"] * replaced
+
+
 def mounted(folder: Path, options: str) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "mmwatch-test", str(folder)], check=True)
     try:

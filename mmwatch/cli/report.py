@@ -8,12 +8,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from mmwatch.cli import options, streams
+from mmwatch.cli import options, streams, times
 
 EPILOG = """\
 examples:
   mmwatch report a.mmw                        who reclaimed, by process and path
   mmwatch report a.mmw --by node              by NUMA node
+  mmwatch report a.mmw --begin 14:30 --end 14:35  five minutes of it
   mmwatch report a.mmw --columns +p99,+futile more columns
   mmwatch report a.mmw --json | jq .totals    figures for programs
 """
@@ -23,6 +24,7 @@ def add(subparsers: options.Subparsers) -> None:
     """Declare the command."""
     parser = options.command(subparsers, "report", "show a recording as tables or JSON", run, EPILOG)
     parser.add_argument("file", metavar="FILE", help="a recording by mmwatch record")
+    times.add(parser)
     options.add_table(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -43,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     with Reader(Path(arguments.file)) as reader:
         if not reader.ended_cleanly:
             streams.say(reader.cut_off)
-        snapshot = take(reader.session, fold(reader, arguments.by), arguments.by)
-        over_time = course(reader.stretches())
+        span = times.span(reader, arguments)
+        snapshot = take(reader.session, fold(reader, arguments.by, span), arguments.by)
+        over_time = course(reader.stretches(span))
     order = row_order(arguments, snapshot)
     if arguments.json:
         print(json.dumps(to_json(snapshot, order, course=over_time)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from statistics import median
 
 from mmwatch.display.host import accounting_line, elsewhere_lines, filter_text, local_time
 from mmwatch.display.table import Order, table_lines
@@ -30,7 +31,7 @@ def report_lines(
     by_path = take(session, snapshot.interval, "path")
     lines = join(
         [
-            f"recorded {local_time(session.start_s, zone=True)}",
+            f"recorded {local_time(course[0].begin_s if course else session.start_s, zone=True)}",
             f"for {_duration(snapshot.duration_s)}",
             f"on {clean(session.hostname) or '?'}",
             f"kernel {clean(session.kernel) or '?'}",
@@ -62,10 +63,12 @@ def course_lines(course: Sequence[Stretch]) -> list[str]:
     """Rates over time, one mark per stretch. Nothing if there are fewer than two stretches."""
     if len(course) < 2:
         return []
-    seconds = max(stretch.duration_s for stretch in course)
+    seconds = median(stretch.duration_s for stretch in course)
     shares = [stretch.stall_ns / 1e7 / max(stretch.duration_s, 1e-9) for stretch in course]
-    begin, end = (_clock(course[index].begin_s) for index in (0, -1))
-    lines = ["", f"{begin} to {end}, {seconds:.3g}s each mark; most time in reclaim: {_clock(_most(course, shares))}"]
+    begin, end = _clock(course[0].begin_s), _clock(course[-1].end_s)
+    most = max(zip(shares, course), key=lambda pair: pair[0])[1]
+    worst = f"most time in reclaim: {_clock(most.begin_s)} to {_clock(most.end_s)}"
+    lines = ["", f"{begin} to {end}, {seconds:.3g}s each mark; {worst}"]
     if all(stretch.reclaimed_pages is not None for stretch in course):
         rates = [(stretch.reclaimed_pages or 0) / max(stretch.duration_s, 1e-9) for stretch in course]
         lines.append(f"RECL/s |{spark(rates, ASCII_BLOCKS)}| up to {count_text(max(rates))}")
@@ -74,10 +77,6 @@ def course_lines(course: Sequence[Stretch]) -> list[str]:
 
 def _clock(time_s: float) -> str:
     return local_time(time_s).partition(" ")[2]
-
-
-def _most(course: Sequence[Stretch], values: Sequence[float]) -> float:
-    return max(zip(values, course), key=lambda pair: pair[0])[1].begin_s
 
 
 def _duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -18,6 +19,27 @@ class Stretch(NamedTuple):
     duration_s: float
     reclaimed_pages: int | None
     stall_ns: int
+
+    @property
+    def end_s(self) -> float:
+        """Unix time, unless the clock was set in between."""
+        return self.begin_s + self.duration_s
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a playback is: the interval shown, and how many there are.
+
+    :param share: of the time that is over when this interval ends, between 0 and 1, by CLOCK_MONOTONIC.
+    :param begin_s: Unix time of the beginning of the first interval; ``now_s`` and ``end_s`` are ends.
+    """
+
+    index: int
+    count: int
+    share: float
+    begin_s: float
+    now_s: float
+    end_s: float
 
 
 def course(stretches: Sequence[Stretch], parts: int = 60) -> list[Stretch]:

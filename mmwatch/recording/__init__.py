@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmwatch.recording.folding import fold
 from mmwatch.recording.reader import Reader
+from mmwatch.recording.timeline import ALL, Moment, Span, Timeline
 from mmwatch.recording.writer import Summary, Writer
 
-__all__ = ["Reader", "Summary", "Writer", "fold"]
+__all__ = ["ALL", "Moment", "Reader", "Span", "Summary", "Timeline", "Writer", "fold"]

@@ -11,6 +11,7 @@ from mmwatch.model.interval import Interval
 from mmwatch.model.merge import Sums
 from mmwatch.model.rows import ROW_DTYPE
 from mmwatch.recording.reader import Reader
+from mmwatch.recording.timeline import ALL, Span
 
 GROUPS_MAX = 16384
 """If there are more groups than this, the rest are folded. A row takes 1.5 KB, and nobody reads a longer table."""
@@ -20,23 +21,21 @@ WAITING_ROWS = 8192
 def fold(
     reader: Reader,
     by: str,
-    begin_s: float | None = None,
-    end_s: float | None = None,
+    span: Span = ALL,
     *,
     groups_max: int = GROUPS_MAX,
 ) -> Interval:
-    """Everything between two times as one interval, for :func:`mmwatch.model.snapshot.take` with the same grouping.
+    """A span of intervals as one, for :func:`mmwatch.model.snapshot.take` with the same grouping.
 
     Memory does not grow with the recording: see :class:`mmwatch.model.merge.Sums`.
 
     :param by: one of :data:`mmwatch.model.groupings.GROUPINGS`.
-    :param begin_s: Unix time, as :meth:`Reader.intervals` takes it.
     :raises KeyError: no such grouping.
     :raises MmwatchError: the recording is damaged.
     """
     keys = _keys(by)
     sums = Sums(keys, groups_max, WAITING_ROWS)
-    for block in reader.blocks(begin_s, end_s):
+    for block in reader.blocks(span):
         sums.add(block)
     whole = sums.whole()
     if whole is None:
@@ -45,7 +44,7 @@ def fold(
     return replace(
         whole,
         cgroups=reader.cgroup_paths(np.unique(whole.rows["cgroup_id"]).tolist()),
-        processes=reader.process_totals(tgids, begin_s, end_s) if tgids else {},
+        processes=reader.process_totals(tgids, span) if tgids else {},
     )
 
 

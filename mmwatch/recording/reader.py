@@ -21,6 +21,7 @@ from mmwatch.recording import checks, values
 from mmwatch.recording.blocks import joined
 from mmwatch.recording.checks import Place, integer, maybe
 from mmwatch.recording.opening import Database
+from mmwatch.recording.timeline import ALL, Span, Timeline
 from mmwatch.units import NS_PER_S
 
 BATCH_ROWS = 4096
@@ -103,53 +104,38 @@ class Reader:
             }
         return {kind: counts.get(kind, 0) for kind in RECORD_KINDS}
 
-    def intervals(
-        self, begin_s: float | None = None, end_s: float | None = None, *, names: bool = True
-    ) -> Iterator[Interval]:
-        """The intervals in order, read as they are consumed.
-
-        :param begin_s: Unix time; starts at the interval that contains it.
-        :param end_s: Unix time; ends at the interval that contains it.
-        :param names: with processes and paths of cgroups.
-        """
-        with self._damage():
-            span = self._range(begin_s, end_s)
-        yield from self.between(*span, names=names)
-
-    def timeline(
-        self, begin_s: float | None = None, end_s: float | None = None
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Number, ``end_s`` and ``duration_ns`` of the intervals in this time, as :meth:`intervals` takes it."""
+    def timeline(self, span: Span = ALL) -> Timeline:
+        """When the intervals of a span were."""
         query = "SELECT interval, end_s, duration_ns FROM intervals WHERE interval BETWEEN ? AND ? ORDER BY interval"
         with self._damage():
-            found = self._db.execute(query, self._range(begin_s, end_s)).fetchall()
+            found = self._db.execute(query, span).fetchall()
             numbers, ends_s, durations_ns = zip(*found) if found else ((), (), ())
-            return (
+            return Timeline(
                 checks.integers("intervals", "interval", numbers, numbers),
                 checks.times_s("intervals", "end_s", ends_s, numbers),
                 checks.integers("intervals", "duration_ns", durations_ns, numbers),
             )
 
-    def between(
-        self, first: int, last: int, *, names: bool = True, only: Collection[str] | None = None
+    def intervals(
+        self, span: Span = ALL, *, names: bool = True, only: Collection[str] | None = None
     ) -> Iterator[Interval]:
-        """The intervals from one number to another, both included, read as they are consumed.
+        """The intervals in order, read as they are consumed.
 
-        :param names: as for :meth:`intervals`.
+        :param names: with processes and paths of cgroups.
         :param only: fields of the rows to fill in, which saves most of the time; all by default.
         """
         with self._damage():
-            for batch in self._batches(first, last):
+            for batch in self._batches(span):
                 yield from self._load(batch, names, only)
 
-    def blocks(self, begin_s: float | None = None, end_s: float | None = None) -> Iterator[Interval]:
-        """The intervals of this time, many at a time as one, with their rows side by side and without names.
+    def blocks(self, span: Span = ALL) -> Iterator[Interval]:
+        """The intervals of a span, many at a time as one, with their rows side by side and without names.
 
         Faster than :meth:`intervals` by an order of magnitude where only the sum matters.
         """
         with self._damage():
             one_node = self._db.execute("SELECT min(node) = max(node) FROM nodes").fetchone()[0] == 1
-            for batch in self._batches(*self._range(begin_s, end_s)):
+            for batch in self._batches(span):
                 rows, numbers = self._rows(batch, None)
                 yield joined(batch, rows, numbers, self._nodes(batch[-1:] if one_node else batch))
 
@@ -208,24 +194,21 @@ class Reader:
                     found[int(np.int64(number).view(np.uint64))] = checks.text(Place("cgroups", "path", number), path)
         return found
 
-    def process_totals(
-        self, tgids: Collection[int], begin_s: float | None = None, end_s: float | None = None
-    ) -> dict[int, Process]:
+    def process_totals(self, tgids: Collection[int], span: Span = ALL) -> dict[int, Process]:
         """These processes with their times summed by SQL, as :func:`mmwatch.model.merge.merge` sums them."""
-        first, last = self._range(begin_s, end_s)
-        span = "interval BETWEEN ? AND ?"
+        within = "interval BETWEEN ? AND ?"
         sums = (
             "SELECT tgid, sum(system_time_us), sum(freepages_delay_ns) "
-            f"FROM process_times JOIN processes USING (process) WHERE {span} GROUP BY tgid"
+            f"FROM process_times JOIN processes USING (process) WHERE {within} GROUP BY tgid"
         )
         who = (
             "SELECT process, tgid, comm, cmdline, ppid FROM processes WHERE process IN "
-            f"(SELECT process FROM process_times WHERE {span}) ORDER BY process"
+            f"(SELECT process FROM process_times WHERE {within}) ORDER BY process"
         )
         found: dict[int, Process] = {}
         with self._damage():
-            times = {row[0]: row[1:] for row in self._db.execute(sums, (first, last)) if row[0] in tgids}
-            for row in self._db.execute(who, (first, last)):
+            times = {row[0]: row[1:] for row in self._db.execute(sums, span) if row[0] in tgids}
+            for row in self._db.execute(who, span):
                 if row[1] in times:
                     process = values.process(*row, *times[row[1]])
                     before = found.get(process.tgid)
@@ -234,8 +217,8 @@ class Reader:
                     found[process.tgid] = process
         return found
 
-    def stretches(self, first: int = 0, last: int = 1 << 62) -> list[Stretch]:
-        """One stretch per interval from one number to another, both included; all by default."""
+    def stretches(self, span: Span = ALL) -> list[Stretch]:
+        """One stretch per interval."""
         parts = SUMS["reclaimed_pages"]
         known = not self.session.unknown.intersection(parts)
         reclaimed = f"total({parts[0]} + {parts[1]})" if known else "NULL"
@@ -245,7 +228,7 @@ class Reader:
             "GROUP BY interval ORDER BY interval"
         )
         with self._damage():
-            found = self._db.execute(query, (first, last)).fetchall()
+            found = self._db.execute(query, span).fetchall()
             numbers, ends_s, durations_ns, pages, stalls_ns = zip(*found) if found else ((),) * 5
             lengths_s = checks.integers("intervals", "duration_ns", durations_ns, numbers) / NS_PER_S
             begins_s = checks.times_s("intervals", "end_s", ends_s, numbers) - lengths_s
@@ -288,20 +271,13 @@ class Reader:
         names = [column[0] for column in cursor.description]
         return (dict(zip(names, row)) for row in cursor.fetchall())
 
-    def _range(self, begin_s: float | None, end_s: float | None) -> tuple[int, int]:
-        """First and last interval; ``(1, 0)`` if there is none."""
-        query = "SELECT min(interval), max(interval) FROM intervals"
-        query += " WHERE end_s > ? AND end_s - duration_ns / 1e9 < ?"
-        infinity = float("inf")
-        span = (-infinity if begin_s is None else begin_s, infinity if end_s is None else end_s)
-        found = self._db.execute(query, span).fetchone()
-        if None in found:
-            return 1, 0
-        first, last = (integer(Place("intervals", "interval"), number) for number in found)
-        return first, last
+    def _batches(self, span: Span) -> Iterator[list[dict[str, Any]]]:
+        """Intervals in batches of some thousand rows: one query for many small intervals.
 
-    def _batches(self, first: int, last: int) -> Iterator[list[dict[str, Any]]]:
-        """Intervals in batches of some thousand rows: one query for many small intervals."""
+        Those that are written in the meantime are not waited for.
+        """
+        (newest,) = self._db.execute("SELECT max(interval) FROM intervals").fetchone()
+        first, last = span[0], min(span[1], integer(Place("intervals", "interval"), newest or 0))
         while found := list(
             self._dicts(
                 f"SELECT {self._all('intervals')} FROM intervals "

@@ -8,16 +8,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import numpy as np
 
 from mmwatch.model.accounting import Accounting, accounting, sum_accounts
+from mmwatch.model.course import Position
 from mmwatch.model.history import FADE_S, FADING_NEEDS, RATES_MAX, RATES_NEED, Before, sums
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.records import Recent, recents
 from mmwatch.model.rows import SUMS
-from mmwatch.recording import Reader
+from mmwatch.recording import ALL, Moment, Reader, Span
 from mmwatch.units import NS_PER_S
 
 RECENT_MAX = 50
 BEHIND_MAX_S = 1.0
 """A host that is too slow for the requested speed plays slower instead of trying to catch up."""
+JITTER_S = 0.005
+"""A reading is never exactly on the beat: a minute after an interval is not in the one after the sixtieth."""
 STRIDE_MIN = 64
 STRIDES_MAX = 32
 """The sum of all intervals up to a position is cached for at most this many positions, to continue from the nearest."""
@@ -31,8 +34,9 @@ class Playback:
     Intervals are read on demand, in a few milliseconds each. The display at a position does not depend on how the user
     got there: after a jump, :meth:`before` returns what playing up to there would have gathered.
 
-    :param begin_s: Unix time, as :meth:`Reader.intervals` takes it; ``end_s`` likewise. There must be an interval
-        between the two.
+    Jumps and speed follow CLOCK_MONOTONIC, whatever was done to the wall clock meanwhile.
+
+    :param span: the intervals to play. There must be one.
     :param speed: seconds of the recording per second.
     :raises MmwatchError: the recording is damaged. All methods that read may raise it.
     """
@@ -42,15 +46,17 @@ class Playback:
     def __init__(
         self,
         reader: Reader,
-        begin_s: float | None = None,
-        end_s: float | None = None,
+        span: Span = ALL,
         speed: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session: Session = reader.session
         self.speed = speed
         self._reader, self._clock = reader, clock
-        self._numbers, self._ends_s, self._durations_ns = reader.timeline(begin_s, end_s)
+        self._timeline = reader.timeline(span)
+        self._numbers, self._durations_ns = self._timeline.numbers, self._timeline.durations_ns
+        self._elapsed_s = self._timeline.elapsed_s
+        self._begin_s = float(reader.timeline((0, int(self._numbers[0]) - 1)).durations_ns.sum()) / NS_PER_S
         self._paused = False
         self._at = 0
         self._given = -1
@@ -109,10 +115,17 @@ class Playback:
         if not paused and self.ended:
             self._go(0)  # nothing is left to play
 
-    def position(self) -> tuple[int, int, float, float, float]:
-        """``(index, count, begin_s, now_s, end_s)``."""
-        begin_s = float(self._ends_s[0]) - float(self._durations_ns[0]) / NS_PER_S
-        return self._at, len(self._numbers), begin_s, float(self._ends_s[self._at]), float(self._ends_s[-1])
+    def position(self) -> Position:
+        """Where the playback is."""
+        ends_s = self._timeline.ends_s
+        return Position(
+            index=self._at,
+            count=len(self._numbers),
+            share=float(self._elapsed_s[self._at] / max(self._elapsed_s[-1], 1e-9)),
+            begin_s=float(self._timeline.begins_s[0]),
+            now_s=float(ends_s[self._at]),
+            end_s=float(ends_s[-1]),
+        )
 
     def step(self, n: int) -> None:
         """Move by ``n`` intervals and pause."""
@@ -121,12 +134,18 @@ class Playback:
 
     def jump_s(self, seconds: float) -> None:
         """Move by ``seconds``."""
-        self._go_to(float(self._ends_s[self._at]) + seconds)
+        self._go_to(float(self._elapsed_s[self._at]) + seconds)
 
     def seek(self, fraction: float) -> None:
         """Move to a place between 0, the beginning, and 1, the end."""
-        _, _, begin_s, _, end_s = self.position()
-        self._go_to(begin_s + fraction * (end_s - begin_s))
+        self._go_to(fraction * float(self._elapsed_s[-1]))
+
+    def go_to_time(self, time_s: float) -> bool:
+        """Move to the interval that contains this Unix time; False if none does."""
+        index = self._timeline.index(Moment(time_s))
+        if index is not None:
+            self._go(index)
+        return index is not None
 
     def worst(self) -> bool:
         """Pause at the interval with the largest share of time in reclaim. Called again there, go to the next largest.
@@ -134,7 +153,7 @@ class Playback:
         :returns: False if no task spent time in reclaim.
         """
         if self._worst is None:
-            stretches = self._reader.stretches(int(self._numbers[0]), int(self._numbers[-1]))
+            stretches = self._reader.stretches((int(self._numbers[0]), int(self._numbers[-1])))
             shares = np.array([stretch.stall_ns for stretch in stretches], float) / self._durations_ns
             order = np.argsort(-shares, kind="stable")
             self._worst = [int(index) for index in order if shares[index] > 0]
@@ -145,9 +164,9 @@ class Playback:
         self._go(self._worst[self._worst_at])
         return True
 
-    def _go_to(self, time_s: float) -> None:
+    def _go_to(self, elapsed_s: float) -> None:
         """Move to the interval that contains this time."""
-        self._go(int(np.searchsorted(self._ends_s, time_s)))
+        self._go(int(np.searchsorted(self._elapsed_s, elapsed_s - JITTER_S)))
 
     def _go(self, index: int) -> None:
         self._at = min(max(index, 0), len(self._numbers) - 1)
@@ -159,7 +178,7 @@ class Playback:
             return None
         at = self._at
         first = max(0, at - RATES_MAX)
-        near = max(first, min(at, int(np.searchsorted(self._ends_s, self._ends_s[max(at - 1, 0)] - FADE_S))))
+        near = max(first, min(at, int(np.searchsorted(self._elapsed_s, self._elapsed_s[max(at - 1, 0)] - FADE_S))))
         lately = [
             *self._read(first, near, names=False, only=RATES_NEED),
             *self._read(near, at, only={*RATES_NEED, *FADING_NEEDS}),
@@ -178,9 +197,11 @@ class Playback:
         if self._watched is None or start_ns is None or self._given < 0:
             return ()
         if self._recent[0] != wanted:
-            monotonic_s = self.session.start_s - start_ns / NS_PER_S
-            time_ns = int((float(self._ends_s[self._given]) - monotonic_s) * NS_PER_S)
-            found = recents(self._reader.latest_reclaims(self._watched, time_ns, RECENT_MAX), monotonic_s)
+            time_ns = start_ns + int((self._begin_s + float(self._elapsed_s[self._given])) * NS_PER_S)
+            wall_s = float(self._timeline.ends_s[self._given])
+            found = recents(
+                self._reader.latest_reclaims(self._watched, time_ns, RECENT_MAX), wall_s - time_ns / NS_PER_S
+            )
             self._recent = (wanted, found)
         return self._recent[1]
 
@@ -192,7 +213,7 @@ class Playback:
         """The intervals from index ``begin`` up to, not including, ``end``."""
         if begin < end:
             first, last = int(self._numbers[begin]), int(self._numbers[end - 1])
-            yield from self._reader.between(first, last, names=names, only=only)
+            yield from self._reader.intervals((first, last), names=names, only=only)
 
     def _total(self, end: int) -> Accounting | None:
         """The account of everything before this index."""

@@ -190,10 +190,10 @@ def test_top_at_132_columns() -> None:
 def test_the_course_of_a_recording() -> None:
     begin_s = time.mktime((2026, 1, 2, 10, 0, 0, 0, 0, -1))
     pages = [0, 1, 500, 100_000, 0]
-    course = [Stretch(begin_s + n, 1.0, count, count * 10_000) for n, count in enumerate(pages)]
+    course = [Stretch(begin_s + n, 1.5 if n == 0 else 1.0, count, count * 10_000) for n, count in enumerate(pages)]
     assert course_lines(course) == [
         "",
-        "10:00:00 to 10:00:04, 1s each mark; most time in reclaim: 10:00:03",
+        "10:00:00 to 10:00:05, 1s each mark; most time in reclaim: 10:00:03 to 10:00:04",
         "RECL/s | ..# | up to 100k",
         "STALL% | ..# | up to 100.0",
     ]

@@ -34,7 +34,7 @@ from mmwatch.model.merge import merge
 from mmwatch.model.records import RECORD_DTYPE
 from mmwatch.model.rows import ROW_DTYPE
 from mmwatch.model.snapshot import take
-from mmwatch.recording import Reader, Writer, fold
+from mmwatch.recording import Moment, Reader, Writer, fold
 from mmwatch.recording import reader as reader_module
 from mmwatch.recording.pack import dense, sparse
 from mmwatch.recording.schema import APPLICATION_ID
@@ -162,15 +162,35 @@ def test_a_stretch_of_time(path: Path) -> None:
     with Reader(path) as reader:
         start = reader.session.start_s
 
-        def ends(*span: float | None) -> list[float]:
-            return [interval.end_s - start for interval in reader.intervals(*span)]
+        def ends(begin_s: float | None, end_s: float | None) -> list[float]:
+            times = (None if s is None else Moment(start + s) for s in (begin_s, end_s))
+            span = reader.timeline().span(*times)
+            return [interval.end_s - start for interval in reader.intervals(span)] if span else []
 
-        assert ends(None, start + 2.5) == [1, 2, 3]
-        assert ends(start + 7.5, None) == [8, 9]
-        assert ends(start + 3.5, start + 4.5) == [4, 5]
-        assert ends(start + 100) == []
-        assert len(fold(reader, "task", start + 100).rows) == 0
-        assert fold(reader, "task", start + 3.5, start + 4.5).duration_ns == 2 * 999_999_999
+        assert ends(None, 2.5) == [1, 2, 3]
+        assert ends(7.5, None) == [8, 9]
+        assert ends(3.5, 4.5) == [4, 5]
+        assert ends(100, None) == []
+        assert fold(reader, "task", (4, 5)).duration_ns == 2 * 999_999_999
+
+
+@pytest.mark.parametrize("step_s", [-7200.0, 7200.0])
+def test_a_clock_that_was_set(path: Path, step_s: float) -> None:
+    """Elapsed time goes on as if nothing had happened; a Unix time means whatever the clock showed."""
+    made = [full_interval(number) for number in range(1, 10)]
+    record(
+        path,
+        make_session(),
+        [replace(one, end_s=one.end_s + (step_s if at >= 4 else 0)) for at, one in enumerate(made)],
+    )
+    with Reader(path) as reader:
+        timeline, start = reader.timeline(), reader.session.start_s
+    assert timeline.span(Moment(3.5, elapsed=True)) == (4, 9)
+    assert timeline.span(None, Moment(6.5, elapsed=True)) == (1, 7)
+    assert timeline.span(Moment(5.5, elapsed=True), Moment(6.5, elapsed=True)) == (6, 7)
+    assert timeline.index(Moment(start + 2.5)) == 2
+    assert timeline.index(Moment(start + step_s + 6.5)) == 6
+    assert timeline.index(Moment(start + step_s / 2)) is None
 
 
 def test_large_numbers_and_unknown_values(path: Path) -> None:
@@ -704,21 +724,21 @@ def test_intervals_by_number(path: Path) -> None:
     written = [full_interval(number, session) for number in range(1, 8)]
     record(path, session, written)
     with Reader(path) as reader:
-        numbers, ends_s, durations_ns = reader.timeline()
-        assert numbers.tolist() == list(range(1, 8))
-        assert ends_s.tolist() == [one.end_s for one in written]
-        assert set(durations_ns.tolist()) == {999_999_999}
-        assert reader.timeline(1_700_000_002.5, 1_700_000_003.5)[0].tolist() == [3, 4]
-        assert [len(found) for found in reader.timeline(1_800_000_000.0)] == [0, 0, 0]
-        for one, ours in zip(reader.between(3, 4), written[2:]):
+        timeline = reader.timeline()
+        assert timeline.numbers.tolist() == list(range(1, 8))
+        assert timeline.ends_s.tolist() == [one.end_s for one in written]
+        assert set(timeline.durations_ns.tolist()) == {999_999_999}
+        assert reader.timeline((3, 4)).numbers.tolist() == [3, 4]
+        assert len(reader.timeline((8, 9)).elapsed_s) == 0
+        for one, ours in zip(reader.intervals((3, 4)), written[2:]):
             assert_equal(one, ours)
-        assert list(reader.between(5, 4)) == []
-        (bare,) = reader.between(7, 7, names=False, only=("path", "reclaims", "stall_histogram"))
+        assert list(reader.intervals((5, 4))) == []
+        (bare,) = reader.intervals((7, 7), names=False, only=("path", "reclaims", "stall_histogram"))
         for name in ROW_DTYPE.names or ():
             filled = written[6].rows[name] if name in ("path", "reclaims", "stall_histogram") else 0 * bare.rows["tid"]
             if name != "comm":
                 assert bare.rows[name].sum() == filled.sum(), name
-        (empty,) = reader.between(7, 7, only=())
+        (empty,) = reader.intervals((7, 7), only=())
         assert len(empty.rows) == len(bare.rows)
 
 

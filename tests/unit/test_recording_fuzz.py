@@ -276,7 +276,7 @@ def test_many_intervals_at_once_are_the_sum_of_each(tmp_path: Path, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(blocks, "_table", lambda _sources: None)
             assert_same(fold(opened, "thread"), whole)
-        monkeypatch.setattr(opened, "blocks", lambda *span: opened.intervals(*span, names=False))
+        monkeypatch.setattr(opened, "blocks", lambda span: opened.intervals(span, names=False))
         assert_same(fold(opened, "thread"), whole)
 
 

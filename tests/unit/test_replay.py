@@ -19,8 +19,8 @@ from make import VMSTAT, make_interval, make_rows, make_session, random_rows
 from test_screen_app import settled
 
 from mmwatch.cli.main import build_parser, main
-from mmwatch.cli.replay import time_s
 from mmwatch.cli.tables import Table
+from mmwatch.cli.times import moment
 from mmwatch.cli.top import json_line
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
@@ -28,6 +28,7 @@ from mmwatch.display.screen.layout import Layout
 from mmwatch.display.screen.state import State
 from mmwatch.display.screen.widgets import screen_text
 from mmwatch.errors import UsageError
+from mmwatch.model.course import Position
 from mmwatch.model.interval import Cost, Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.json import to_json
 from mmwatch.model.records import RECORD_DTYPE, Recent
@@ -114,7 +115,7 @@ def numbers(played: Playback) -> list[int]:
     """The intervals that come now, by their place."""
     found = []
     while (one := played.take()) is not None:
-        found.append(round(one.end_s - START_S) - 1)
+        found.append(round(one.end_s - START_S) % 3600 - 1)
     return found
 
 
@@ -129,7 +130,9 @@ def test_it_goes_as_it_went(ten: Playback, clock: Clock) -> None:
     assert numbers(ten) == [1]
     clock.now_s += 0.9  # the beat is kept
     assert numbers(ten) == [2]
-    assert ten.position() == (2, 10, pytest.approx(START_S, abs=0.01), START_S + 3, START_S + 10)
+    assert ten.position() == Position(
+        2, 10, pytest.approx(0.3), pytest.approx(START_S, abs=0.01), START_S + 3, START_S + 10
+    )
 
 
 def test_speed(ten: Playback, clock: Clock) -> None:
@@ -237,18 +240,42 @@ def test_to_the_worst_and_from_there_to_the_next(path: Path, clock: Clock) -> No
         assert numbers(played) == [2]
         assert played.worst()
         assert numbers(played) == [1]
-        quiet = Playback(reader, START_S + 2.5, START_S + 3.5, clock=clock)
+        quiet = Playback(reader, (3, 4), clock=clock)
         assert not quiet.worst()
 
 
 def test_a_part(path: Path) -> None:
     record(path, [interval(number) for number in range(10)])
     with Reader(path) as reader:
-        played = Playback(reader, START_S + 2.5, START_S + 4.5)
-        assert played.position()[:2] == (0, 3)
+        played = Playback(reader, (3, 5))
+        assert (played.position().index, played.position().count) == (0, 3)
         assert numbers(played) == [2]
         played.seek(1)
         assert numbers(played) == [4]
+
+
+def test_jumps_follow_the_time_that_passed(path: Path, clock: Clock) -> None:
+    """The clock is set back by two hours in the middle."""
+    made = [interval(number) for number in range(10)]
+    record(path, [replace(one, end_s=one.end_s - 7200 * (number >= 5)) for number, one in enumerate(made)])
+    with Reader(path) as reader:
+        played = Playback(reader, clock=clock)
+        numbers(played)
+        played.jump_s(3)
+        assert numbers(played) == [3]
+        played.jump_s(4)
+        assert numbers(played) == [7]
+        assert played.position().share == pytest.approx(0.8)
+        played.jump_s(-3)
+        assert numbers(played) == [4]
+        played.seek(0.65)
+        assert numbers(played) == [6]
+        assert played.go_to_time(START_S - 7200 + 8.5)
+        assert numbers(played) == [8]
+        assert played.go_to_time(START_S + 1.5)
+        assert numbers(played) == [1]
+        assert not played.go_to_time(START_S + 3600)
+        assert numbers(played) == []
 
 
 # ---- the way there does not matter ----
@@ -317,14 +344,14 @@ def test_jumps_in_an_hour_read_little(path: Path, monkeypatch: pytest.MonkeyPatc
     record(path, [make_interval(make_rows({"reclaims": 1}), end_s=START_S + n + 1) for n in range(3600)])
     with Reader(path) as reader:
         read = [0]
-        between = reader.between
+        intervals = reader.intervals
 
         def counted(*span: Any, **how: Any) -> Iterator[Interval]:
-            for one in between(*span, **how):
+            for one in intervals(*span, **how):
                 read[0] += 1
                 yield one
 
-        monkeypatch.setattr(reader, "between", counted)
+        monkeypatch.setattr(reader, "intervals", counted)
         played = Playback(reader)
         app = screen_of(played)
         app.state.take()
@@ -533,13 +560,17 @@ def test_speeds(text: str, speed: float) -> None:
 )
 def test_times(text: str, wanted: str) -> None:
     start_s = datetime(2026, 11, 23, 14, 30, 12, 500_000).timestamp()
-    assert time_s(text, start_s) == datetime.fromisoformat(wanted).timestamp()
+    found = moment(text, start_s)
+    assert found.seconds + start_s * found.elapsed == datetime.fromisoformat(wanted).timestamp()
 
 
-@pytest.mark.parametrize("text", ["", "25:00", "12:60", "2026-13-01 10:00", "2026-11-23", "12", "+", "12:00:00:00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "25:00", "12:60", "2026-13-01 10:00", "2026-11-23", "12", "+", "12:00:00:00", "0001-01-01 00:00", "+36501d"],
+)
 def test_no_times(text: str) -> None:
     with pytest.raises(UsageError):
-        time_s(text, START_S)
+        moment(text, START_S)
 
 
 # ---- the screen ----

@@ -23,6 +23,7 @@ from mmwatch.display.screen.state import State
 from mmwatch.display.screen.widgets import Menu, Pager, screen_text
 from mmwatch.display.text import cells
 from mmwatch.model.columns import COLUMNS
+from mmwatch.model.course import Position
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.merge import merge
@@ -89,8 +90,8 @@ class MadeControls:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def position(self) -> tuple[int, int, float, float, float]:
-        return 29, 60, 1_700_000_000.0, 1_700_001_800.0, 1_700_003_600.0
+    def position(self) -> Position:
+        return Position(29, 60, 0.5, 1_700_000_000.0, 1_700_001_800.0, 1_700_003_600.0)
 
     def before(self) -> None:
         pass
@@ -103,6 +104,10 @@ class MadeControls:
 
     def seek(self, fraction: float) -> None:
         self.asked.append(("seek", round(fraction, 3)))
+
+    def go_to_time(self, time_s: float) -> bool:
+        self.asked.append(("time", time_s))
+        return False
 
     def worst(self) -> bool:
         self.asked.append("worst")
@@ -608,7 +613,7 @@ def test_an_error_while_drawing_ends_it() -> None:
         (["j"], [("jump", 60.0)]),
         (["J"], [("jump", -60.0)]),
         (["b", *"25%", "enter"], [("seek", 0.25)]),
-        (["b", *"22:43:20", "enter"], [("seek", 0.5)]),
+        (["b", *"22:43:20", "enter"], [("time", 1_700_001_800.0), ("time", 1_700_088_200.0)]),
         (["b", *"noon", "enter"], []),
         (["w"], ["worst"]),
     ],

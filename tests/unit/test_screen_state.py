@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from test_display_plain import host
 
 from mmwatch.display.screen.layout import Layout
 from mmwatch.display.screen.lines import column_at, row_spans, title_spans
-from mmwatch.display.screen.position import share_of
+from mmwatch.display.screen.position import go_to
 from mmwatch.display.screen.view import Frame, build
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.text import spark, to_ascii
@@ -22,6 +23,8 @@ from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.history import FADE_S, FADING_MAX, RATES_MAX, History
 from mmwatch.model.interval import Interval, Process
 from mmwatch.model.merge import merge
+from mmwatch.recording import Reader, Writer
+from mmwatch.session.playback import Playback
 
 BUSY = {"reclaims": 1, "stall_ns": 1000, "reclaimed_file_pages": 32, "scanned_file_pages": 64}
 
@@ -313,16 +316,21 @@ def test_totals_take_the_place_of_rates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "share"),
-    [("50%", 0.5), ("100%", 1.0), ("101%", None), ("", None), ("x", None), ("00:00:25", 0.35), ("00:01", 0.7)],
+    ("typed", "place"),
+    [("50%", 4), ("100%", 9), ("101%", None), ("", None), ("x", None), ("nan%", None), ("23:59:52", 1), ("00:00", 9)],
 )
-def test_places_in_a_recording(typed: str, share: float | None) -> None:
+def test_places_in_a_recording(tmp_path: Path, typed: str, place: int | None) -> None:
     """A recording over midnight; times are local."""
     from datetime import datetime
 
     begin_s = datetime(2026, 1, 1, 23, 59, 50).timestamp()
-    found = share_of(typed, begin_s, begin_s + 100)
-    assert found == (None if share is None else pytest.approx(share))
+    with Writer(tmp_path / "a.mmw", make_session(start_s=begin_s)) as writer:
+        for number in range(1, 11):
+            writer.write(make_interval(make_rows({}), end_s=begin_s + number, duration_ns=10**9))
+    with Reader(tmp_path / "a.mmw") as reader:
+        played = Playback(reader)
+        assert go_to(played, typed) == (place is not None)
+        assert played.position().index == (place or 0)
 
 
 def test_a_frame_of_ten_thousand_rows_is_whole() -> None:

@@ -10,6 +10,7 @@ from mmwatch.display.screen.layout import Layout
 from mmwatch.model.interval import Interval, Session
 
 if TYPE_CHECKING:
+    from mmwatch.model.course import Position
     from mmwatch.model.history import Before
     from mmwatch.model.records import Recent
 
@@ -46,8 +47,8 @@ class Controls(Protocol):
     speed: float
     """Seconds of the recording per second."""
 
-    def position(self) -> tuple[int, int, float, float, float]:
-        """``(index, count, begin_s, now_s, end_s)``: the interval shown, how many there are, and Unix times."""
+    def position(self) -> Position:
+        """Where the playback is."""
 
     def before(self) -> Before | None:
         """The history before the interval that :meth:`Feed.take` returns next; None if that follows the last one."""
@@ -60,6 +61,9 @@ class Controls(Protocol):
 
     def seek(self, fraction: float) -> None:
         """Move to a place between 0, the beginning, and 1, the end."""
+
+    def go_to_time(self, time_s: float) -> bool:
+        """Move to the interval that contains this Unix time; False if none does."""
 
     def worst(self) -> bool:
         """Pause at the interval with the largest share of time in reclaim. Called again there, go to the next largest.

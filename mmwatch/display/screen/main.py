@@ -16,7 +16,7 @@ from mmwatch.display.screen.cursor import Cursor
 from mmwatch.display.screen.help import help_lines
 from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.screen.layout import THEMES, TREES
-from mmwatch.display.screen.position import share_of
+from mmwatch.display.screen.position import go_to
 from mmwatch.display.screen.state import State
 from mmwatch.display.screen.subject import Subject
 from mmwatch.display.screen.theme import TEXTUAL
@@ -290,13 +290,9 @@ class MainScreen(Screen[None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         asked = self._asking
         self._close_input()
-        if asked == "seek" and self._state.controls is not None:
-            _, _, begin_s, _, end_s = self._state.controls.position()
-            share = share_of(event.value.strip(), begin_s, end_s)
-            if share is None:
-                self._state.tell(f"not a time in this recording: {clean(event.value)}")
-            else:
-                self._state.controls.seek(share)
+        controls = self._state.controls
+        if asked == "seek" and controls is not None and not go_to(controls, event.value.strip()):
+            self._state.tell(f"not a time in this recording: {clean(event.value)}")
 
     def action_again(self) -> None:
         self._seek(1)

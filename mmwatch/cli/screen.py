@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import gc
 import importlib.util
-import json
 import locale
 import os
 import select
@@ -14,19 +13,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmwatch import units
 from mmwatch.cli import interrupts, streams
 from mmwatch.cli.interrupts import held
+from mmwatch.cli.layouts import arranged, save_layout
 from mmwatch.errors import MmwatchError
 from mmwatch.session.live import LiveFeed
 from mmwatch.session.target import Target
 
 if TYPE_CHECKING:
     from mmwatch.display.screen.app import ScreenApp
-    from mmwatch.display.screen.layout import Layout
     from mmwatch.model.accounting import Accounting
     from mmwatch.model.snapshot import Snapshot
     from mmwatch.session.playback import Playback
@@ -213,56 +211,3 @@ def export(svg: str, text: str) -> str:
             return f"cannot write {names[0]} to the current directory: {error.strerror}"
         return f"wrote {' and '.join(names)}"
     return f"cannot write the screen: too many files are named {stem}"
-
-
-# ---- the layout ----
-
-
-def layout_file() -> Path:
-    """``$XDG_CONFIG_HOME/mmwatch/layout.json``."""
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return Path(home, "mmwatch", "layout.json")
-
-
-def save_layout(layout: Layout) -> str:
-    """Save the layout.
-
-    :returns: a message for the user.
-    """
-    path = layout_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(layout.to_json(), indent=2) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        return f"cannot save the layout to {units.clean(str(path))}: {error.strerror}"
-    return f"saved to {units.clean(str(path))}"
-
-
-def arranged(arguments: argparse.Namespace) -> tuple[Layout, list[str]]:
-    """The saved layout with the command line's options applied, and what is wrong with the file, if anything."""
-    from mmwatch.cli.tables import check_columns, find_column
-    from mmwatch.display.screen.layout import Layout
-
-    problems = []
-    path = layout_file()
-    try:
-        layout = Layout.from_json(json.loads(path.read_text()))
-    except FileNotFoundError:
-        layout = Layout()
-    except (OSError, ValueError) as error:
-        problems.append(f"{units.clean(str(path))} is ignored: {units.clean(str(error))}; W saves a new one")
-        layout = Layout()
-    given: frozenset[str] = getattr(arguments, "given", frozenset())
-    if "by" in given:
-        layout.by = arguments.by
-    if "sort" in given:
-        layout.sort, layout.reverse = find_column(arguments.sort).key, False
-    if "interval" in given:
-        layout.interval_s = None
-    layout.reverse = arguments.reverse or layout.reverse
-    if arguments.columns is not None:
-        arguments.by = layout.by
-        layout.columns[layout.by] = [column.key for column in check_columns(arguments)]
-    return layout, problems

@@ -16,6 +16,7 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import ENDLESS, ENVIRONMENT, START_S, Gated
@@ -26,9 +27,11 @@ ALTERNATE, NORMAL = b"\x1b[?1049h", b"\x1b[?1049l"
 class Screen:
     """The command in a pseudo-terminal, in its own session."""
 
-    def __init__(self, folder: Path, *words: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *words: str, environment: dict[str, str] | None = None, size: tuple[int, int] = (24, 80)
+    ) -> None:
         self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.resize(*size)
         self.before = termios.tcgetattr(self.slave)
         self.written = b""
         self.process = subprocess.Popen(
@@ -65,6 +68,9 @@ class Screen:
             assert self.process.poll() is None, self.written[-2000:]
             assert time.monotonic() < end, self.written[-2000:]
             self.read()
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
@@ -116,7 +122,7 @@ def screens(tmp_path: Path) -> Iterator[list[Screen]]:
     assert left_of({screen.process.pid for screen in made}) == []
 
 
-def started(screens: list[Screen], folder: Path, *words: str, **more: dict[str, str]) -> Screen:
+def started(screens: list[Screen], folder: Path, *words: str, **more: Any) -> Screen:
     screen = Screen(folder, *words, **more)
     screens.append(screen)
     screen.wait_for(b"accounted")
@@ -153,6 +159,35 @@ def test_a_terminal_that_is_closed_ends_it(screens: list[Screen], tmp_path: Path
     os.close(screen.slave)
     os.close(screen.master)
     assert screen.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("noise", [b"\xe9", b"\xe9 8", b"\xff\xfe", b"\xed\xa0\x80", b"\xc3", b"\x80" * 5000])
+def test_bytes_that_are_not_utf_8_are_ignored(screens: list[Screen], tmp_path: Path, noise: bytes) -> None:
+    """Oracle: the key after them still works."""
+    screen = started(screens, tmp_path)
+    screen.press(noise)
+    screen.press(b"T")
+    screen.wait_for(b"theme terminal-light")
+    screen.press(b"q")
+    assert screen.end() == 0
+    assert screen.is_restored()
+
+
+@pytest.mark.parametrize("size", [(0, 80), (0, 0), (24, 0)])
+def test_a_terminal_without_size(screens: list[Screen], tmp_path: Path, size: tuple[int, int]) -> None:
+    """Oracle: it is drawn, it rests between two intervals, and a later size is taken."""
+    screen = started(screens, tmp_path, "top", "-i", "60", size=size)
+    screen.read(1)
+    before = len(screen.written)
+    screen.read(1)
+    assert len(screen.written) - before < 20_000
+    screen.resize(40, 130)
+    screen.press(b"?")
+    screen.wait_for(b"\x1b[40;1H")
+    screen.resize(*size)
+    screen.press(b"q")
+    assert screen.end() == 0
+    assert screen.is_restored()
 
 
 def test_a_terminal_that_takes_nothing_holds_up_nothing(screens: list[Screen], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from make import make_interval, make_rows, make_session
 
-from mmwatch.cli import screen
+from mmwatch.cli import layouts, screen
 from mmwatch.display.screen.layout import Layout
 from mmwatch.errors import MmwatchError, UnavailableError
 from mmwatch.kernel.plan import Filter
@@ -285,16 +285,16 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_a_layout_is_read_at_the_next_start_and_the_command_line_wins(config: Path) -> None:
-    assert screen.arranged(arguments()) == (Layout(), [])
+    assert layouts.arranged(arguments()) == (Layout(), [])
     saved = Layout(by="node", sort="pid", reverse=True, interval_s=5.0, theme="light", cumulative=True)
-    assert str(config) in screen.save_layout(saved)
-    assert screen.arranged(arguments()) == (saved, [])
-    layout, problems = screen.arranged(arguments(by="task", sort="WORST", interval="1", columns="pid,comm"))
+    assert str(config) in layouts.save_layout(saved)
+    assert layouts.arranged(arguments()) == (saved, [])
+    layout, problems = layouts.arranged(arguments(by="task", sort="WORST", interval="1", columns="pid,comm"))
     assert problems == []
     assert (layout.by, layout.sort, layout.reverse, layout.interval_s) == ("task", "longest", False, None)
     assert layout.columns == {"task": ["pid", "comm"]}
     assert (layout.theme, layout.cumulative) == ("light", True)
-    added = screen.arranged(arguments(columns="+p99"))[0]
+    added = layouts.arranged(arguments(columns="+p99"))[0]
     assert added.columns["node"][-1] == "p99"
 
 
@@ -302,7 +302,7 @@ def test_a_layout_is_read_at_the_next_start_and_the_command_line_wins(config: Pa
 def test_a_broken_layout_is_told_and_ignored(config: Path, broken: str) -> None:
     config.parent.mkdir(parents=True)
     config.write_text(broken)
-    layout, (problem,) = screen.arranged(arguments())
+    layout, (problem,) = layouts.arranged(arguments())
     assert layout == Layout()
     assert "is ignored" in problem
     assert problem.isprintable()
@@ -310,11 +310,64 @@ def test_a_broken_layout_is_told_and_ignored(config: Path, broken: str) -> None:
 
 def test_a_layout_that_cannot_be_saved(config: Path) -> None:
     config.parent.parent.write_text("a file")
-    assert "cannot save the layout" in screen.save_layout(Layout())
+    assert "cannot save the layout" in layouts.save_layout(Layout())
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "directory", "long", "deep"])
+def test_what_is_no_layout_file_is_not_read(config: Path, kind: str) -> None:
+    config.parent.mkdir(parents=True)
+    if kind == "symlink":
+        (config.parent / "other").write_text('{"secret": 1}')
+        config.symlink_to("other")
+    elif kind == "fifo":
+        os.mkfifo(config)
+    elif kind == "directory":
+        config.mkdir()
+    else:
+        config.write_text("[" * 60_000 if kind == "deep" else " " * 70_000 + "{}")
+    layout, (problem,) = layouts.arranged(arguments())
+    assert layout == Layout()
+    assert "is ignored" in problem
+    assert "secret" not in problem
+
+
+def test_a_layout_is_not_written_through_a_link(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts.secrets, "token_hex", lambda length: "guessed")
+    config.parent.mkdir(parents=True)
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (config.parent / ".layout.json.guessed").symlink_to(precious)
+    assert "cannot save the layout" in layouts.save_layout(Layout())
+    assert precious.read_text() == "precious"
+    config.symlink_to(precious)
+    (config.parent / ".layout.json.guessed").unlink()
+    assert "saved to" in layouts.save_layout(Layout())
+    assert precious.read_text() == "precious"
+    assert not config.is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("given", ["config/mmwatch", "config", "."])
+def test_a_layout_is_not_written_where_another_user_has_the_say(config: Path, tmp_path: Path, given: str) -> None:
+    config.parent.mkdir(parents=True)
+    os.chown(tmp_path / given, 65534, 65534)
+    assert "another user may change" in layouts.save_layout(Layout())
+    assert not config.exists()
+    os.chown(tmp_path / given, 0, 0)
+    (tmp_path / given).chmod(0o777)
+    assert "another user may change" in layouts.save_layout(Layout())
+    assert list(config.parent.iterdir()) == []
+
+
+def test_a_relative_place_is_not_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the XDG specification wants it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", "here")
+    monkeypatch.setenv("HOME", "/home/jo")
+    assert layouts.layout_file() == Path("/home/jo/.config/mmwatch/layout.json")
 
 
 def test_a_layout_is_json(config: Path) -> None:
-    screen.save_layout(Layout(tree="parent"))
+    layouts.save_layout(Layout(tree="parent"))
     assert json.loads(config.read_text())["tree"] == "parent"
     assert list(config.parent.iterdir()) == [config]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import functools
 import os
 import queue
 import signal
@@ -10,7 +12,13 @@ import termios
 import time
 from typing import Any, TextIO
 
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
+
+# Textual 8.2 ends the program at a byte that is not UTF-8, as a Latin-1 terminal sends it (Textual issue 6456).
+linux_driver.getincrementaldecoder = (  # type: ignore[attr-defined]
+    lambda name: functools.partial(codecs.getincrementaldecoder(name), errors="ignore")
+)
 
 CLOSE_S = 2.0
 """How long a terminal that accepts no output may delay the exit."""
@@ -45,6 +53,11 @@ class Terminal(LinuxDriver):
         super().__init__(*arguments, **more)
         self._file = _Output()  # type: ignore[assignment]
         self._dropped = False
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        """Where a terminal says that it has 0 rows, Textual takes 24 here and 25 elsewhere, and resizes without end."""
+        width, height = self._app.console.size
+        return width, height
 
     @property
     def behind(self) -> bool:

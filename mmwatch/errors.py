@@ -46,6 +46,10 @@ class UnavailableError(MmwatchError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class OutOfMemoryError(MmwatchError):
+    """The kernel refused memory, or ended a part of mmwatch to get some back."""
+
+
 class NoPermissionError(MmwatchError):
     """The kernel or the file system refused, and more privilege would help."""
 

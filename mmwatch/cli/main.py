@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from mmwatch import __version__
 from mmwatch.cli import interrupts, streams
 from mmwatch.cli.options import suggestion
-from mmwatch.errors import EXIT_OK, EXIT_USAGE, MmwatchError, UsageError
+from mmwatch.errors import EXIT_ERROR, EXIT_OK, EXIT_USAGE, MmwatchError, UsageError
 from mmwatch.units import clean
 
 COMMANDS = ("top", "record", "report", "replay", "trace", "demo", "doctor")
@@ -90,7 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if status:
             streams.say("interrupted before it was done")
         return streams.finish(status)
+    except MemoryError:
+        streams.say("out of memory")
+        return streams.finish(EXIT_ERROR)
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            streams.say("out of memory")
+            return streams.finish(EXIT_ERROR)
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF):
             raise
         return streams.failed(error)
@@ -105,7 +111,17 @@ def _run(argv: Sequence[str] | None) -> int:
     if arguments.command is None:
         streams.show(parser.format_help())
         return EXIT_USAGE
-    return int(arguments.run(arguments) or EXIT_OK)
+    try:
+        return int(arguments.run(arguments) or EXIT_OK)
+    except (MmwatchError, OSError):
+        raise
+    except (Exception, SystemExit) as error:
+        from mmwatch.session.packages import broken_by
+
+        explained = broken_by(error)
+        if explained is None:
+            raise
+        raise explained from error
 
 
 if __name__ == "__main__":

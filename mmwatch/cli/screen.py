@@ -145,7 +145,9 @@ def _raise(failure: BaseException | None, instead: str) -> None:
     if isinstance(failure, MmwatchError):
         raise failure
     if failure is not None:
-        raise MmwatchError(
+        from mmwatch.session.packages import broken_by
+
+        raise broken_by(failure) or MmwatchError(
             f"the screen failed: {type(failure).__name__}: {units.clean(str(failure))}",
             f"{instead} works without it; please report this",
         ) from failure

@@ -21,7 +21,7 @@ from typing import Any
 
 import mmwatch
 from mmwatch.abi import bpf_directory
-from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
+from mmwatch.errors import MmwatchError, NoPermissionError, OutOfMemoryError, UnavailableError
 from mmwatch.kernel.builder_process import Options
 from mmwatch.kernel.channel import receive, send
 from mmwatch.kernel.plan import Plan, Probe
@@ -169,16 +169,16 @@ class Builder:
             raise found
         return found, descriptors
 
-    def _ended(self) -> UnavailableError:
+    def _ended(self) -> MmwatchError:
         """The error for a process that ended without an answer."""
         status = self._process.wait()
         os.lseek(self._said, 0, os.SEEK_SET)
         said = os.read(self._said, 1 << 20).decode("utf-8", "replace").strip().splitlines()
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        hint = "the OOM killer may have ended it: free some memory, or try again" if status == -signal.SIGKILL else ""
-        return UnavailableError(
-            f"the compiler of the BPF programs {how}{(said and f': {said[-1]}') or ''}", hint or "see: mmwatch doctor"
-        )
+        what = f"the compiler of the BPF programs {how}{(said and f': {said[-1]}') or ''}"
+        if status == -signal.SIGKILL:
+            return OutOfMemoryError(f"{what}, probably by the OOM killer")
+        return UnavailableError(what, "see: mmwatch doctor")
 
 
 def make_room_for_files(processes: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import re
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmwatch.errors import MmwatchError, NoPermissionError, UnavailableError
+from mmwatch.errors import MmwatchError, NoPermissionError, OutOfMemoryError, UnavailableError
 from mmwatch.kernel import source
 from mmwatch.kernel.channel import receive, send
 from mmwatch.kernel.plan import KPROBE, PERF, RAW, Attachment, Filter, Plan, Probe
@@ -326,6 +327,8 @@ def _explanation(error: Exception, talk: str) -> MmwatchError:
             f"the kernel refused a BPF program: {said}",
             "run it as root; in a container, with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; see: mmwatch doctor",
         )
+    if os.strerror(errno.ENOMEM) in f"{said}{talk}" or isinstance(error, MemoryError):
+        return OutOfMemoryError(f"too little memory for the BPF programs and their tables: {said}")
     if "'struct tracepoint__" in talk:  # bcc makes it from the format file; 0.18 looks for that only in debugfs
         return UnavailableError(
             "this bcc finds no tracepoint in /sys/kernel/debug/tracing", "mount -t debugfs nodev /sys/kernel/debug"

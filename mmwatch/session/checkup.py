@@ -16,7 +16,8 @@ from typing import Any
 from mmwatch.errors import EXIT_NO_PERMISSION, EXIT_OK, EXIT_UNAVAILABLE, MmwatchError, NoPermissionError
 from mmwatch.kernel.facts import Facts
 from mmwatch.kernel.plan import Choice, Filter, Plan, bcc_command, plan
-from mmwatch.session.packages import import_problem
+from mmwatch.session.packages import USED, import_problem
+from mmwatch.session.shortage import told_where_memory_is_short
 from mmwatch.units import clean, pages_text
 
 TRIAL_ROWS = 64
@@ -101,7 +102,8 @@ def look_around(facts: Facts, root: Path = Path("/")) -> Surroundings:
     from mmwatch.host.settings import read_settings
 
     settings = read_settings(root)
-    broken = {name: why for name in ("numpy", "pyroute2", "textual") if (why := import_problem(name))}
+    wanted = (*USED, "bcc") if facts.bcc else USED
+    broken = {name: why for name in wanted if (why := import_problem(name))}
     lru_gen: str | None = "absent" if os.path.isdir(root / "sys/kernel/mm") else None
     if settings.lru_gen_enabled is not None:
         lru_gen = "on" if settings.lru_gen_enabled & 1 else "off"
@@ -158,6 +160,9 @@ def judge(facts: Facts, chosen: Plan, host: Surroundings) -> Checkup:
     if host.numpy is False:
         why = host.broken.get("numpy", "not found")
         blockers.append(Blocker(f"Python {facts.python} cannot import numpy: {why}", _pip("numpy>=1.22"), False))
+    if "bcc" in host.broken:
+        what = f"Python {facts.python} cannot import bcc: {host.broken['bcc']}"
+        blockers.append(Blocker(what, bcc_command(facts.distribution), False))
     nothing_known = not facts.fields and not facts.raw_arguments and not facts.root
     needs = tuple(
         replace(choice, state="unknown" if nothing_known else "planned" if choice.state == "attached" else choice.state)
@@ -172,7 +177,8 @@ def try_out(found: Checkup, chosen: Plan) -> Checkup:
     from mmwatch.kernel.tracer import Tracer
 
     try:
-        tracer = Tracer(chosen, Options(table_rows=TRIAL_ROWS))
+        with told_where_memory_is_short():
+            tracer = Tracer(chosen, Options(table_rows=TRIAL_ROWS))
     except MmwatchError as error:
         hint = error.hint.replace("; see: mmwatch doctor", "").replace("see: mmwatch doctor", "")
         blocker = Blocker(error.message, hint, isinstance(error, NoPermissionError))
@@ -190,7 +196,7 @@ def host_checks(facts: Facts, host: Surroundings, problems: tuple[str, ...]) -> 
     """
     return {
         "privileges": _privileges(facts),
-        "bcc": _bcc(facts),
+        "bcc": _bcc(facts, host),
         "numpy": _module(host, "numpy", "every table", "numpy>=1.22"),
         "pyroute2": _module(host, "pyroute2", "names of tasks that have ended, and task times", "pyroute2>=0.7.12"),
         "textual": _module(host, "textual", "the full-screen display; without it a plain table", "textual>=8.2.6"),
@@ -229,7 +235,9 @@ def _privileges(facts: Facts) -> Check:
     return Check("missing", value, "not root: BPF programs cannot be loaded", "sudo mmwatch doctor")
 
 
-def _bcc(facts: Facts) -> Check:
+def _bcc(facts: Facts, host: Surroundings) -> Check:
+    if "bcc" in host.broken:
+        return Check("missing", False, host.broken["bcc"], bcc_command(facts.distribution))
     if facts.bcc is None:
         return Check("unknown", None, f"unknown whether Python {facts.python} has it")
     if facts.bcc:

@@ -18,6 +18,7 @@ from mmwatch.kernel.builder_process import Options
 from mmwatch.kernel.facts import Facts, gather
 from mmwatch.kernel.plan import Choice, Plan, plan
 from mmwatch.session.beat import Beat
+from mmwatch.session.shortage import told_where_memory_is_short
 from mmwatch.session.target import Target
 
 if TYPE_CHECKING:  # slow imports run while the compiler works
@@ -55,7 +56,7 @@ class Observer:
         passes: bool = True,
     ) -> None:
         self._system_before: dict[int, tuple[int | None, int | None]] = {}
-        with Builder() as builder:
+        with told_where_memory_is_short(), Builder() as builder:
             self.facts: Facts = gather()
             force = os.environ.get("MMWATCH_PROBES") or None
             self.plan: Plan = plan(self.facts, target.wanted, force, _passes(passes))

@@ -79,7 +79,8 @@ enum throttle_reason { THROTTLE_LIST(ENUMERATOR) THROTTLE_REASONS };
 	X(STAT_UNMATCHED_END, "reclaims whose begin was not seen") \
 	X(STAT_TABLE_FULL_ROWS, "events for which no row was free: counted in an overflow row") \
 	X(STAT_TABLE_FULL_THREADS, "events whose thread found no slot: its reclaim has no time") \
-	X(STAT_PAIR_SEEN_ONCE, "events that one program of a pair counted and the other missed")
+	X(STAT_PAIR_SEEN_ONCE, "events that one program of a pair counted and the other missed") \
+	X(STAT_UNDER_WAY, "reclaims that were under way when mmwatch started: only their ends were seen")
 
 enum stat { STAT_LIST(ENUMERATOR) STATS };
 
@@ -109,6 +110,10 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	X(u64, cgroup_id, , KEY, id, none, "memory cgroup of the thread; 0 if unknown") \
 	X(u64, open_since_ns, , PRIVATE, ns, none, \
 	  "when the reclaim under way began or resumed, CLOCK_MONOTONIC; 0 if there is none") \
+	X(u64, open_runtime_ns, , PRIVATE, ns, none, \
+	  "CPU time of the thread at that moment: sum_exec_runtime of its sched_entity") \
+	X(u64, pending_pages, , PRIVATE, pages, none, \
+	  "pages scanned by a batch that is under way: not yet in any row, because its node is not known yet") \
 	X(u64, reclaims, , SUM, count, brackets, "reclaims that ended") \
 	X(u64, reclaims_futile, , SUM, count, brackets, "reclaims that freed nothing") \
 	X(u64, asked_pages, , SUM, pages, brackets, \
@@ -120,6 +125,7 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	X(u64, reclaimed_file_pages, , SUM, pages, batches, "page cache pages reclaimed, as pgsteal_file counts them") \
 	X(u64, reclaimed_anon_pages, , SUM, pages, batches, "anonymous pages reclaimed, as pgsteal_anon counts them") \
 	X(u64, stall_ns, , SUM, ns, brackets, "time in reclaim, including the reclaim under way") \
+	X(u64, cpu_ns, , SUM, ns, cpu, "CPU time in reclaim; the rest of the time in reclaim it slept or waited for a CPU") \
 	X(u64, batches, , SUM, count, batches, "batches of inactive pages") \
 	X(u64, dirty_pages, , SUM, pages, batches, "pages found dirty") \
 	X(u64, writeback_pages, , SUM, pages, batches, "pages found under writeback") \

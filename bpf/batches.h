@@ -43,6 +43,12 @@ int on_lru_isolate(struct CTX_lru_isolate *ctx)
 		pages = taken;
 	if (t && t->depth) {
 		/* This event does not name the node; the batch that follows does. */
+		if (!pages)
+			return 0;
+		if (!t->pending_file_pages && !t->pending_anon_pages)
+			t->pending_row = bracket_of(t)->row;
+		if (find(&at, t->pending_row))
+			ADD(&at, pending_pages, pages);
 		if (lru)
 			t->pending_file_pages += pages;
 		else
@@ -112,7 +118,7 @@ int on_lru_shrink_inactive(struct CTX_lru_shrink_inactive *ctx)
 		if (priority < b->priority)
 			b->priority = priority;
 		if (b->path == PATH_KSWAPD)
-			settle(b, bpf_ktime_get_ns(), true);
+			settle(b, task, bpf_ktime_get_ns(), true);
 	}
 	if (t)
 		flush_pending(t, &at);

@@ -43,36 +43,54 @@ static __always_inline u32 stall_bucket(u64 ns)
 	return index < STALL_BUCKETS ? index : STALL_BUCKETS - 1;
 }
 
+/* Shows user space since when a reclaim is under way; 0: none is. */
+static __always_inline void show_open(struct row *row, struct bracket *b, u64 since_ns)
+{
+	row->open_runtime_ns = b->resume_runtime.runtime_ns;
+	row->open_since_ns = since_ns;
+}
+
 /* Adds the time since the bracket resumed to its row. running: the bracket goes on. */
-static __always_inline void settle_in(struct bracket *b, struct place *at, u64 now, bool running)
+static __always_inline void settle_in(struct bracket *b, struct place *at, u64 task, u64 now, bool running)
 {
 	u64 ns = now - b->resume_ns;
+#ifdef CPU_TIME
+	struct runtime runtime = runtime_of(task);
 
+	if (b->resume_ns)
+		ADD(at, cpu_ns, ran_ns(&b->resume_runtime, &runtime, ns));
+	if (running)
+		b->resume_runtime = runtime;
+#endif
 	if (b->resume_ns) {
 		b->stall_ns += ns;
 		ADD(at, stall_ns, ns);
 		/* kswapd may sleep briefly inside its bracket, so its time counts only up to its latest batch. */
 		if (!shared(at))
-			at->row->open_since_ns = running && b->path != PATH_KSWAPD ? now : 0;
+			show_open(at->row, b, running && b->path != PATH_KSWAPD ? now : 0);
 	}
 	b->resume_ns = running ? now : 0;
 }
 
-static __always_inline void settle(struct bracket *b, u64 now, bool running)
+static __always_inline void settle(struct bracket *b, u64 task, u64 now, bool running)
 {
 	struct place at;
 
 	if (find(&at, b->row))
-		settle_in(b, &at, now, running);
+		settle_in(b, &at, task, now, running);
 }
 
 /* Adds scanned pages whose node was not known yet to the row of the batch that names it. */
 static __always_inline void flush_pending(struct thread *t, struct place *at)
 {
+	struct place from;
+
 	if (!t->pending_file_pages && !t->pending_anon_pages)
 		return;
 	ADD(at, scanned_file_pages, t->pending_file_pages);
 	ADD(at, scanned_anon_pages, t->pending_anon_pages);
+	if (find(&from, t->pending_row))
+		ADD(&from, pending_pages, -(t->pending_file_pages + t->pending_anon_pages));
 	t->pending_file_pages = 0;
 	t->pending_anon_pages = 0;
 }
@@ -97,7 +115,7 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 	settle_pair(&t->write_pair);
 #endif
 	if (now)
-		settle_in(b, &at, now, false);
+		settle_in(b, &at, task, now, false);
 	ns = b->stall_ns;
 	flush_pending(t, &at);
 	if (b->unseen)
@@ -153,7 +171,7 @@ static __always_inline void move_bracket(struct bracket *b, struct place *to, u6
 	from.row->open_since_ns = 0;
 	from.row->events++;
 	if (!shared(to)) {
-		to->row->open_since_ns = b->resume_ns;
+		show_open(to->row, b, b->resume_ns);
 		row_refresh(to->row, task);
 	}
 }
@@ -189,6 +207,9 @@ static __always_inline void open_bracket(struct thread *t, struct bracket *b, u6
 		.asked_pages = asked_pages,
 		.priority = PRIORITY_UNKNOWN,
 	};
+#ifdef CPU_TIME
+	b->resume_runtime = runtime_of(task);
+#endif
 	if (!at.row || shared(&at))
 		return;
 	if (now - t->named_ns > NAME_AGE_NS) {
@@ -196,7 +217,7 @@ static __always_inline void open_bracket(struct thread *t, struct bracket *b, u6
 		t->named_ns = now;
 	}
 	if (path != PATH_KSWAPD)
-		at.row->open_since_ns = now;
+		show_open(at.row, b, now);
 	at.row->events++;
 }
 
@@ -216,7 +237,7 @@ static __always_inline void begin(u32 path, s32 node, u32 order, u32 gfp_flags, 
 	now = bpf_ktime_get_ns();
 	b = &t->outer;
 	if (t->depth == 1 && path == PATH_SOFTLIMIT && t->outer.path != PATH_SOFTLIMIT) {
-		settle(&t->outer, now, false);
+		settle(&t->outer, task, now, false);
 		b = &t->inner;
 	} else if (t->depth) {
 		if (t->depth == 2)
@@ -225,6 +246,7 @@ static __always_inline void begin(u32 path, s32 node, u32 order, u32 gfp_flags, 
 		t->depth = 0;
 	}
 	open_bracket(t, b, task, now, path, node, order, gfp_flags, asked_pages);
+	t->begun = 1;
 	t->depth++;
 }
 
@@ -320,14 +342,17 @@ int on_reclaim_end(struct CTX_reclaim_end *ctx)
 		if (t->depth) {
 			t->outer.nested_pages += reported_pages;
 			t->outer.resume_ns = now;
-			settle(&t->outer, now, true);
+			settle(&t->outer, task, now, true);
 		}
 		return 0;
 	}
 	if (!watched(task))
 		return 0;
-	if (thread_of(task) || !find(&at, PATH_OTHER)) {
-		count(STAT_UNMATCHED_END);
+	t = thread_of(task);
+	if (t || !find(&at, PATH_OTHER)) {
+		count(t && !t->begun ? STAT_UNDER_WAY : STAT_UNMATCHED_END);
+		if (t)
+			t->begun = 1;
 		return 0;
 	}
 	/* The table is full; begin() has counted that. Count the reclaim, although its path and time are unknown. */

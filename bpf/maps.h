@@ -9,10 +9,18 @@
 #include "abi.h"
 #include "read.h"
 
+/* Where a task's CPU time stands (struct sched_entity, include/linux/sched.h). */
+struct runtime {
+	u64 exec_start_ns;
+	u64 runtime_ns;
+	u32 cpu;
+};
+
 /* A reclaim under way. */
 struct bracket {
-	u64 resume_ns; /* when it began or resumed; 0 while a nested reclaim runs */
-	u64 stall_ns;  /* time in this reclaim up to resume_ns */
+	struct runtime resume_runtime; /* at resume_ns */
+	u64 resume_ns;		       /* when it began or resumed; 0 while a nested reclaim runs */
+	u64 stall_ns;		       /* time in this reclaim up to resume_ns */
 	u64 nested_pages;
 	u64 scanned_pages;
 	u64 reclaimed_pages;
@@ -40,11 +48,13 @@ struct thread {
 	struct bracket inner;
 	u64 pending_file_pages; /* scanned; the batch that follows names their node */
 	u64 pending_anon_pages;
+	u32 pending_row; /* where pending_pages counts them */
 	u64 shrinker_begin_ns;
 	u64 task;	/* owner of this slot */
 	u64 pid_tgid;	/* detects an earlier thread at the same address whose end was not seen */
 	u64 named_ns;	/* when a reclaim last refreshed comm and cgroup of the cached row */
 	u32 depth;	/* open brackets: 0, 1 or 2 */
+	u32 begun;	/* a begin was seen, so the next end belongs to one */
 	u32 pass_pair;	/* see pairs.h */
 	u32 write_pair; /* likewise */
 	u32 first_row;

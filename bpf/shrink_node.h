@@ -72,7 +72,7 @@ static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 	b->pass_reclaimed_pages = reclaimed_pages;
 	if (b->path == PATH_KSWAPD) {
 		b->pass_reclaimed_pages = b->reclaimed_pages;
-		settle(b, now, true);
+		settle(b, task, now, true);
 		ADD(&at, events, 1); /* on other paths, the row is read anyway while a reclaim is open */
 	}
 #ifdef DETAIL_PAGES

@@ -5,6 +5,46 @@
 
 #include "maps.h"
 
+#ifdef CPU_TIME
+#define EXEC_START (OFF_task_struct_se + OFF_sched_entity_exec_start)
+
+#ifdef CURRENT_TASK_BTF
+/* The verifier knows what this points to, so a load is one instruction (helper 158, 5.11; the number is stable). */
+static u64 (*current_task_btf)(void) = (void *)CURRENT_TASK_BTF;
+#endif
+
+static __always_inline struct runtime runtime_of(u64 task)
+{
+	struct runtime found = {};
+
+#ifdef CURRENT_TASK_BTF
+	u64 entity = current_task_btf();
+
+	found.exec_start_ns = *(u64 *)(entity + EXEC_START);
+	found.runtime_ns = *(u64 *)(entity + EXEC_START + 8);
+#else
+	bpf_probe_read_kernel(&found.exec_start_ns, 16, (void *)(task + EXEC_START));
+#endif
+	found.cpu = bpf_get_smp_processor_id();
+	return found;
+}
+
+/*
+ * CPU time of the current task between two moments that are ns apart. The scheduler adds to sum_exec_runtime only now and
+ * then (update_curr, kernel/sched/fair.c), and moves exec_start by as much. When the task is switched in, exec_start alone
+ * moves on. So what exec_start gains on sum_exec_runtime is the time off the CPU, exactly. Clocks of two CPUs may differ
+ * (rq_clock_task leaves out interrupts); then only sum_exec_runtime counts, which may lag by a tick at either end.
+ */
+static __always_inline u64 ran_ns(struct runtime *from, struct runtime *to, u64 ns)
+{
+	u64 ran = to->runtime_ns - from->runtime_ns, off = to->exec_start_ns - from->exec_start_ns - ran;
+
+	if (to->cpu == from->cpu)
+		ran = (s64)off > 0 ? ns - off : ns;
+	return ran < ns ? ran : (s64)ran < 0 ? 0 : ns;
+}
+#endif
+
 #define LEVELS_MAX 32 /* MAX_PID_NS_LEVEL; also, the cgroup filter checks at most this many levels */
 
 #ifdef PIDNS_INUM

@@ -248,6 +248,7 @@ ROW_STATES = _ABI.names("row_state")
 RECORD_KINDS = _ABI.names("record_kind")
 STATS = _ABI.names("stat")
 THROTTLE_REASONS = _ABI.names("throttle_reason")
+THROTTLE_HELP = dict(_ABI.enums["throttle_reason"])
 
 COMM_BYTES = _ABI.constants["COMM_BYTES"]
 NODE_UNKNOWN = _ABI.constants["NODE_UNKNOWN"]

@@ -51,6 +51,21 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def ancestors(path: str) -> list[str]:
+    """The paths above that of a cgroup, the nearest first, without the root."""
+    words = path.strip("/").split("/")
+    return ["/" + "/".join(words[:end]) for end in range(len(words) - 1, 0, -1)]
+
+
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
+_POD_ID = re.compile(r"(?<=pod)([0-9a-f]{8})[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}")
+
+
+def cgroup_text(path: str) -> str:
+    """A cgroup's path with the IDs of containers and pods as short as their tools print them, and LXC's by name."""
+    return _POD_ID.sub(r"\1", _CONTAINER_ID.sub(r"\1", path)).replace("/lxc.payload.", "/")
+
+
 def unescape(text: str) -> str:
     """A path of /proc/self/mountinfo with its octal escapes undone (kernel: fs/seq_file.c, mangle_path)."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

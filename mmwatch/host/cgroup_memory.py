@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmwatch.host._files import ROOT, read_lines, read_text
 from mmwatch.host.cgroups import CgroupMount, memory_mount
-from mmwatch.units import clean, pages_text
+from mmwatch.units import ancestors, clean, pages_text
 
 _BYTES_UNLIMITED = 1 << 62
 """Version 1 has no word for "no limit"; it prints LONG_MAX rounded down to a page (PAGE_COUNTER_MAX)."""
@@ -61,13 +59,6 @@ def _bytes(file: Path) -> int | None:
     return value if value < _BYTES_UNLIMITED else None
 
 
-def ancestry(path: str) -> Iterator[str]:
-    """The cgroup and those above it, without the root."""
-    while path.strip("/"):
-        yield path
-        path = posixpath.dirname(path)
-
-
 def shortage(root: Path = ROOT) -> str:
     """Where this process is short of memory, for the user: its cgroup with the least room, or the host."""
     mount = memory_mount(root)
@@ -75,12 +66,13 @@ def shortage(root: Path = ROOT) -> str:
     for line in read_lines(root / "proc/self/cgroup") or ():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if mount is not None and ("memory" in controllers.split(",") if mount.version == 1 else not controllers):
-            states = [(one, read_memory(mount, one)) for one in ancestry(path)]
+            states = [(one, read_memory(mount, one)) for one in (path, *ancestors(path))]
             found += [(m.limit_bytes - m.usage_bytes, m, one) for one, m in states if m and m.limit_bytes is not None]
     if not found:
         return "the host has too little free memory; free some, or try again"
     _, memory, path = min(found, key=lambda one: one[0])
     used, limit = (pages_text(value, 1) for value in (memory.usage_bytes, memory.limit_bytes))
     return (
-        f"cgroup {clean(path)} uses {used} of its limit of {limit}; raise the limit, or run mmwatch in another cgroup"
+        f"cgroup {clean(path)} has a limit of {limit}, of which {used} are used; "
+        "raise it, or run mmwatch in another cgroup"
     )

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from mmwatch.errors import MmwatchError, UnavailableError
 from mmwatch.host._files import ROOT, error_for, read_lines, read_text, write_existing
-from mmwatch.units import clean, pages_text, unescape
+from mmwatch.units import clean, unescape
 
 _NAMES_KEPT = 65536
 
@@ -82,51 +82,6 @@ def resolve(mount: CgroupMount | None, typed: str) -> tuple[Path, int]:
         ) from error
 
 
-_LIMITS = {
-    1: ("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.usage_in_bytes", "memory.failcnt"),
-    2: ("memory.max", "memory.high", "memory.low", "memory.min", "memory.current", "memory.events"),
-}
-"""Files to read, by version, in the order they are shown."""
-_BYTES_UNLIMITED = 1 << 62
-"""Version 1 has no word for "no limit"; it prints LONG_MAX rounded down to a page (PAGE_COUNTER_MAX)."""
-
-
-def limits(mount: CgroupMount | None, name: str) -> dict[str, str]:
-    """The limits, usage and events of a cgroup, as text by file: ``memory.max`` -> ``64M``.
-
-    ``none`` means no limit or, for low and min, no protection. memory.events lists only events that happened. If the
-    cgroup, the controller or a file is missing, there is no entry; the root cgroup has no limits.
-
-    :param name: the path from the root of the hierarchy, as :class:`CgroupNames` gives it. A name with escaped
-        characters is not found.
-    """
-    found: dict[str, str] = {}
-    if mount is None or ".." in name.split("/"):
-        return found
-    folder = mount.path / name.lstrip("/")
-    for file in _LIMITS[mount.version]:
-        text = read_text(folder / file)
-        if text:
-            found[file] = _limit_text(file, text)
-    return found
-
-
-def _limit_text(file: str, text: str) -> str:
-    if file == "memory.events":
-        counts = [line.split() for line in text.split("\n")]
-        return (
-            ", ".join(f"{clean(words[0])} {clean(words[1])}" for words in counts if words[1:] not in ([], ["0"]))
-            or "none"
-        )
-    if not text.isdecimal():
-        return "none" if text == "max" else clean(text)
-    value = int(text)
-    if file == "memory.failcnt":
-        return str(value)
-    protects = file in ("memory.low", "memory.min")
-    return "none" if value >= _BYTES_UNLIMITED or (protects and not value) else pages_text(value, 1)
-
-
 class CgroupNames:
     """Maps id to name. Looking up an unknown id walks the tree.
 
@@ -144,17 +99,27 @@ class CgroupNames:
         self._rescan_s = rescan_s
         self._clock = clock
         self._next_scan = float("-inf")
-        self._names: dict[int, str] = {}
+        self._paths: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
 
     def get(self, cgroup_id: int) -> str | None:
         """The name, or None if no such cgroup was ever seen."""
-        name = self._names.get(cgroup_id)
+        path = self.path(cgroup_id)
+        return None if path is None else clean(path)
+
+    def number(self, path: str) -> int | None:
+        """The id of the cgroup at this path when the tree was last walked."""
+        return self._numbers.get(path)
+
+    def path(self, cgroup_id: int) -> str | None:
+        """The name as the file system has it: bytes that are not UTF-8 are surrogates."""
+        name = self._paths.get(cgroup_id)
         if name is None and self._mount is not None and self._clock() >= self._next_scan:
             began_s = self._clock()
             self._scan(self._mount.path)
             ended_s = self._clock()
             self._next_scan = ended_s + max(self._rescan_s, 100 * (ended_s - began_s) if self._rescan_s else 0)
-            name = self._names.get(cgroup_id)
+            name = self._paths.get(cgroup_id)
         return name
 
     def _scan(self, top: Path) -> None:
@@ -170,14 +135,15 @@ class CgroupNames:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
                             path = f"{parent}/{entry.name}"
-                            live[entry.inode()] = clean(path)
+                            live[entry.inode()] = path
                             todo.append(path)
             except OSError:  # removed in the meantime
                 continue
-        gone = [known for known in self._names if known not in live]
+        gone = [known for known in self._paths if known not in live]
         for known in gone[: max(0, len(gone) + len(live) - _NAMES_KEPT)]:
-            del self._names[known]
-        self._names.update(live)
+            del self._paths[known]
+        self._paths.update(live)
+        self._numbers = {path: number for number, path in live.items()}
 
 
 class OwnCgroup:

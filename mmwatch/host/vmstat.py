@@ -59,6 +59,8 @@ class Vmstat:
         7.1). They include memcg reclaim, and up to 125 pages per CPU and node are missing from /proc/vmstat until they
         are folded, so call :meth:`refresh` first. False: they are VM events, exact while the system is quiet, and
         pgscan_/pgsteal_{kswapd,direct,...} leave out memcg reclaim. None: could not find out."""
+        self.unfolded_pages = _unfolded_pages(root) if self.counters_are_node_stats else 0
+        """So many pages scanned, and as many reclaimed, may be missing from :meth:`read`: they are not folded."""
 
     def read(self) -> dict[str, int]:
         """Counter name -> count since boot (pages or events), in the order of the file."""
@@ -101,6 +103,18 @@ class Vmstat:
         self._raw_names = [words[i] for i in self._name_at]
         self.names = tuple(name.decode() for name in self._raw_names)
         self._words = len(words)
+
+
+def _unfolded_pages(root: Path) -> int:
+    """Each CPU may hold back up to a node's threshold, the largest of its zones (kernel: refresh_zone_stat_thresholds,
+    mm/vmstat.c), in each of the two counters, of file and of anonymous pages."""
+    total = 0
+    for zone in (read_text(root / "proc/zoneinfo") or "").split("\nNode "):
+        total = max(
+            total, sum(int(words.split()[0]) for words in zone.split("vm stats threshold:")[1:] if words.split())
+        )
+    nodes = len(list(root.glob("sys/devices/system/node/node[0-9]*"))) or 1
+    return 2 * nodes * total
 
 
 def _counters_are_node_stats(root: Path) -> bool | None:

@@ -91,6 +91,7 @@ NEEDS: tuple[Need, ...] = (
     Need("softlimit", "cgroup v1 soft limit reclaim, inside direct reclaim and kswapd"),
     Need("node", "node (zone) reclaim"),
     Need("kswapd", "background reclaim by kswapd"),
+    Need("cpu", "CPU time in reclaim, apart from sleep"),
     Need("batches", "pages reclaimed, and the node and priority of each batch"),
     Need("scans", "pages scanned, exactly"),
     Need("active", "deactivation of active pages"),
@@ -283,7 +284,8 @@ FOLLOW_CHILDREN = Event(
 
 STRUCTS: Mapping[str, tuple[str, ...]] = {
     "reclaim_stat": ("nr_dirty", "nr_writeback", "nr_immediate", "nr_activate", "nr_ref_keep", "nr_unmap_fail"),
-    "task_struct": ("pid", "group_leader", "thread_pid", "cgroups"),
+    "task_struct": ("pid", "group_leader", "thread_pid", "cgroups", "se"),
+    "sched_entity": ("exec_start", "sum_exec_runtime"),
     "pid": ("level", "numbers"),
     "upid": ("nr", "ns"),
     "pid_namespace": ("ns",),

@@ -23,6 +23,13 @@ _GFP_EVENT = "vmscan:mm_vmscan_direct_reclaim_begin"
 _TRACEPOINT_GUARD = "class_srcu_fast_notrace_t"
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
+_ENUMERATORS = (
+    ("pageflags", "PG_head"),
+    ("cgroup_subsys_id", "memory_cgrp_id"),
+    ("bpf_func_id", "BPF_FUNC_get_current_task_btf"),
+)
+"""(enum, enumerator) whose values the programs use."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -102,8 +109,7 @@ def gather(root: Path = Path("/")) -> Facts:
             *(function.name for function in events.FUNCTIONS),
             _TRACEPOINT_GUARD,
             "taskstats",
-            "pageflags",
-            "cgroup_subsys_id",
+            *(enum for enum, _ in _ENUMERATORS),
         ],
         root,
     )
@@ -185,7 +191,7 @@ class _Types:
             size = btf.size(struct)
             if size is not None:
                 found.sizes[struct] = size
-        for enum, name in (("pageflags", "PG_head"), ("cgroup_subsys_id", "memory_cgrp_id")):
+        for enum, name in _ENUMERATORS:
             value = btf.enumerator(enum, name)
             if value is not None:
                 found.enumerators[name] = value

@@ -68,6 +68,10 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
         flags.append(f"-DVMEMMAP_BASE={facts.vmemmap_base}ULL")
     if ("scan_control", "proactive") in facts.offsets and facts.proactive_bit is not None:
         flags.append(f"-DBIT_scan_control_proactive={facts.proactive_bit}")
+    if counts_cpu_time(facts):
+        flags.append("-DCPU_TIME")
+        helper = facts.enumerators.get("BPF_FUNC_get_current_task_btf")
+        flags += [f"-DCURRENT_TASK_BTF={helper}"] if helper is not None else []
     if len(facts.nodes) == 1:
         flags.append(f"-DCPU_NODE={facts.nodes[0]}")
     elif silent_lru_gen(facts):
@@ -138,6 +142,12 @@ _PID_WALK = (
     ("pid_namespace", "ns"),
     ("ns_common", "inum"),
 )
+
+
+def counts_cpu_time(facts: Facts) -> bool:
+    """Whether the CPU time of a task can be read: the two figures are side by side, as in all releases up to 7.2."""
+    begin, total = (facts.offsets.get(("sched_entity", member)) for member in STRUCTS["sched_entity"])
+    return ("task_struct", "se") in facts.offsets and begin is not None and total == begin + 8
 
 
 def silent_lru_gen(facts: Facts) -> bool:

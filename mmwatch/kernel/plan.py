@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from mmwatch.kernel import events
 from mmwatch.kernel.events import EVENTS, FOLLOW_CHILDREN, Event, Function
 from mmwatch.kernel.facts import Facts
-from mmwatch.kernel.flags import Filter, finds_folio, perf_flags, raw_flags, session_flags, silent_lru_gen
+from mmwatch.kernel.flags import (
+    Filter,
+    counts_cpu_time,
+    finds_folio,
+    perf_flags,
+    raw_flags,
+    session_flags,
+    silent_lru_gen,
+)
 
 __all__ = [
     "FENTRY",
@@ -163,9 +171,11 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
     choices = tuple(
         _function_choice(functions[need.name], need.help, probes, facts, forced.get(need.name))
         if need.name in functions
+        else _cpu_choice(need.help, facts)
+        if need.name == "cpu"
         else _choice(need.name, need.help, outcomes[need.name], facts)
         for need in events.NEEDS
-        if need.name in outcomes or need.name in functions
+        if need.name in outcomes or need.name in functions or need.name == "cpu"
     )
     unknown = measures_of(choice.need for choice in choices if choice.state in ("missing", "off"))
     if silent_lru_gen(facts):
@@ -264,6 +274,13 @@ def _function_choice(
         reason = "kernel.ftrace_enabled is 0: a probe on a function would never run"
         remedy = "sysctl kernel.ftrace_enabled=1"
     return Choice(function.need, help_text, "", "missing", reason, remedy)
+
+
+def _cpu_choice(help_text: str, facts: Facts) -> Choice:
+    """CPU time has no probe of its own: the brackets read it from the task."""
+    if counts_cpu_time(facts):
+        return Choice("cpu", help_text, "task_struct", "attached")
+    return Choice("cpu", help_text, "", "missing", "BTF does not say where a task's CPU time is")
 
 
 def _choice(need: str, help_text: str, outcomes: list[tuple[str, str, Event]], facts: Facts) -> Choice:

@@ -22,6 +22,8 @@ SHARED_ROWS = len(PATHS)
 _EXITED = ROW_STATES.index("exited")
 _MAXIMA = tuple(member.name for member in ROW if member.fold is Fold.MAX)
 _SCAN_STEP = 1024
+ASKED_MAX = 256
+"""In each reading, at most this many threads with a reclaim under way are asked for their CPU time, 15 us each."""
 
 
 @dataclass(frozen=True)
@@ -42,35 +44,66 @@ class Changes:
     in_use: int
 
 
+@dataclass(frozen=True)
+class Look:
+    """The table at one moment. All arrays have one element per row that is of interest, unless they say otherwise.
+
+    :param index: in the table: rows that changed, that have a reclaim under way, or whose thread has ended.
+    :param now: ``(rows, words)``, their content.
+    :param exited: ``(exited,)``, indices of the rows whose threads have ended.
+    :param pending_pages: pages scanned by batches that were under way, which no row counts yet.
+    """
+
+    index: Array
+    now: Array
+    exited: Array
+    time_ns: int
+    in_use: int
+    pending_pages: int
+
+
 class RowTable:
     """Reads a table of rows, over and over.
 
     :param rows: ``(entries,)`` of ``struct row``, as BCC lays it out. The reader clears rows that it frees.
     :param control: the single element of ``struct control``. The reader switches its epoch.
     :param clock: CLOCK_MONOTONIC in nanoseconds.
+    :param runtime_of: CPU time of a thread so far, nanoseconds, by process and thread ID; None if it cannot be read.
     :raises ValueError: the members are not laid out in whole words.
     """
 
-    def __init__(self, rows: Array, control: Any, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        control: Any,
+        clock: Callable[[], int] = time.monotonic_ns,
+        runtime_of: Callable[[int, int], int | None] = lambda tgid, tid: None,
+    ) -> None:
         self.rows = rows
-        self._control, self._clock = control, clock
+        self._control, self._clock, self._runtime_of = control, clock, runtime_of
+        self._slot = 0
         self._counters, self._others = _spans(rows.dtype)
         self._before = np.zeros(len(rows), rows.dtype)
         self._stall_before = np.zeros(len(rows), np.int64)
+        self._cpu_before = np.zeros(len(rows), np.int64)
         self._touched = np.zeros(0, np.intp)  # rows with maxima of the reading before
         self._open = np.zeros(0, np.intp)  # rows that had a reclaim under way
         self._scan_to = min(_SCAN_STEP, len(rows))
         rows["path"][:SHARED_ROWS] = np.arange(SHARED_ROWS)
         rows["node"][:SHARED_ROWS] = rows["cpu_node"][:SHARED_ROWS] = NODE_UNKNOWN
 
-    def read(self) -> Changes:
-        """Changes since the last call. The caller may hand out the rows in ``freed`` again."""
+    def begin(self) -> None:
+        """Begin a reading: from now on, maxima belong to the next one."""
         rows = self.rows
         slots = rows[_MAXIMA[0]].shape[1]
-        slot = int(self._control["epoch"]) % slots
+        self._slot = int(self._control["epoch"]) % slots
         for name in _MAXIMA:
-            rows[name][self._touched, (slot + 1) % slots] = 0  # written from the switch on
+            rows[name][self._touched, (self._slot + 1) % slots] = 0  # written from the switch on
         self._control["epoch"] += 1
+
+    def look(self) -> Look:
+        """The table now. A reading may look several times, and take one of the looks."""
+        rows = self.rows
         used, states = self._used()
         exited = states == _EXITED
         changed = rows["events"][used] != self._before["events"][used]
@@ -78,27 +111,57 @@ class RowTable:
         if len(self._open):
             changed |= np.isin(used, self._open)
         index = used[changed]
-        now = _words(rows)[index]
-        time_ns = self._clock()
+        return Look(
+            index=index,
+            now=_words(rows)[index],
+            exited=used[exited],
+            time_ns=self._clock(),
+            in_use=len(used) - SHARED_ROWS - int(exited.sum()),
+            pending_pages=int(rows["pending_pages"][used].sum()),
+        )
+
+    def take(self, look: Look) -> Changes:
+        """Changes since the last call, up to a look. The caller may hand out the rows in ``freed`` again."""
+        index, now, time_ns = look.index, look.now, look.time_ns
         result = self._since_before(index, now)
-        now_rows = now.view(rows.dtype)[:, 0]
+        now_rows = now.view(self.rows.dtype)[:, 0]
         since = now_rows["open_since_ns"].astype(np.int64)
         under_way = np.where(since > 0, np.maximum(time_ns - since, 0), 0)
         stall = now_rows["stall_ns"].astype(np.int64) + under_way
         result["stall_ns"] = (stall - self._stall_before[index]).view(np.uint64)
+        result["cpu_ns"] = self._cpu_times(index, now_rows, under_way, stall - self._stall_before[index])
         for name in _MAXIMA:
-            result[name] = now_rows[name][:, slot, None]
+            result[name] = now_rows[name][:, self._slot, None]
         result["stall_max_ns"] = np.maximum(result["stall_max_ns"], under_way.astype(np.uint64)[:, None])
         self._stall_before[index] = stall
         self._touched = index
         self._open = index[since > 0]
-        self._give_back(used[exited])
+        self._give_back(look.exited)
         return Changes(
             rows=result[(result["events"] > 0) | (result["stall_ns"] != 0)],
             time_ns=time_ns,
-            freed=used[exited],
-            in_use=len(used) - SHARED_ROWS - int(exited.sum()),
+            freed=look.exited,
+            in_use=look.in_use,
         )
+
+    def _cpu_times(self, index: Array, now: Array, under_way: Array, stall_ns: Array) -> Array:
+        """CPU time in reclaim since the last reading, that of reclaims under way included.
+
+        It is never more than the time in reclaim; what would be, because the scheduler's figure may lag by a tick,
+        counts next time. For a reclaim under way whose thread was not asked, it counts when the reclaim ends.
+        """
+        total = now["cpu_ns"].astype(np.int64)
+        longest = np.argsort(-under_way, kind="stable")[:ASKED_MAX]
+        for place in longest[under_way[longest] > 0].tolist():
+            row = now[place]
+            runtime = self._runtime_of(int(row["tgid"]), int(row["tid"])) if row["tid"] else None
+            if runtime is not None and row["open_runtime_ns"]:
+                ran = min(max(runtime - int(row["open_runtime_ns"]), 0), int(under_way[place]))
+                total[place] += ran
+        grown = np.clip(total - self._cpu_before[index], 0, np.maximum(stall_ns, 0))
+        self._cpu_before[index] += grown
+        found: Array = grown.view(np.uint64)
+        return found
 
     def _used(self) -> tuple[Array, Array]:
         """Indices of the overflow rows and of all rows that are not free, and the states of these rows.
@@ -130,6 +193,7 @@ class RowTable:
             return
         self._before[index] = 0
         self._stall_before[index] = 0
+        self._cpu_before[index] = 0
         self.rows[index] = np.zeros(1, self.rows.dtype)
         self._touched = np.setdiff1d(self._touched, index)
 

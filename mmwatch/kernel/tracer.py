@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mmwatch.kernel.builder import Attached, Builder, Table
 from mmwatch.kernel.builder_process import Options
 from mmwatch.kernel.plan import Choice, Plan, measures_of
 from mmwatch.kernel.ring import Ring
-from mmwatch.kernel.table import SHARED_ROWS, RowTable
+from mmwatch.kernel.table import SHARED_ROWS, Look, RowTable
 
 _PAIR_SEEN_ONCE = STATS.index("pair_seen_once")
 
@@ -34,6 +34,7 @@ class Reading:
     :param stats: growth of each counter of ``enum stat``, by name.
     :param missed_runs: program runs the kernel skipped; None: this kernel does not count them.
     :param rows_in_use: rows of the table that are in use.
+    :param pending_pages: pages scanned by batches that were under way: no row counts them yet.
     """
 
     rows: Array
@@ -41,18 +42,27 @@ class Reading:
     stats: Mapping[str, int]
     missed_runs: int | None
     rows_in_use: int
+    pending_pages: int = 0
 
 
 class Tracer:
     """Programs attached and tables mapped, from construction to :meth:`close`.
 
     :param builder: a builder that is already compiling the same plan and options.
+    :param runtime_of: as for :class:`mmwatch.kernel.table.RowTable`.
     :raises NoPermissionError: the kernel refuses BPF to this user.
     :raises UnavailableError: nothing can be attached. The message says why.
     """
 
-    def __init__(self, plan: Plan, options: Options | None = None, builder: Builder | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        options: Options | None = None,
+        builder: Builder | None = None,
+        runtime_of: Callable[[int, int], int | None] = lambda tgid, tid: None,
+    ) -> None:
         self.options = options or Options()
+        self._runtime_of = runtime_of
         if builder is None:
             with Builder() as builder:
                 builder.compile(plan, self.options)
@@ -79,7 +89,7 @@ class Tracer:
     def _map_tables(self, tables: Mapping[str, Table]) -> None:
         rows, stats, control = (_map(tables[name]) for name in ("rows", "stats", "control"))
         self._stats, self.control = stats[0]["count"], control[0]
-        self._table = RowTable(rows, self.control)
+        self._table = RowTable(rows, self.control, runtime_of=self._runtime_of)
         self._stats_before = np.zeros(len(self._stats), np.uint64)
         self._free_rows = tables["free_rows"].descriptor
         # The kernel side takes them in this order, so read() scans the table only as far as it has been used.
@@ -90,14 +100,37 @@ class Tracer:
 
     # ---- reading ----
 
-    def read(self) -> Reading:
-        """Changes since the last call. Makes system calls only for threads that have ended and for ``missed_runs``."""
-        changes = self._table.read()
-        syscall.push(self._free_rows, changes.freed.tolist())
-        return Reading(changes.rows, changes.time_ns, self._read_stats(), self._missed_runs(), changes.in_use)
+    def begin(self) -> None:
+        """Begin a reading: :meth:`look` once or several times, then :meth:`take` one of the looks."""
+        self._table.begin()
 
-    def _read_stats(self) -> dict[str, int]:
-        now = self._stats.copy()
+    def look(self) -> tuple[Look, Array]:
+        """Rows and statistics as they are now."""
+        return self._table.look(), self._stats.copy()
+
+    def take(self, look: tuple[Look, Array]) -> Reading:
+        """Changes since the last call, up to a look.
+
+        Makes system calls only for threads that have ended or have a reclaim under way, and for ``missed_runs``.
+        """
+        rows, stats = look
+        changes = self._table.take(rows)
+        syscall.push(self._free_rows, changes.freed.tolist())
+        return Reading(
+            changes.rows,
+            changes.time_ns,
+            self._grown(stats),
+            self._missed_runs(),
+            changes.in_use,
+            rows.pending_pages,
+        )
+
+    def read(self) -> Reading:
+        """A reading of one look."""
+        self.begin()
+        return self.take(self.look())
+
+    def _grown(self, now: Array) -> dict[str, int]:
         grown = now - self._stats_before
         self._stats_before = now
         return {name: int(grown[position]) for position, name in enumerate(STATS)}

@@ -33,6 +33,8 @@ class Accounting:
     vmstat_scanned_pages: int | None
     edge_begin_pages: int
     edge_end_pages: int
+    edge_begin_scanned_pages: int | None
+    edge_end_scanned_pages: int | None
     incomparable: str
     loss: Loss
     vmstat: Mapping[str, int]
@@ -41,6 +43,11 @@ class Accounting:
     def edge_pages(self) -> int:
         """How far the two may differ only because they cannot be read at the same instant."""
         return self.edge_begin_pages + self.edge_end_pages
+
+    @property
+    def edge_scanned_pages(self) -> int | None:
+        """The same for scanned pages; None if it is not known."""
+        return sum_both(self.edge_begin_scanned_pages, self.edge_end_scanned_pages)
 
     @property
     def ratio(self) -> float | None:
@@ -63,7 +70,7 @@ class Accounting:
 
     @property
     def lost(self) -> int:
-        """Everything known to be missing, of any kind."""
+        """Everything known to be missing, of any kind. What was under way at the start is not: nothing went wrong."""
         loss = self.loss
         return (
             sum(loss.lost.values())
@@ -83,6 +90,8 @@ class Accounting:
             vmstat_scanned_pages=sum_both(self.vmstat_scanned_pages, later.vmstat_scanned_pages),
             edge_begin_pages=self.edge_begin_pages,
             edge_end_pages=later.edge_end_pages,
+            edge_begin_scanned_pages=self.edge_begin_scanned_pages,
+            edge_end_scanned_pages=later.edge_end_scanned_pages,
             incomparable=self.incomparable or later.incomparable,
             loss=sum_losses(self.loss, later.loss),
             vmstat=sum_maps(self.vmstat, later.vmstat),
@@ -121,6 +130,8 @@ def accounting(session: Session, interval: Interval) -> Accounting:
         vmstat_scanned_pages=counted(SCAN),
         edge_begin_pages=interval.edge_begin_pages,
         edge_end_pages=interval.edge_end_pages,
+        edge_begin_scanned_pages=interval.edge_begin_scanned_pages,
+        edge_end_scanned_pages=interval.edge_end_scanned_pages,
         incomparable=incomparable,
         loss=interval.loss,
         vmstat=interval.vmstat,
@@ -150,5 +161,6 @@ def sum_losses(a: Loss, b: Loss) -> Loss:
         missed_runs=sum_both(a.missed_runs, b.missed_runs),
         unmatched_begin=a.unmatched_begin + b.unmatched_begin,
         unmatched_end=a.unmatched_end + b.unmatched_end,
+        under_way=a.under_way + b.under_way,
         table_full=a.table_full + b.table_full,
     )

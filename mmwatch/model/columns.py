@@ -25,6 +25,9 @@ class Column:
     :param text: turns a value into text.
     :param needs: measures it is computed from; without a probe for one of them, the column is unknown.
     :param left: a text column, aligned left and sorted upwards.
+    :param keep_end: a path: it is cut at its front.
+    :param grows: it gets a part of the width that is left.
+    :param low_is_worse: small values are sorted first: the worst ones always are.
     """
 
     key: str
@@ -35,6 +38,9 @@ class Column:
     text: Callable[[Any], str]
     needs: tuple[str, ...] = ()
     left: bool = False
+    low_is_worse: bool = False
+    keep_end: bool = False
+    grows: bool = False
 
     def of(self, snapshot: Snapshot) -> npt.NDArray[Any]:
         """The column's values, ``(len(rows),)``."""
@@ -73,12 +79,25 @@ def _stall_share(snapshot: Snapshot) -> Floats:
     return np.asarray(np.maximum(snapshot.rows["stall_ns"], 0) / max(snapshot.interval.duration_ns, 1))
 
 
-def _system_share(snapshot: Snapshot) -> Floats:
-    """Time in reclaim / the task's system time; above 1 if it slept in reclaim."""
-    system_us = np.array([process.system_time_us or 0 if process else 0 for process in snapshot.processes()], float)
+def system_share(cpu_ns: Floats, system_us: Floats) -> Floats:
+    """CPU time in reclaim / system time; NaN without system time. Never above 1: reclaim is a part of it, but the
+    kernel samples system time with the tick (kernel/sched/cputime.c, cputime_adjust)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.maximum(snapshot.rows["stall_ns"], 0) / 1000 / system_us
-    return np.where(system_us > 0, share, np.nan)
+        share = cpu_ns / 1000 / system_us
+    return np.where(system_us > 0, np.minimum(share, 1.0), np.nan)
+
+
+def _system_share(snapshot: Snapshot) -> Floats:
+    system_us = np.array([process.system_time_us or 0 if process else 0 for process in snapshot.processes()], float)
+    return system_share(snapshot.rows["cpu_ns"].astype(float), system_us)
+
+
+def _cpu_share(snapshot: Snapshot) -> Floats:
+    return np.asarray(snapshot.rows["cpu_ns"] / max(snapshot.interval.duration_ns, 1))
+
+
+def _asleep_share(snapshot: Snapshot) -> Floats:
+    return _stall_share(snapshot) - _cpu_share(snapshot)
 
 
 def _identity(key: str) -> Callable[[Snapshot], npt.NDArray[Any]]:
@@ -120,6 +139,7 @@ _time = _known(units.ns_text)
 _percent = _known(units.ratio_text)
 _factor = _known(lambda value: units.ratio_text(value, percent=False))
 _string = _known(str)
+_path = _known(lambda value: units.cgroup_text(str(value)))
 
 
 def _lowest(snapshot: Snapshot) -> Floats:
@@ -154,6 +174,7 @@ COLUMNS: tuple[Column, ...] = (
         _share(_RECLAIMED, _SCANNED),
         _percent,
         _RECLAIMED + _SCANNED,
+        low_is_worse=True,
     ),
     Column(
         "priority",
@@ -162,6 +183,7 @@ COLUMNS: tuple[Column, ...] = (
         "lowest scan priority reached: reclaim starts at 12 (node reclaim at 4); 0 scans the whole list",
         _lowest,
         _whole,
+        low_is_worse=True,
     ),
     Column(
         "overshoot",
@@ -176,7 +198,7 @@ COLUMNS: tuple[Column, ...] = (
         "stall",
         "STALL%",
         6,
-        "time in reclaim, percent of the interval (of one CPU; several threads add up)",
+        "time in reclaim, asleep or not, percent of the interval (threads add up)",
         _stall_share,
         _percent,
         ("stall_ns",),
@@ -216,13 +238,31 @@ COLUMNS: tuple[Column, ...] = (
         ("stall_histogram",),
     ),
     Column(
+        "cpu",
+        "CPU%",
+        5,
+        "CPU time in reclaim, percent of one CPU (threads add up)",
+        _cpu_share,
+        _percent,
+        ("cpu_ns",),
+    ),
+    Column(
+        "asleep",
+        "SLEEP%",
+        6,
+        "time in reclaim off the CPU, asleep or waiting for one, percent of the interval (threads add up)",
+        _asleep_share,
+        _percent,
+        ("stall_ns", "cpu_ns"),
+    ),
+    Column(
         "system",
         "SYS%",
         5,
-        "time in reclaim, percent of the task's system CPU time",
+        "CPU time in reclaim, percent of the system CPU time of the process",
         _system_share,
         _percent,
-        ("stall_ns",),
+        ("cpu_ns",),
     ),
     Column(
         "throttled",
@@ -311,8 +351,18 @@ COLUMNS: tuple[Column, ...] = (
         _time,
         ("stall_ns",),
     ),
-    Column("cgroup", "CGROUP", 20, "memory cgroup of the task", _identity("cgroup"), _string, left=True),
-    Column("command", "COMMAND", 30, "command line", _identity("cmdline"), _string, left=True),
+    Column(
+        "cgroup",
+        "CGROUP",
+        20,
+        "memory cgroup of the task",
+        _identity("cgroup"),
+        _path,
+        left=True,
+        keep_end=True,
+        grows=True,
+    ),
+    Column("command", "COMMAND", 30, "command line", _identity("cmdline"), _string, left=True, grows=True),
 )
 
 BY_KEY = {column.key: column for column in COLUMNS}
@@ -326,6 +376,37 @@ DEFAULT = {
     "path": "path node reclaimed scanned efficiency priority overshoot stall longest p99",
 }
 """The default columns by grouping; they fit 80 characters."""
+
+CGROUP_MIN = 12
+"""Cells that a cgroup takes at least beside the default columns."""
+COMM_MIN = 10
+_LESS = ("scanned", "efficiency", "node", "overshoot", "priority", "reclaimed", "reclaims", "p99", "path")
+"""Default columns that make room for others, the first ones first."""
+
+
+def default_keys(by: str, width: int | None, cgroups_differ: bool, one_node: bool) -> list[str]:
+    """The default columns of a grouping, as many as fit. Where tasks are of different cgroups, theirs is among them.
+
+    :param width: cells of the table; None: any number.
+    """
+    keys = DEFAULT[by].split()
+    keys += ["cgroup"] if cgroups_differ and by in ("task", "thread") else []
+
+    def room() -> int:
+        least = {"cgroup": CGROUP_MIN, "comm": COMM_MIN}
+        return sum(least.get(key, max(BY_KEY[key].width, len(BY_KEY[key].title))) + 1 for key in keys) - 1
+
+    for key in [*(("node",) if one_node and by != "node" else ()), *_LESS]:
+        if width is not None and room() > width and key in keys and key != by:
+            keys.remove(key)
+    return keys
+
+
+def cgroups_differ(snapshot: Snapshot) -> bool:
+    """Whether the tasks that reclaimed are of more than one cgroup."""
+    groups = snapshot.interval.rows["cgroup_id"][active_rows(snapshot.interval.rows)]
+    return len(np.unique(groups[groups > 0])) > 1
+
 
 RECORDED = {
     "reclaims": "reclaims_total",
@@ -341,7 +422,7 @@ DEFAULT_SORT = "stall"
 
 
 def sort_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> npt.NDArray[np.intp]:
-    """Row indices, largest first (text upwards), unknown last; equal values by PID, so that lines do not jump."""
+    """Row indices, the worst first (text upwards), unknown last; equal values by PID, so that lines do not jump."""
     values = column.of(snapshot)
     if values.dtype == object:
         known = np.array([value is not None for value in values], bool)
@@ -349,7 +430,7 @@ def sort_order(snapshot: Snapshot, column: Column, reverse: bool = False) -> npt
         key = ranks.astype(float)
     else:
         known = ~np.isnan(values)
-        key = np.where(known, -values, 0.0)
+        key = np.where(known, values if column.low_is_worse else -values, 0.0)
     if reverse:
         key = -key
     return np.lexsort([snapshot.rows["path"], snapshot.rows["tid"], snapshot.rows["tgid"], key, ~known])

@@ -83,6 +83,21 @@ class Process:
 
 
 @dataclass(frozen=True)
+class CgroupMemory:
+    """A memory cgroup at the end of the interval, with all below it.
+
+    :param limit_bytes: memory.max (memory.limit_in_bytes in version 1); None: no limit.
+    :param high_bytes: memory.high; None: no limit, or version 1.
+    :param limit_hits: how often the limit was hit since the cgroup was made; None if unknown.
+    """
+
+    limit_bytes: int | None
+    high_bytes: int | None
+    usage_bytes: int
+    limit_hits: int | None
+
+
+@dataclass(frozen=True)
 class Loss:
     """What is missing from the figures of an interval. None: this kernel does not count it.
 
@@ -90,7 +105,8 @@ class Loss:
     :param suppressed: single records over the rate limit, by kind.
     :param missed_runs: program runs the kernel skipped (``recursion_misses``).
     :param unmatched_begin: reclaims whose end was not seen.
-    :param unmatched_end: reclaims whose begin was not seen, usually those under way at the start.
+    :param unmatched_end: reclaims whose begin was not seen, although mmwatch was watching.
+    :param under_way: reclaims that were under way when mmwatch started: they have no time. That is no fault.
     :param table_full: events that found no free row or thread entry: counted, but not attributed.
     """
 
@@ -100,6 +116,7 @@ class Loss:
     unmatched_begin: int = 0
     unmatched_end: int = 0
     table_full: int = 0
+    under_way: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,11 +157,13 @@ class Interval:
     :param edge_begin_pages: reclaimed pages counted by ``vmstat`` while the rows were read at the beginning. Rows and
         counters cannot be read at the same instant, so the two sums may differ by this much.
     :param edge_end_pages: the same at the end, where the next interval begins.
+    :param edge_begin_scanned_pages: the same for scanned pages; None if it is not known.
     :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (growth); empty without PSI.
     :param settings: those that differ from the session's at the end of the interval.
     :param elsewhere: set in merged intervals, see :func:`mmwatch.model.nodes.elsewhere`; None: derive it from rows and
         nodes.
-    :param cgroups: path by ``cgroup_id`` of the rows, clean text.
+    :param cgroups: path by ``cgroup_id`` of the rows and of those above them, clean text.
+    :param cgroup_memory: by ``cgroup_id``, for the cgroups with the most reclaim and those above them.
     :param processes: by tgid.
     :param kswapd: state by node: ``running``, ``sleeping`` or ``gave up``; no entry if unknown.
     """
@@ -155,11 +174,14 @@ class Interval:
     vmstat: Mapping[str, int] = field(default_factory=dict)
     edge_begin_pages: int = 0
     edge_end_pages: int = 0
+    edge_begin_scanned_pages: int | None = None
+    edge_end_scanned_pages: int | None = None
     nodes: tuple[Node, ...] = ()
     pressure: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     elsewhere: Mapping[int, Elsewhere] | None = None
     cgroups: Mapping[int, str] = field(default_factory=dict)
+    cgroup_memory: Mapping[int, CgroupMemory] = field(default_factory=dict)
     processes: Mapping[int, Process] = field(default_factory=dict)
     loss: Loss = field(default_factory=Loss)
     cost: Cost = field(default_factory=Cost)

@@ -56,6 +56,10 @@ def to_json(
         "totals": _totals(snapshot),
         "rows": _rows(shown),
         "nodes": [{**asdict(node), "kswapd": interval.kswapd.get(node.node)} for node in interval.nodes],
+        "cgroups": [
+            {"cgroup": interval.cgroups.get(number), **asdict(memory)}
+            for number, memory in sorted(interval.cgroup_memory.items())
+        ],
         "matrix": [asdict(cell) for cell in matrix(interval.rows)],
         "elsewhere": {str(node): asdict(found) for node, found in elsewhere(interval).items()},
         "pressure": dict(interval.pressure) or None,
@@ -80,6 +84,7 @@ def accounting_json(counts: Accounting) -> dict[str, Any]:
         "scanned_pages": counts.scanned_pages,
         "vmstat_scanned_pages": counts.vmstat_scanned_pages,
         "edge_pages": counts.edge_pages,
+        "edge_scanned_pages": counts.edge_scanned_pages,
         "comparable": not counts.incomparable,
         "incomparable_reason": counts.incomparable or None,
         "lost": dict(counts.loss.lost),
@@ -88,6 +93,7 @@ def accounting_json(counts: Accounting) -> dict[str, Any]:
         "table_full": counts.loss.table_full,
         "unmatched_begin": counts.loss.unmatched_begin,
         "unmatched_end": counts.loss.unmatched_end,
+        "under_way": counts.loss.under_way,
     }
 
 

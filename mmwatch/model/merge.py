@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmwatch.model.accounting import sum_losses, sum_maps
 from mmwatch.model.interval import Cost, Interval, Process
 from mmwatch.model.nodes import elsewhere, merge_elsewhere
 from mmwatch.model.rows import ROW_DTYPE, Rows, fold_rows, limit_rows
+from mmwatch.units import ancestors
 
 THREAD_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
 """Rows that agree in these are of the same thread, path and nodes."""
@@ -46,6 +48,8 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
         vmstat=sum_maps(first.vmstat, second.vmstat),
         edge_begin_pages=first.edge_begin_pages,
         edge_end_pages=second.edge_end_pages,
+        edge_begin_scanned_pages=first.edge_begin_scanned_pages,
+        edge_end_scanned_pages=second.edge_end_scanned_pages,
         pressure={
             **second.pressure,
             **{
@@ -56,6 +60,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
         },
         elsewhere=merge_elsewhere(elsewhere(first), elsewhere(second)),
         cgroups={**first.cgroups, **second.cgroups},
+        cgroup_memory={**first.cgroup_memory, **second.cgroup_memory},
         processes=processes,
         loss=sum_losses(first.loss, second.loss),
         cost=Cost(
@@ -116,8 +121,16 @@ class Sums:
         self._rows = rows if len(rows) <= 2 * self._rows_max else limit_rows(rows, self._rows_max)
         self._waiting, self._count = [], 0
         tgids, cgroups = (set(np.unique(self._rows[name]).tolist()) for name in ("tgid", "cgroup_id"))
+        cgroups |= _above(cgroups, self._rest.cgroups)
         self._rest = replace(
             self._rest,
             processes={tgid: process for tgid, process in self._rest.processes.items() if tgid in tgids},
             cgroups={number: path for number, path in self._rest.cgroups.items() if number in cgroups},
+            cgroup_memory={n: memory for n, memory in self._rest.cgroup_memory.items() if n in cgroups},
         )
+
+
+def _above(numbers: set[int], paths: Mapping[int, str]) -> set[int]:
+    """The cgroups above these."""
+    wanted = {above for number in numbers for above in ancestors(paths.get(number, ""))}
+    return {number for number, path in paths.items() if path in wanted}

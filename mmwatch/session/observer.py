@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmwatch
 from mmwatch import units
@@ -24,13 +24,25 @@ from mmwatch.session.target import Target
 if TYPE_CHECKING:  # slow imports run while the compiler works
     from mmwatch.host.zoneinfo import NodeState
     from mmwatch.kernel.tracer import Reading
-    from mmwatch.model.interval import Interval, Node, Process
+    from mmwatch.model.interval import CgroupMemory, Interval, Node, Process
     from mmwatch.model.rows import Rows
 
 TASKSTATS_TASKS_MAX = 256
 """In each interval, CPU time is read for at most this many processes, those with the most reclaim first. 10 us each."""
+CGROUPS_MAX = 64
+"""In each interval, limits and usage are read for at most this many cgroups and those above them. 40 us each."""
+TRIES_MAX, TRIES_S = 8, 0.01
+"""How often, and for how long at most, rows and counters are read again to find a pair that agrees."""
+STEAL, SCAN = ("pgsteal_anon", "pgsteal_file"), ("pgscan_anon", "pgscan_file")
 FIRST_INTERVAL_S = 0.2
 """On a terminal, the first interval is this short, so that the first screen appears soon."""
+
+
+class Edge(NamedTuple):
+    """By how many pages rows and counters may differ, because they cannot be read at the same instant."""
+
+    reclaimed_pages: int
+    scanned_pages: int
 
 
 class Observer:
@@ -39,6 +51,7 @@ class Observer:
     Compiling the programs takes most of the start-up time. Another process does that, while this one imports and reads
     everything else.
 
+    :param meanwhile: called while the compiler works, before anything is attached.
     :ivar early_records: single reclaims that ended before the first interval began. No row counts them, and the ring
         buffer gives them first.
     :raises MmwatchError: nothing can be observed. The message says why and what to do.
@@ -54,6 +67,7 @@ class Observer:
         ring_bytes: int = 8 << 20,
         names: bool = True,
         passes: bool = True,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self._system_before: dict[int, tuple[int | None, int | None]] = {}
         with told_where_memory_is_short(), Builder() as builder:
@@ -65,16 +79,17 @@ class Observer:
             options = Options(target.wanted, detail, table_rows, ring_bytes)
             builder.compile(self.plan, options)
             self._prepare(names)
+            meanwhile()
+            from mmwatch.host.schedstat import runtime_ns
             from mmwatch.kernel.tracer import Tracer
 
-            self.tracer = Tracer(self.plan, options, builder)
+            self.tracer = Tracer(self.plan, options, builder, runtime_ns)
         from mmwatch.model.interval import Probe, Session
 
         if self._settings.lru_gen_enabled is not None:
             self.tracer.set_lru_gen(bool(self._settings.lru_gen_enabled & 1))
         if "pass" in detail:
             _require_passes(self.tracer.choices)
-        self._vmstat.refresh()
         self._begin()
         probes = [Probe(c.need, c.probe, c.state, c.reason) for c in self.tracer.choices]
         probes += [_probe("process names", self._names), _probe("task times", self._taskstats)]
@@ -106,7 +121,8 @@ class Observer:
 
         self._vmstat = Vmstat()
         self._zoneinfo = Zoneinfo()
-        self._cgroups = CgroupNames(memory_mount())
+        self._mount = memory_mount()
+        self._cgroups = CgroupNames(self._mount)
         self._settings = read_settings()
         self._names = ProcessNames()
         self._taskstats = TaskStats(self.facts.taskstats or None)
@@ -115,21 +131,36 @@ class Observer:
 
     def _begin(self) -> None:
         first = self.tracer.read()
-        self._vmstat_before, reading, self._edge_before = self._read_counters()
+        self._vmstat_before, reading, self._edge_before = self._read_counters(self._vmstat.refresh())
         self.early_records = _streamed(first.rows, first.stats) + _streamed(reading.rows, reading.stats)
         self._time_before_ns = reading.time_ns
         self._cpu_before_ns = time.process_time_ns()
         self._pressure_before = self._pressure()
 
-    def _read_counters(self) -> tuple[dict[str, int], Reading, int]:
-        """The counters, the rows, and the pages stolen while the rows were read.
+    def _read_counters(self, folded: bool) -> tuple[dict[str, int], Reading, Edge]:
+        """The counters, the rows, and by how many pages they may differ, because they are not of the same instant.
 
-        A batch counted between the two reads is in only one of the two sums. On a quiet host the sums are equal.
+        Rows and counters are read again and again, as under a seqlock, until the counters stand still or the tries are
+        over. The pair with the fewest pages between the two counts.
+
+        :param folded: the counters that the kernel keeps per CPU have just been folded.
         """
+        self.tracer.begin()
+        pairs: list[tuple[int, int, dict[str, int], Any, int, int]] = []
         before = self._vmstat.read()
-        reading = self.tracer.read()
-        after = self._vmstat.read()
-        return before, reading, _stolen(after) - _stolen(before)
+        until_s = time.monotonic() + TRIES_S
+        while True:
+            look = self.tracer.look()
+            after = self._vmstat.read()
+            stolen, scanned = (_sum(after, names) - _sum(before, names) for names in (STEAL, SCAN))
+            pairs.append((stolen + scanned, len(pairs), before, look, stolen, scanned))
+            if not pairs[-1][0] or len(pairs) == TRIES_MAX or time.monotonic() >= until_s:
+                break
+            before = after
+        moved, _, before, look, stolen, scanned = min(pairs)
+        reading = self.tracer.take(look)
+        unfolded = self._vmstat.unfolded_pages if moved or not folded else 0
+        return before, reading, Edge(stolen + unfolded, scanned + unfolded + reading.pending_pages)
 
     def _pressure(self) -> dict[str, float]:
         from mmwatch.host.pressure import read_pressure
@@ -153,9 +184,7 @@ class Observer:
         from mmwatch.model.interval import Cost, Interval, Loss
         from mmwatch.model.rows import from_table
 
-        if final:
-            self._vmstat.refresh()
-        vmstat, reading, edge = self._read_counters()
+        vmstat, reading, edge = self._read_counters(final and self._vmstat.refresh())
         settings = read_settings()
         changed = {k: v for k, v in asdict(settings).items() if v != self.session.settings[k]}
         if settings.lru_gen_enabled != self._settings.lru_gen_enabled:
@@ -164,6 +193,7 @@ class Observer:
         rows = from_table(reading.rows)
         states = self._zoneinfo.read()
         pressure = self._pressure()
+        cgroups, memory = self._cgroups_of(rows)
         cpu_ns = time.process_time_ns()
         stats = reading.stats
         interval = Interval(
@@ -171,8 +201,10 @@ class Observer:
             duration_ns=max(reading.time_ns - self._time_before_ns, 1),
             rows=rows,
             vmstat={name: value - self._vmstat_before.get(name, 0) for name, value in vmstat.items()},
-            edge_begin_pages=self._edge_before,
-            edge_end_pages=edge,
+            edge_begin_pages=self._edge_before.reclaimed_pages,
+            edge_end_pages=edge.reclaimed_pages,
+            edge_begin_scanned_pages=self._edge_before.scanned_pages,
+            edge_end_scanned_pages=edge.scanned_pages,
             kswapd=_kswapd(rows, states) if not self.session.filter else {},
             nodes=tuple(_node(state) for state in states),
             pressure={
@@ -180,7 +212,8 @@ class Observer:
                 **{k: pressure[k] - self._pressure_before.get(k, 0) for k in pressure if k.endswith("_us")},
             },
             settings=changed,
-            cgroups=self._cgroup_names(rows),
+            cgroups=cgroups,
+            cgroup_memory=memory,
             processes=self._processes(rows),
             loss=Loss(
                 lost={kind: stats[f"lost_{kind}"] for kind in RECORD_KINDS if kind in self.tracer.options.detail},
@@ -190,6 +223,7 @@ class Observer:
                 missed_runs=reading.missed_runs,
                 unmatched_begin=stats["unmatched_begin"],
                 unmatched_end=stats["unmatched_end"],
+                under_way=stats["under_way"],
                 table_full=stats["table_full_rows"] + stats["table_full_threads"],
             ),
             cost=Cost(
@@ -203,15 +237,37 @@ class Observer:
         self._time_before_ns, self._cpu_before_ns, self._pressure_before = reading.time_ns, cpu_ns, pressure
         return interval
 
-    def _cgroup_names(self, rows: Rows) -> dict[int, str]:
+    def cgroup_name(self, number: int) -> str | None:
+        """The path of a memory cgroup, clean; None if unknown."""
+        return self._cgroups.get(number) if number else None
+
+    def _cgroups_of(self, rows: Rows) -> tuple[dict[int, str], dict[int, CgroupMemory]]:
+        """The names of all cgroups in ``rows``, and limits and usage of those with the most reclaim.
+
+        Both include the cgroups above them, because a limit there may be the one that binds.
+        """
         import numpy as np
 
-        found = {}
-        for cgroup_id in np.unique(rows["cgroup_id"]).tolist():
-            name = self._cgroups.get(cgroup_id) if cgroup_id else None
-            if name is not None:
-                found[cgroup_id] = name
-        return found
+        from mmwatch.host.cgroup_memory import read_memory
+        from mmwatch.model.interval import CgroupMemory
+
+        numbers, where = np.unique(rows["cgroup_id"], return_inverse=True)
+        stall = np.bincount(where, rows["stall_ns"].astype(float)) if len(rows) else np.zeros(0)
+        names: dict[int, str] = {}
+        memory: dict[int, CgroupMemory] = {}
+        for rank, number in enumerate(numbers[np.argsort(-stall)].tolist()):
+            path = self._cgroups.path(number) if number else None
+            if path is None or self._mount is None:
+                continue
+            names[number] = units.clean(path)
+            for above in (path, *units.ancestors(path)) if rank < CGROUPS_MAX else ():
+                other = self._cgroups.number(above)
+                if other is None or other in memory:
+                    continue
+                found = read_memory(self._mount, above)
+                if found is not None:
+                    names[other], memory[other] = units.clean(above), CgroupMemory(**asdict(found))
+        return names, memory
 
     def _processes(self, rows: Rows) -> dict[int, Process]:
         """Names of all processes in ``rows``, and CPU times of those with the most reclaim."""
@@ -289,8 +345,8 @@ def _incomparable(unknown: frozenset[str]) -> str:
     return "this kernel has no events for its batches" if "reclaimed_file_pages" in unknown else ""
 
 
-def _stolen(vmstat: Mapping[str, int]) -> int:
-    return vmstat.get("pgsteal_anon", 0) + vmstat.get("pgsteal_file", 0)
+def _sum(vmstat: Mapping[str, int], names: Iterable[str]) -> int:
+    return sum(vmstat.get(name, 0) for name in names)
 
 
 def _node(state: NodeState) -> Node:

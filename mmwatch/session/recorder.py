@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmwatch.session.beat import Beat
@@ -11,6 +12,7 @@ from mmwatch.session.observer import Observer
 
 if TYPE_CHECKING:
     from mmwatch.model.accounting import Accounting
+    from mmwatch.model.interval import Interval
     from mmwatch.model.records import Records
     from mmwatch.recording import Writer
 
@@ -83,11 +85,22 @@ class Recorder:
             self._reclaims += loss.lost.get("reclaim", 0) + loss.suppressed.get("reclaim", 0)
             if final:
                 self._drain_last()
+                interval = self._without_later_losses(interval)
             else:
                 self._drain()
         self._observer.tracer.set_quota(self._quota)
         self._writer.write(interval)
         self.total = sum_accounts(self.total, accounting(self._observer.session, interval))
+
+    def _without_later_losses(self, interval: Interval) -> Interval:
+        """The last interval, without reclaims that were dropped between the reading of its rows and of its losses."""
+        losses = {"lost": dict(interval.loss.lost), "suppressed": dict(interval.loss.suppressed)}
+        for counts in losses.values():
+            later = max(min(self._reclaims, counts.get("reclaim", 0)), 0)
+            self._reclaims -= later
+            if later:
+                counts["reclaim"] -= later
+        return replace(interval, loss=replace(interval.loss, lost=losses["lost"], suppressed=losses["suppressed"]))
 
     def _drain(self) -> None:
         self._keep_records(self._observer.tracer.drain())

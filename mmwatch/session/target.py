@@ -11,6 +11,9 @@ from mmwatch import units
 from mmwatch.errors import MmwatchError, UsageError
 from mmwatch.kernel.plan import Filter
 
+PROCESSES_MAX = 65536
+"""Entries of watched_tgids in ``bpf/maps.h``."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -46,6 +49,11 @@ def resolve_target(
         if children:
             described["children"] = True
             tgids = with_descendants(tgids)
+        if len(tgids) > PROCESSES_MAX:
+            raise UsageError(
+                f"{len(tgids)} processes are more than the {PROCESSES_MAX} that mmwatch can select",
+                "select them by memory cgroup (-c) or by name (--comm)",
+            )
     cgroup_id = None
     if cgroup is not None:
         if not cgroup:

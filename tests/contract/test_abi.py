@@ -37,6 +37,7 @@ ENUMS = {
         "table_full_rows",
         "table_full_threads",
         "pair_seen_once",
+        "under_way",
     ),
 }
 CONSTANTS = {
@@ -52,13 +53,15 @@ CONSTANTS = {
     "ROW_STATES": 3,
     "RECORD_KINDS": 3,
     "THROTTLE_REASONS": 4,
-    "STATS": 11,
+    "STATS": 12,
 }
 ROW = """
 u64 events              0   private   count  -
 u64 start_ns            0   key       ns     -
 u64 cgroup_id           0   key       id     -
 u64 open_since_ns       0   private   ns     -
+u64 open_runtime_ns     0   private   ns     -
+u64 pending_pages       0   private   pages  -
 u64 reclaims            0   sum       count  brackets
 u64 reclaims_futile     0   sum       count  brackets
 u64 asked_pages         0   sum       pages  brackets
@@ -68,6 +71,7 @@ u64 scanned_anon_pages  0   sum       pages  scans
 u64 reclaimed_file_pages 0  sum       pages  batches
 u64 reclaimed_anon_pages 0  sum       pages  batches
 u64 stall_ns            0   sum       ns     brackets
+u64 cpu_ns              0   sum       ns     cpu
 u64 batches             0   sum       count  batches
 u64 dirty_pages         0   sum       pages  batches
 u64 writeback_pages     0   sum       pages  batches
@@ -135,6 +139,7 @@ READERS = {
     "suppressed_": ("mmwatch/session/observer.py", 'f"suppressed_{kind}"'),
     "unmatched_begin": ("mmwatch/session/observer.py", '"unmatched_begin"'),
     "unmatched_end": ("mmwatch/session/observer.py", '"unmatched_end"'),
+    "under_way": ("mmwatch/session/observer.py", '"under_way"'),
     "table_full_rows": ("mmwatch/session/observer.py", '"table_full_rows"'),
     "table_full_threads": ("mmwatch/session/observer.py", '"table_full_threads"'),
     "pair_seen_once": ("mmwatch/kernel/tracer.py", '"pair_seen_once"'),
@@ -387,5 +392,6 @@ def test_what_is_not_understood_is_refused(old: str, new: str) -> None:
 
 def test_events_and_functions_serve_declared_needs() -> None:
     names = {need.name for need in NEEDS}
-    assert {event.need for event in EVENTS} | {function.need for function in FUNCTIONS} == names
+    served = {event.need for event in EVENTS} | {function.need for function in FUNCTIONS}
+    assert served | {"cpu"} == names, "the brackets read CPU time from the task"
     assert {*BRACKETS, *NO_MEASURE} < names

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,12 +24,14 @@ from make_facts import FACTS  # noqa: E402
 
 from mmwatch.abi import RECORD_KINDS  # noqa: E402
 from mmwatch.cli import doctor  # noqa: E402
+from mmwatch.display.trace import Tracing, trace_json  # noqa: E402
 from mmwatch.model.accounting import accounting  # noqa: E402
 from mmwatch.model.course import Stretch  # noqa: E402
 from mmwatch.model.groupings import GROUPINGS  # noqa: E402
-from mmwatch.model.interval import Elsewhere, Loss, Node, Probe, Process  # noqa: E402
+from mmwatch.model.interval import CgroupMemory, Elsewhere, Loss, Node, Probe, Process  # noqa: E402
 from mmwatch.model.json import to_json  # noqa: E402
 from mmwatch.model.measures import MEASURES, PATHS  # noqa: E402
+from mmwatch.model.records import RECORD_DTYPE  # noqa: E402
 from mmwatch.model.snapshot import take  # noqa: E402
 
 # ---- top, replay and report ----
@@ -59,6 +62,11 @@ HEAD = {
     "nodes[].file_pages": "pages",
     "nodes[].anon_pages": "pages",
     "nodes[].kswapd": "text",
+    "cgroups[].cgroup": "text",
+    "cgroups[].limit_bytes": "bytes",
+    "cgroups[].high_bytes": "bytes",
+    "cgroups[].usage_bytes": "bytes",
+    "cgroups[].limit_hits": "count",
     "matrix[].cpu_node": "number",
     "matrix[].node": "number",
     "matrix[].reclaims": "count",
@@ -89,6 +97,7 @@ MEASURED = {
     "reclaimed_file_pages": "pages",
     "reclaimed_anon_pages": "pages",
     "stall_ns": "ns",
+    "cpu_ns": "ns",
     "batches": "count",
     "dirty_pages": "pages",
     "writeback_pages": "pages",
@@ -146,6 +155,7 @@ ACCOUNTING = {
     "scanned_pages": "pages",
     "vmstat_scanned_pages": "pages",
     "edge_pages": "pages",
+    "edge_scanned_pages": "pages",
     "comparable": "flag",
     "incomparable_reason": "text",
     "lost.reclaim": "count",
@@ -158,6 +168,7 @@ ACCOUNTING = {
     "table_full": "count",
     "unmatched_begin": "count",
     "unmatched_end": "count",
+    "under_way": "count",
 }
 COURSE = {
     "course[].begin_s": "s",
@@ -174,6 +185,27 @@ SHARED = {
 TOP = {**SHARED, **{f"accounting_so_far.{key}": unit for key, unit in ACCOUNTING.items()}}
 REPORT = {**SHARED, **COURSE}
 
+TRACE = {
+    "kind": "text",
+    "time_s": "s",
+    "time_ns": "ns",
+    "tgid": "number",
+    "tid": "number",
+    "comm": "text",
+    "cgroup": "text",
+    "cpu": "number",
+    "path": "text",
+    "node": "number",
+    "scanned_pages": "pages",
+    "reclaimed_pages": "pages",
+    "priority": "number",
+    "asked_pages": "pages",
+    "order": "number",
+    "gfp_flags": "flags",
+    "gfp": "text",
+    "file": "flag",
+    "duration_ns": "ns",
+}
 DOCTOR = {
     "schema": "number",
     "version": "text",
@@ -264,6 +296,8 @@ def full(by: str) -> tuple[Any, Any]:
     interval = make_interval(
         random_rows(100, seed=1),
         nodes=(Node(0, 1, 2, 3, 4, 5, 6, 7),),
+        cgroups={1: "/a"},
+        cgroup_memory={1: CgroupMemory(1, 2, 3, 4)},
         elsewhere={0: Elsewhere(1, 2, 3, 1, 5)},
         pressure={"some_avg10": 1.5, "full_avg10": 0.0, "some_us": 5, "full_us": 6},
         kswapd={0: "running"},
@@ -283,6 +317,14 @@ def test_top_and_replay(by: str) -> None:
 def test_report(by: str) -> None:
     session, interval = full(by)
     check(to_json(take(session, interval, by), course=[Stretch(1.0, 2.0, 3, 4)]), REPORT)
+
+
+def test_trace() -> None:
+    records = np.ones(len(RECORD_KINDS), RECORD_DTYPE)
+    records["kind"] = range(len(RECORD_KINDS))
+    found = [json.loads(line) for line in trace_json(records, Tracing(make_session(), lambda number: "/a"))]
+    check({key: value for one in found for key, value in one.items()}, TRACE)
+    assert len({*found[0], *found[1], *found[2]}) == len(TRACE)
 
 
 def test_doctor() -> None:
@@ -332,7 +374,7 @@ def test_the_manual_has_every_key() -> None:
     """mmwatch(8) has all keys except the measures: those are columns of a recording and documented there."""
     documented = manual("mmwatch.8", "JSON")
     recorded = manual("mmwatch-recording.5", "TABLES")
-    keys = {part.rstrip("[]") for path in {**TOP, **REPORT, **DOCTOR} for part in path.split(".")} | CHECKS
+    keys = {part.rstrip("[]") for path in {**TOP, **REPORT, **TRACE, **DOCTOR} for part in path.split(".")} | CHECKS
     assert sorted(keys - documented - set(MEASURED) - {"gfp_flags", "*", ""}) == []
     assert sorted({*MEASURED, "gfp_flags"} - recorded) == []
     assert set(PATHS) <= manual("mmwatch.8", "PATHS")

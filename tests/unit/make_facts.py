@@ -35,9 +35,13 @@ FACTS = Facts(
         for name in event.tracepoints
     },
     raw_arguments={name: event.raw[0].types for event in ALL_EVENTS for name in event.tracepoints},
-    offsets={(struct, member): 8 for struct, names in members().items() for member in names},
+    offsets={
+        (struct, member): 16 if member == "sum_exec_runtime" else 8
+        for struct, names in members().items()
+        for member in names
+    },
     sizes={"upid": 16},
-    enumerators={"PG_head": 6, "memory_cgrp_id": 4},
+    enumerators={"PG_head": 6, "memory_cgrp_id": 4, "BPF_FUNC_get_current_task_btf": 158},
     proactive_bit=1,
     functions=frozenset(function.name for function in FUNCTIONS),
     symbols={function.name: (function.name,) for function in FUNCTIONS},

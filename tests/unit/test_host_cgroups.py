@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmwatch.errors import EXIT_ERROR, MmwatchError, UnavailableError
-from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, limits, memory_mount, resolve
+from mmwatch.host.cgroup_memory import CgroupMemory, read_memory, shortage
+from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, memory_mount, resolve
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
 
@@ -256,50 +257,56 @@ def fake_group(root: Path, version: int, **files: str) -> CgroupMount:
     return CgroupMount(root, version)
 
 
-def test_limits_of_version_2(tmp_path: Path) -> None:
+def test_memory_of_version_2(tmp_path: Path) -> None:
     mount = fake_group(
         tmp_path,
         2,
         memory_max="67108864",
         memory_high="max",
-        memory_low="0",
-        memory_min="1048576",
         memory_current="66060288",
         memory_events="low 0\nhigh 12\nmax 345\noom 0",
     )
-    assert limits(mount, "/a") == {
-        "memory.max": "64M",
-        "memory.high": "none",
-        "memory.low": "none",
-        "memory.min": "1.0M",
-        "memory.current": "63M",
-        "memory.events": "high 12, max 345",
-    }
+    assert read_memory(mount, "/a") == CgroupMemory(64 << 20, None, 63 << 20, 345)
     (tmp_path / "a/memory.events").write_text("low 0\nhigh 0\n")
-    assert limits(mount, "/a")["memory.events"] == "none"
+    (tmp_path / "a/memory.high").write_text("1048576\n")
+    assert read_memory(mount, "/a") == CgroupMemory(64 << 20, 1 << 20, 63 << 20, None)
 
 
-def test_limits_of_version_1(tmp_path: Path) -> None:
+def test_memory_of_version_1(tmp_path: Path) -> None:
     mount = fake_group(
-        tmp_path,
-        1,
-        memory_limit_in_bytes="67108864",
-        memory_soft_limit_in_bytes="9223372036854771712",
-        memory_usage_in_bytes="0",
-        memory_failcnt="7",
+        tmp_path, 1, memory_limit_in_bytes="9223372036854771712", memory_usage_in_bytes="0", memory_failcnt="7"
     )
-    assert limits(mount, "/a") == {
-        "memory.limit_in_bytes": "64M",
-        "memory.soft_limit_in_bytes": "none",
-        "memory.usage_in_bytes": "0B",
-        "memory.failcnt": "7",
-    }
+    assert read_memory(mount, "/a") == CgroupMemory(None, None, 0, 7)
 
 
-def test_limits_that_are_not_there(tmp_path: Path) -> None:
-    mount = fake_group(tmp_path / "cg", 2, memory_max="weird\x1b[31m", memory_events="")
-    (tmp_path / "memory.max").write_text("1\n")
-    assert limits(mount, "/a") == {"memory.max": "weird\\x1b[31m"}
-    for name in ("/", "/gone", "/a/../.."):
-        assert limits(mount, name) == {}
-    assert limits(None, "/a") == {}
+def test_memory_of_odd_names_and_of_cgroups_that_are_gone(tmp_path: Path) -> None:
+    odd = "b\udcff\n \x1b"
+    mount = fake_group(tmp_path, 2, memory_max="weird\x1b[31m", memory_current="4096")
+    (tmp_path / odd).mkdir()
+    (tmp_path / odd / "memory.current").write_text("8192\n")
+    assert read_memory(mount, "/a") == CgroupMemory(None, None, 4096, None)
+    assert read_memory(mount, f"/{odd}") == CgroupMemory(None, None, 8192, None)
+    for name in ("/", "/gone"):
+        assert read_memory(mount, name) is None
+    names = CgroupNames(mount)
+    number = os.stat(tmp_path / odd).st_ino
+    assert (names.path(number), names.number(f"/{odd}")) == (f"/{odd}", number)
+    assert names.get(number) == "/b\\xff\\x0a \\x1b"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_where_memory_is_short(tmp_path: Path, version: int) -> None:
+    """A parent may have less room left than the cgroup itself."""
+    mounts = {1: "cgroup cgroup rw,memory", 2: "cgroup2 cgroup2 rw"}
+    lines = {1: "5:memory:/a/b\n0::/other\n", 2: "0::/a/b\n"}
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(f"30 1 0:9 / /cg rw - {mounts[version]}\n")
+    (tmp_path / "proc/self/cgroup").write_text(lines[version])
+    (tmp_path / "cg/a/b").mkdir(parents=True)
+    (tmp_path / "cg/cgroup.controllers").write_text("memory\n")
+    limit, usage = {1: ("limit_in_bytes", "usage_in_bytes"), 2: ("max", "current")}[version]
+    assert "host has too little" in shortage(tmp_path)
+    for name, bound, used in (("a", 100 << 20, 99 << 20), ("a/b", 50 << 20, 10 << 20)):
+        (tmp_path / f"cg/{name}/memory.{limit}").write_text(f"{bound}\n")
+        (tmp_path / f"cg/{name}/memory.{usage}").write_text(f"{used}\n")
+    assert "cgroup /a has a limit of 100M, of which 99M are used" in shortage(tmp_path)

@@ -86,6 +86,20 @@ def test_refresh_only_where_it_matters(tmp_path: Path) -> None:
     assert Vmstat(tmp_path).refresh()
 
 
+def test_what_the_counters_may_lack_until_they_are_folded(tmp_path: Path) -> None:
+    """Two CPUs, two nodes; of each node's zones the largest threshold counts."""
+    zones = [("Node 0, zone DMA", 10), ("Node 0, zone Normal", 40), ("Node 1, zone Normal", 40)]
+    text = "".join(f"{name}\n  pagesets\n" + f"    cpu: 0\n  vm stats threshold: {t}\n" * 2 for name, t in zones)
+    put(tmp_path, "proc/vmstat", "pgsteal_anon 0\n")
+    put(tmp_path, "proc/zoneinfo", text)
+    for node in (0, 1):
+        put(tmp_path, f"sys/devices/system/node/node{node}/vmstat", "nr_free_pages 0\n")
+    assert Vmstat(tmp_path).unfolded_pages == 0
+    for node in (0, 1):
+        put(tmp_path, f"sys/devices/system/node/node{node}/vmstat", "pgsteal_anon 0\n")
+    assert Vmstat(tmp_path).unfolded_pages == 2 * 2 * 2 * 40
+
+
 def test_zoneinfo_of_two_nodes() -> None:
     first, second = parse_zoneinfo((FIXTURES / "zoneinfo-2nodes.txt").read_bytes())
     assert (first.node, first.free_pages, first.managed_pages) == (0, 3000, 243840)

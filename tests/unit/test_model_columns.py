@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from make import make_interval, make_rows, make_session, random_rows
 
-from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, DEFAULT_SORT, active_order, is_active, sort_order
+from mmwatch.model.columns import (
+    BY_KEY,
+    COLUMNS,
+    DEFAULT,
+    DEFAULT_SORT,
+    active_order,
+    default_keys,
+    is_active,
+    sort_order,
+    system_share,
+)
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Process
 from mmwatch.model.measures import BY_NAME
@@ -78,6 +88,7 @@ def test_figures() -> None:
         "reclaimed_anon_pages": 100,
         "scanned_file_pages": 500,
         "stall_ns": 250_000_000,
+        "cpu_ns": 100_000_000,
         "stall_max_ns": 200_000_000,
         "priority_histogram": [1] + [0] * 11 + [9],
         "throttled_ns": [10_000_000, 0, 40_000_000, 0],
@@ -104,7 +115,9 @@ def test_figures() -> None:
         "asked": "64",
         "file": "600",
         "anon": "200",
-        "system": "50.0",
+        "cpu": "20.0",
+        "asleep": "30.0",
+        "system": "20.0",
         "throttled": "10.0",
         "reclaims_total": "4",
         "reclaimed_total": "400",
@@ -157,3 +170,47 @@ def test_waking_kswapd_is_not_reclaim() -> None:
     snapshot = take(make_session(), make_interval(rows))
     assert dict(zip(snapshot.rows["tgid"].tolist(), is_active(snapshot).tolist())) == {1: False, 2: True, 3: True}
     assert snapshot.rows["tgid"][active_order(snapshot, BY_KEY["stall"])].tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("key", ["priority", "efficiency"])
+def test_where_low_is_worse_the_lowest_comes_first(key: str) -> None:
+    rows = make_rows(
+        *(
+            {
+                "tgid": 10 + n,
+                "priority_histogram": np.eye(13, dtype=int)[priority].tolist(),
+                "scanned_file_pages": 100,
+                "reclaimed_file_pages": priority,
+            }
+            for n, priority in enumerate((12, 0, 5))
+        ),
+        {"tgid": 20},
+    )
+    snapshot = take(make_session(), make_interval(rows))
+    order = sort_order(snapshot, BY_KEY[key])
+    assert snapshot.rows["tgid"][order].tolist() == [11, 12, 10, 20]
+    reverse = sort_order(snapshot, BY_KEY[key], reverse=True)
+    assert snapshot.rows["tgid"][reverse].tolist() == [10, 12, 11, 20]
+
+
+def test_system_time_is_never_exceeded() -> None:
+    """The kernel samples it, so it may be less than the CPU time of a part of it."""
+    shares = system_share(np.array([50e6, 150e6, 5e6]), np.array([100_000.0, 100_000.0, 0.0]))
+    assert shares[:2].tolist() == [0.5, 1.0]
+    assert np.isnan(shares[2])
+
+
+@pytest.mark.parametrize(
+    ("by", "width", "differ", "one_node", "keys"),
+    [
+        ("task", None, False, True, DEFAULT["task"]),
+        ("task", None, True, True, DEFAULT["task"] + " cgroup"),
+        ("task", 79, False, True, DEFAULT["task"]),
+        ("task", 79, True, True, "pid comm path reclaimed efficiency priority overshoot stall longest cgroup"),
+        ("task", 79, True, False, "pid comm path node reclaimed priority overshoot stall longest cgroup"),
+        ("task", 39, False, False, "pid comm stall longest"),
+        ("node", 39, True, True, "node stall longest reclaims p99"),
+    ],
+)
+def test_default_columns(by: str, width: int | None, differ: bool, one_node: bool, keys: str) -> None:
+    assert default_keys(by, width, differ, one_node) == keys.split()

@@ -34,12 +34,12 @@ CONTRACT = {
     },
 }
 ADDED = {
-    "": {"pressure", "cost", "matrix", "elsewhere"},
+    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups"},
     "session": {"end", "hostname", "version", "page_size", "by", "unknown", "settings", "probes"},
     "row": {"cmdline", "nodes", "overshoot", "efficiency", "system_time_us", "freepages_delay_ns"},
     "accounting": {
         *("scanned_ratio", "reclaimed_pages", "vmstat_reclaimed_pages", "scanned_pages", "vmstat_scanned_pages"),
-        *("edge_pages", "comparable", "incomparable_reason", "suppressed"),
+        *("edge_pages", "edge_scanned_pages", "under_way", "comparable", "incomparable_reason", "suppressed"),
     },
 }
 MEASURED = {m.name for m in MEASURES if m.json}

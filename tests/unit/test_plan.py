@@ -56,7 +56,7 @@ def test_with_everything_there_every_need_gets_a_raw_tracepoint() -> None:
 
 
 def test_every_event_serves_a_declared_need() -> None:
-    assert {event.need for event in EVENTS} == {need.name for need in NEEDS} - {"passes"}  # these are no tracepoint
+    assert {event.need for event in EVENTS} == {need.name for need in NEEDS} - {"passes", "cpu"}  # no tracepoint
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_without_btf_probes_go_through_perf() -> None:
     states = {choice.need: choice.state for choice in made.choices}
     # sched_process_free has one signature in all releases, so it is raw all the same.
     assert states.pop("lifetimes") == "attached"
-    assert states.pop("passes") == "missing"
+    assert states.pop("passes") == states.pop("cpu") == "missing"
     assert set(states.values()) == {"degraded"}
-    assert made.unknown == PASS_MEASURES
+    assert made.unknown == PASS_MEASURES | {"cpu_ns"}
     assert all("perf" in choice.reason for choice in made.choices if choice.state == "degraded")
 
 
@@ -320,7 +320,7 @@ def test_a_cloned_function_is_tried_under_each_of_its_names() -> None:
 def test_without_a_way_to_see_passes_they_are_unknown(fields: dict[str, Any], reason: str) -> None:
     made = plan(make_facts(**fields))
     assert (choice(made, "passes").state, choice(made, "passes").reason) == ("missing", reason)
-    assert (made.probes, made.unknown) == ({"shrink_node": ()}, PASS_MEASURES)
+    assert (made.probes, made.unknown - {"cpu_ns"}) == ({"shrink_node": ()}, PASS_MEASURES)
 
 
 def test_not_knowing_of_kprobes_is_no_reason_not_to_try_one() -> None:

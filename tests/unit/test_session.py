@@ -12,9 +12,10 @@ import pytest
 from make import make_interval, make_rows, make_session
 
 from mmwatch.errors import MmwatchError, UsageError
-from mmwatch.model.interval import Interval
+from mmwatch.model.interval import Interval, Loss
 from mmwatch.model.records import RECORD_DTYPE
 from mmwatch.recording import Reader, Writer
+from mmwatch.session import observer as observer_module
 from mmwatch.session.beat import Beat
 from mmwatch.session.observer import Observer, intervals
 from mmwatch.session.recorder import Recorder
@@ -201,6 +202,74 @@ def test_single_records_are_those_that_the_rows_count(
         assert reader.record_counts()["reclaim"] == total
         (records,) = reader.records()
         assert records["time_ns"].tolist() == list(range(first, first + 2 * total))
+
+
+def test_reclaims_dropped_after_the_last_rows_are_not_counted_as_lost(tmp_path: Path) -> None:
+    """The losses are read right after the rows: what was dropped in between is in neither the rows nor the records."""
+
+    class Late(MadeObserver):
+        def sample(self, final: bool = False) -> Interval:
+            loss = Loss(lost={"reclaim": 1}, suppressed={"reclaim": 2}, missed_runs=0)
+            return make_interval(make_rows({"reclaims": 2}), loss=loss)
+
+    observer = Late("reclaim")
+    observer.tracer.drain = lambda: np.zeros(1, RECORD_DTYPE)  # type: ignore[method-assign]
+    with Writer(tmp_path / "a.mmw", observer.session) as writer:
+        Recorder(as_observer(observer), writer, interval_s=0.5, rate_limit_per_s=100).keep(final=True)
+    with Reader(tmp_path / "a.mmw") as reader:
+        (interval,) = reader.intervals()
+        kept = reader.record_counts()["reclaim"]
+    assert kept + interval.loss.lost["reclaim"] + interval.loss.suppressed["reclaim"] == 2
+
+
+class Moving:
+    """Counters and rows that move with each look; ``steps`` has the pages that each look takes in."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps, self.pages, self.looks, self.taken = list(steps), 0, 0, -1
+        self.unfolded_pages = 100
+
+    def read(self) -> dict[str, int]:
+        return {"pgsteal_file": self.pages, "pgscan_file": 2 * self.pages}
+
+    def begin(self) -> None:
+        pass
+
+    def look(self) -> int:
+        self.pages += self.steps.pop(0)
+        self.looks += 1
+        return self.looks
+
+    def take(self, look: int) -> Any:
+        self.taken = look
+        return type("Reading", (), {"pending_pages": 7})
+
+
+@pytest.mark.parametrize(
+    ("steps", "taken", "before", "edge"),
+    [
+        ([0], 1, 0, (0, 7)),  # it stands still
+        ([90, 40, 0], 3, 130, (0, 7)),
+        ([90, 40, 60, 70, 50, 45, 80, 99], 2, 90, (140, 187)),  # it never does: the pair with the fewest pages
+    ],
+)
+def test_the_tightest_of_several_readings_is_taken(
+    monkeypatch: pytest.MonkeyPatch, steps: list[int], taken: int, before: int, edge: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(observer_module, "TRIES_S", 1e9)
+    moving = Moving(steps)
+    observer = Observer.__new__(Observer)
+    observer.tracer = observer._vmstat = moving  # type: ignore[assignment]
+    vmstat, _, found = observer._read_counters(folded=True)
+    assert (moving.taken, vmstat["pgsteal_file"], tuple(found)) == (taken, before, edge)
+    assert len(moving.steps) == 0
+
+
+def test_what_the_kernel_has_not_folded_widens_the_bound() -> None:
+    moving = Moving([0])
+    observer = Observer.__new__(Observer)
+    observer.tracer = observer._vmstat = moving  # type: ignore[assignment]
+    assert tuple(observer._read_counters(folded=False)[2]) == (100, 107)
 
 
 def test_a_recorder_ends_when_the_time_is_over(tmp_path: Path) -> None:

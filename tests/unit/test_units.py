@@ -110,3 +110,23 @@ def test_texts(text: str, expected: str) -> None:
 
 def test_what_is_not_known_is_no_zero() -> None:
     assert {units.count_text(None), units.ns_text(None), units.ratio_text(None), units.pages_text(None, 1)} == {"-"}
+
+
+def test_cgroups_as_their_tools_name_them() -> None:
+    long = "3f2a9c1b0d5e" + "0123456789abcdef" * 3 + "0123"
+    assert units.cgroup_text(f"/docker/{long}") == "/docker/3f2a9c1b0d5e"
+    assert units.cgroup_text(f"/system.slice/docker-{long}.scope") == "/system.slice/docker-3f2a9c1b0d5e.scope"
+    pod = "/kubepods.slice/kubepods-pod8a7b6c5d_1111_2222_3333_444455556666.slice"
+    assert units.cgroup_text(f"{pod}/cri-containerd-{long}.scope") == (
+        "/kubepods.slice/kubepods-pod8a7b6c5d.slice/cri-containerd-3f2a9c1b0d5e.scope"
+    )
+    assert units.cgroup_text("/lxc.payload.web1/init.scope") == "/web1/init.scope"
+    for other in ("/", "/user.slice", f"/{'a' * 63}", f"/{'a' * 65}"):
+        assert units.cgroup_text(other) == other
+
+
+@pytest.mark.parametrize(
+    ("path", "above"), [("/", []), ("/a", []), ("/a/b", ["/a"]), ("/a/b/c", ["/a/b", "/a"]), ("", [])]
+)
+def test_ancestors(path: str, above: list[str]) -> None:
+    assert units.ancestors(path) == above

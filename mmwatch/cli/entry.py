@@ -11,11 +11,13 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from mmwatch.cli.descriptors import fill_descriptors
 from mmwatch.cli.interrupts import ENDING, finish
 
 
 def entry() -> NoReturn:
     """The console script."""
+    fill_descriptors()
     for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # otherwise, as nohup wants it
             signal.signal(number, _end)

@@ -27,7 +27,7 @@ from mmwatch.session.recorder import Recorder
 from mmwatch.session.target import Target, resolve_target
 
 if TYPE_CHECKING:  # slow imports run while the compiler works
-    from mmwatch.recording import Summary, Writer
+    from mmwatch.recording import NewFile, Summary, Writer
 
 EPILOG = """\
 The recording ends after the duration, when the process or COMMAND ends, or on Ctrl-C. A summary then says what was kept
@@ -202,7 +202,21 @@ class Recording:
         self.watched = watch(target.described.get("pid", ())) if child is None else []
         self.filtered = child is None and "pid" in target.described
         detail = options.DETAILS.get(arguments.detail, frozenset())
-        self.observer = Observer(target, interval_s=interval_s, detail=detail, passes=arguments.passes)
+        self.file: NewFile | None = None
+        try:
+            self.observer = Observer(
+                target, interval_s=interval_s, detail=detail, passes=arguments.passes, meanwhile=self._create
+            )
+        except BaseException:
+            if self.file is not None:
+                self.file.discard()
+            raise
+
+    def _create(self) -> None:
+        """Create the file before anything is attached: a recording that cannot be written need not begin."""
+        from mmwatch.recording import NewFile
+
+        self.file = NewFile(self.path, self.arguments.force)
 
     def run(self) -> None:
         """Record until something ends it, then write what is left and print the summary.
@@ -211,8 +225,9 @@ class Recording:
         """
         from mmwatch.recording import Writer
 
+        assert self.file is not None
         try:
-            writer = Writer(self.path, self.observer.session, force=self.arguments.force)
+            writer = Writer(self.file, self.observer.session)
         except BaseException:
             self.observer.close()
             raise
@@ -222,6 +237,8 @@ class Recording:
             interrupts.begin()
             options.protect()
             streams.say(f"recording to {self.path}; Ctrl-C ends it")
+            if self.file.exclusive:
+                streams.say(f"its file system shares no memory: {self.path} can be read once the recording has ended")
             began_s = time.monotonic()
             beat = Beat(self.interval_s, self.duration_s)
             try:

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any
 
+from mmwatch.cli.descriptors import fill_descriptors
 from mmwatch.display.text import to_ascii
 from mmwatch.errors import EXIT_ERROR, EXIT_OK
 from mmwatch.units import clean
@@ -21,16 +22,8 @@ _GONE = (errno.EPIPE, errno.ESHUTDOWN, errno.ECONNRESET)
 
 
 def prepare() -> None:
-    """Make file descriptors 0 to 2 usable, and text printable in any character set.
-
-    A daemon may start its children with these closed. The next file to be opened would then take such a number, and
-    what is meant for stderr would end up in a recording.
-    """
-    for number, how in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, how)  # takes the lowest free number
+    """Make the streams usable, even if they were closed, and text printable in any character set."""
+    fill_descriptors()
     sys.stdin = sys.stdin or _opened(0, "r")
     sys.stdout = sys.stdout or _opened(1, "w")
     sys.stderr = sys.stderr or _opened(2, "w")

@@ -57,6 +57,7 @@ def joined(
         last,
         duration_ns=int(figures("duration_ns").sum()),
         edge_begin_pages=first.edge_begin_pages,
+        edge_begin_scanned_pages=first.edge_begin_scanned_pages,
         vmstat=_counters(column("vmstat", None), at),
         pressure={**last.pressure, **_waits(column("pressure", None), at, last.pressure)},
         elsewhere=elsewhere_of(rows, numbers, nodes),

@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "page_size": (1, PAGE_BYTES_MAX),
     "rows": (0, 1 << 24),
     "start_monotonic_ns": _S64,
+    **dict.fromkeys(("limit_bytes", "high_bytes", "usage_bytes"), (0, 1 << 62)),
     **dict.fromkeys(
         ("tgid", "tid", "ppid", "priority", "gfp_flags", "cpu", "kind", "path", "order", "file"), (0, _U32)
     ),

@@ -41,9 +41,11 @@ def fold(
     if whole is None:
         return Interval(end_s=reader.session.start_s, duration_ns=0, rows=np.zeros(0, ROW_DTYPE))
     tgids = set(np.unique(whole.rows["tgid"]).tolist()) if "tgid" in keys else set()
+    memory = reader.cgroup_memory(span)
     return replace(
         whole,
-        cgroups=reader.cgroup_paths(np.unique(whole.rows["cgroup_id"]).tolist()),
+        cgroups=reader.cgroup_paths({*np.unique(whole.rows["cgroup_id"]).tolist(), *memory}),
+        cgroup_memory=memory,
         processes=reader.process_totals(tgids, span) if tgids else {},
     )
 

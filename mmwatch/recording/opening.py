@@ -19,7 +19,7 @@ from mmwatch.recording.schema import APPLICATION_ID, BY_NAME, VERSION
 from mmwatch.units import clean
 
 _LOGS = ("-wal", "-journal")
-_BUSY_S = 30
+_BUSY_S = 5
 _NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of memory")
 """Parts of SQLite's messages for errors that are not the recording's fault."""
 _COPY_AGAIN = "copy it again from where it was recorded, with the -wal file beside it if there is one"
@@ -94,7 +94,9 @@ class Database:
             return db
         try:
             return _connect(self.path, "mode=ro")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):  # a copy of what is being written may be half old and half new
+                raise
             return _connect(self._copied(), "mode=rw")
 
     def _copied(self) -> Path:
@@ -149,7 +151,10 @@ class Database:
             column = re.search(r"column '(\w+)'", str(error))
             error = Damage(f"column {column[1]}: not UTF-8" if column else "a text is not UTF-8")
         if not isinstance(error, Damage) and any(words in str(error) for words in _NOT_THE_FILE):
-            return MmwatchError(f"cannot read {self.path}: {error}", "try again, or copy it to another file system")
+            hint = "try again, or copy it to another file system"
+            if "locked" in str(error):
+                hint = "another process is writing it, on a file system without shared memory: wait until it has ended"
+            return MmwatchError(f"cannot read {self.path}: {error}", hint)
         return MmwatchError(f"{self.path} is damaged: {error}", _COPY_AGAIN)
 
 

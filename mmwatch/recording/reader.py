@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mmwatch.abi import RECORD_KINDS
 from mmwatch.model.course import Stretch
-from mmwatch.model.interval import Interval, Node, Process, Session
+from mmwatch.model.interval import CgroupMemory, Interval, Node, Process, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.records import RECORD_DTYPE
 from mmwatch.model.rows import ROW_DTYPE, SUMS, Rows
@@ -21,6 +21,7 @@ from mmwatch.recording import checks, values
 from mmwatch.recording.blocks import joined
 from mmwatch.recording.checks import Place, integer, maybe
 from mmwatch.recording.opening import Database
+from mmwatch.recording.schema import BY_NAME
 from mmwatch.recording.timeline import ALL, Span, Timeline
 from mmwatch.units import NS_PER_S
 
@@ -217,6 +218,12 @@ class Reader:
                     found[process.tgid] = process
         return found
 
+    def cgroup_memory(self, span: Span = ALL) -> dict[int, CgroupMemory]:
+        """The latest known limits and usage of each cgroup."""
+        return {
+            number: memory for one in self._cgroup_memory(span, latest=True).values() for number, memory in one.items()
+        }
+
     def stretches(self, span: Span = ALL) -> list[Stretch]:
         """One stretch per interval."""
         parts = SUMS["reclaimed_pages"]
@@ -277,7 +284,9 @@ class Reader:
         Those that are written in the meantime are not waited for.
         """
         (newest,) = self._db.execute("SELECT max(interval) FROM intervals").fetchone()
-        first, last = span[0], min(span[1], integer(Place("intervals", "interval"), newest or 0))
+        if newest is None:
+            return
+        first, last = span[0], min(span[1], integer(Place("intervals", "interval"), newest))
         while found := list(
             self._dicts(
                 f"SELECT {self._all('intervals')} FROM intervals "
@@ -300,7 +309,9 @@ class Reader:
         rows, numbers = self._rows(batch, only)
         nodes = self._nodes(batch)
         processes = self._processes(*span) if names else {}
-        paths = self.cgroup_paths(np.unique(rows["cgroup_id"]).tolist()) if names else {}
+        memory = self._cgroup_memory(span) if names else {}
+        limited = {group for one in memory.values() for group in one}
+        paths = self.cgroup_paths({*np.unique(rows["cgroup_id"]).tolist(), *limited}) if names else {}
         for found in batch:
             number = found["interval"]
             begin, end = np.searchsorted(numbers, [number, number + 1])
@@ -309,9 +320,14 @@ class Reader:
                 found,
                 rows=own,
                 nodes=tuple(nodes.get(number, ())),
-                cgroups={cgroup: paths[cgroup] for cgroup in np.unique(own["cgroup_id"]).tolist() if cgroup in paths}
+                cgroups={
+                    group: paths[group]
+                    for group in dict.fromkeys((*np.unique(own["cgroup_id"]).tolist(), *memory.get(number, ())))
+                    if group in paths
+                }
                 if names
                 else {},
+                cgroup_memory=memory.get(number, {}),
                 processes=processes.get(number, {}),
             )
 
@@ -337,6 +353,25 @@ class Reader:
         query = f"SELECT interval, {', '.join(names)} FROM nodes WHERE interval BETWEEN ? AND ? ORDER BY interval, node"
         for number, *row in self._db.execute(query, (batch[0]["interval"], batch[-1]["interval"])):
             found.setdefault(number, []).append(values.node(names, number, row))
+        return found
+
+    def _cgroup_memory(self, span: Span, latest: bool = False) -> dict[int, dict[int, CgroupMemory]]:
+        """By interval and cgroup.
+
+        :param latest: only the newest row of each cgroup; SQLite takes the other columns from the row of the maximum.
+        """
+        found: dict[int, dict[int, CgroupMemory]] = {}
+        names = ", ".join(field.name for field in fields(CgroupMemory))
+        if len(self._columns["cgroup_memory"]) < len(BY_NAME["cgroup_memory"].columns):  # before schema 2
+            return found
+        query = f"SELECT {'max(interval)' if latest else 'interval'}, cgroup_id, {names} FROM cgroup_memory "
+        query += "WHERE interval BETWEEN ? AND ? " + (
+            "GROUP BY cgroup_id" if latest else "ORDER BY interval, cgroup_id"
+        )
+        with self._damage():
+            for row in self._db.execute(query, span):
+                number, memory = values.cgroup_memory(*row)
+                found.setdefault(row[0], {})[number] = memory
         return found
 
     def _processes(self, first: int, last: int) -> dict[int, dict[int, Process]]:

@@ -1,7 +1,8 @@
 """The tables of a recording, declared once: SQL, the reader's queries and man/mmwatch-recording.5 follow from it.
 
-``user_version`` is :data:`VERSION`. It changes only if an older mmwatch could no longer read the file. Added columns or
-tables do not change it: a reader uses those it knows, and treats what a file lacks as unknown.
+``user_version`` is :data:`VERSION`. A reader takes all versions up to its own: it uses the columns and tables it knows,
+and treats what a file lacks as unknown. Version 2 added begins of intervals, edges of scanned pages, CPU time, the
+memory of cgroups, reasons of throttling, and views.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, PRIORITY_UNKNOWN, Fol
 
 APPLICATION_ID = 0x6D6D7721
 """``mmw!`` at offset 68 of the file distinguishes a recording from other SQLite files."""
-VERSION = 1
+VERSION = 2
 
 NULL_FOR = {"node": NODE_UNKNOWN, "cpu_node": NODE_UNKNOWN, "priority": PRIORITY_UNKNOWN, "asked_pages": 0}
 """Means *unknown* in arrays. The file has NULL instead, so that a query does not sum it or mistake it for 0."""
@@ -123,6 +124,15 @@ TABLES = (
         ),
     ),
     Table(
+        "throttle_reasons",
+        "why a reclaiming task had to sleep: the keys of throttled and throttled_ns in table rows",
+        (
+            Column("reason", "INTEGER PRIMARY KEY", "the key"),
+            Column("name", "TEXT", "the kernel's name: writeback, isolated, noprogress or congested"),
+            Column("help", "TEXT", "what it means"),
+        ),
+    ),
+    Table(
         "measures",
         "the measures among the columns of table rows",
         (
@@ -146,11 +156,14 @@ TABLES = (
         "one row per interval",
         (
             Column("interval", "INTEGER PRIMARY KEY", "counts from 1"),
+            Column("begin_s", "REAL", "Unix time of the beginning: end_s less duration_ns"),
             Column("end_s", "REAL", "Unix time of the end"),
             *_integers(
                 duration_ns="length by CLOCK_MONOTONIC, nanoseconds",
                 edge_begin_pages="pages that vmstat counted while the rows were read at the beginning",
                 edge_end_pages="the same at the end; as the sums are read at two instants, they may differ by both",
+                edge_begin_scanned_pages="the same for scanned pages at the beginning",
+                edge_end_scanned_pages="the same for scanned pages at the end",
                 rows="number of its rows in table rows",
             ),
             Column("vmstat", "TEXT", "growth of each counter of /proc/vmstat, JSON object"),
@@ -166,7 +179,8 @@ TABLES = (
             *_integers(
                 missed_runs="BPF program runs the kernel skipped; NULL if it does not count them",
                 unmatched_begin="reclaims whose end was not seen",
-                unmatched_end="reclaims whose begin was not seen",
+                unmatched_end="reclaims whose begin was not seen; in schema 1 also those under way at the start",
+                under_way="reclaims that were under way when mmwatch started: only their ends were seen",
                 table_full="events that found the row table full: counted, but not attributed",
                 cost_cpu_ns="CPU time that mmwatch itself used, nanoseconds",
                 cost_rss_bytes="resident memory of mmwatch",
@@ -212,6 +226,19 @@ TABLES = (
         ),
     ),
     Table(
+        "cgroup_memory",
+        "the cgroups with the most reclaim, and those above them, at the end of each interval",
+        _integers(
+            interval="see table intervals",
+            cgroup_id="see table cgroups",
+            limit_bytes="memory.max, or memory.limit_in_bytes; NULL: no limit",
+            high_bytes="memory.high; NULL: no limit, or version 1",
+            usage_bytes="memory used by it and all cgroups below it",
+            limit_hits="how often the limit was hit since the cgroup was made; NULL if unknown",
+        ),
+        ("interval", "cgroup_id"),
+    ),
+    Table(
         "processes",
         "the processes; another row if a process changes its name (exec)",
         (
@@ -243,6 +270,65 @@ TABLES = (
 )
 
 BY_NAME = {table.name: table for table in TABLES}
+
+
+@dataclass(frozen=True)
+class View:
+    """A query for a usual question. mmwatch itself does not read it."""
+
+    name: str
+    help: str
+    select: str
+
+    @property
+    def sql(self) -> str:
+        """Its CREATE VIEW statement."""
+        return f'CREATE VIEW "{self.name}" AS -- {self.help}\n{self.select}'
+
+
+_WHEN = "interval, begin_s, end_s"
+_FIGURES = """sum(reclaims) AS reclaims, sum(reclaimed_file_pages + reclaimed_anon_pages) AS reclaimed_pages,
+  sum(scanned_file_pages + scanned_anon_pages) AS scanned_pages, sum(stall_ns) / 1e9 AS stall_s,
+  sum(cpu_ns) / 1e9 AS cpu_s, max(stall_max_ns) / 1e9 AS longest_s"""
+VMSTAT_COLUMNS = (
+    *(f"pg{what}_{of}" for what in ("scan", "steal") for of in ("anon", "file", "kswapd", "direct")),
+    *("zone_reclaim_success", "zone_reclaim_failed", "workingset_refault_anon", "workingset_refault_file"),
+    *("pswpin", "pswpout", "pgmajfault", "oom_kill"),
+)
+"""The counters of /proc/vmstat that have a column in view ``vmstat``."""
+
+
+def _view(name: str, help_text: str, **who: str) -> View:
+    """What somebody did by each path in an interval; ``who`` has an expression by name of its column."""
+    who["path"] = "paths.name"
+    columns = ", ".join(f"{expression} AS {name}" for name, expression in who.items())
+    return View(
+        name,
+        help_text,
+        f"SELECT {_WHEN}, {columns},\n  {_FIGURES}\n"
+        "FROM rows JOIN intervals USING (interval) LEFT JOIN paths USING (path) LEFT JOIN cgroups USING (cgroup_id)\n"
+        f"GROUP BY interval, {', '.join(who.values())}",
+    )
+
+
+VIEWS = (
+    _view(
+        "by_task",
+        "what each process did by each path in an interval",
+        tgid="tgid",
+        comm="rows.comm",
+        cgroup="cgroups.path",
+    ),
+    _view("by_cgroup", "what the tasks of each cgroup did by each path in an interval", cgroup="cgroups.path"),
+    _view("by_node", "what was reclaimed from each node by each path in an interval", node="node"),
+    View(
+        "vmstat",
+        "growth of the most wanted counters of /proc/vmstat in an interval; NULL: the kernel has no such counter",
+        f"SELECT {_WHEN},\n  "
+        + ",\n  ".join(f"json_extract(vmstat, '$.{name}') AS {name}" for name in VMSTAT_COLUMNS)
+        + "\nFROM intervals",
+    ),
+)
 
 
 def _check() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.model.interval import Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.interval import CgroupMemory, Cost, Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import PATHS, Fold
 from mmwatch.recording import checks
@@ -19,7 +19,7 @@ from mmwatch.recording.pack import RawNames, dense
 from mmwatch.recording.schema import NULL_FOR
 
 _OTHER = PATHS.index("other")
-LOSSES = ("missed_runs", "unmatched_begin", "unmatched_end", "table_full")
+LOSSES = ("missed_runs", "unmatched_begin", "unmatched_end", "under_way", "table_full")
 
 
 def select(names: Sequence[str]) -> str:
@@ -144,6 +144,8 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
         duration_ns=counted("duration_ns"),
         edge_begin_pages=perhaps("edge_begin_pages") or 0,
         edge_end_pages=perhaps("edge_end_pages") or 0,
+        edge_begin_scanned_pages=perhaps("edge_begin_scanned_pages"),
+        edge_end_scanned_pages=perhaps("edge_end_scanned_pages"),
         vmstat=checks.counts(place("vmstat"), found.get("vmstat")),
         pressure=checks.numbers(place("pressure"), found.get("pressure")),
         settings=checks.scalars(place("settings"), found.get("settings")),
@@ -168,6 +170,17 @@ def node(names: Sequence[str], row: Any, values: Sequence[Any]) -> Node:
         for name, value in zip(names, values)
     )
     return Node(number, **dict(zip(names[1:], pages)))
+
+
+def cgroup_memory(row: Any, number: Any, *figures: Any) -> tuple[int, CgroupMemory]:
+    """One row of table cgroup_memory: the cgroup's number, and its figures in order."""
+    limit, high, usage, hits = (
+        maybe(integer, Place("cgroup_memory", field.name, row), value)
+        for field, value in zip(fields(CgroupMemory), figures)
+    )
+    if usage is None:
+        Place("cgroup_memory", "usage_bytes", row).damaged("not a whole number")
+    return integer(Place("cgroup_memory", "cgroup_id", row), number) % (1 << 64), CgroupMemory(limit, high, usage, hits)
 
 
 def process(row: Any, tgid: Any, comm: Any, cmdline: Any, ppid: Any, *times: Any) -> Process:

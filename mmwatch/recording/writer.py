@@ -15,8 +15,6 @@ The price is two more files while the recording runs. Closing it folds them into
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -28,23 +26,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.abi import RECORD_KINDS
+from mmwatch.abi import RECORD_KINDS, THROTTLE_HELP
 from mmwatch.errors import MmwatchError
 from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import MEASURES, PATHS, Fold
 from mmwatch.model.records import Records
 from mmwatch.model.rows import Rows
-from mmwatch.recording.files import ELSEWHERE, create, identity, refusal, remove, where
+from mmwatch.recording.files import identity, remove, where
 from mmwatch.recording.inserting import Insert, insert_many, insert_one
+from mmwatch.recording.new import NewFile, write_error
 from mmwatch.recording.pack import Names, integers, plain, sparse, to_json
-from mmwatch.recording.schema import APPLICATION_ID, TABLES, VERSION
+from mmwatch.recording.schema import TABLES, VIEWS
 from mmwatch.units import NS_PER_S, clean
 
 RECORDS_PER_COMMIT = 65536
 _REMEMBERED = 65536
-_BUSY_S = 30
-"""How long a reader may block the writer. That happens only on file systems without WAL."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +62,15 @@ class Summary:
 class Writer:
     """A recording being written; a context manager.
 
-    :param path: of the new file. Only its owner can read it, from the start: it contains names and command lines.
+    :param path: of the new file, or the file if it was created before. Only its owner can read it, from the start: it
+        contains names and command lines.
     :param force: replace an existing recording.
-    :raises UsageError: the path is a directory or a device.
-    :raises NoPermissionError: the file may not be created there.
-    :raises MmwatchError: the file exists, or cannot be created.
+    :raises MmwatchError: as :class:`mmwatch.recording.new.NewFile`.
     """
 
-    def __init__(self, path: Path, session: Session, *, force: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path | NewFile, session: Session, *, force: bool = False) -> None:
+        new = path if isinstance(path, NewFile) else NewFile(path, force)
+        self.path = new.path
         self._intervals = self._rows = self._processes = 0
         self._records = dict.fromkeys(RECORD_KINDS, 0)
         self._buffer: list[Records] = []
@@ -86,22 +83,12 @@ class Writer:
         self._summary: Summary | None = None
         self._insert_row = Insert("rows", session.unknown)
         self._insert_record = Insert("records", frozenset({"record"}))  # NULL: SQLite assigns the next number
-        create(path, force)
-        self._identity = identity(path)
+        self._db, self._identity = new.connection, new.identity
         try:
-            with self._errors():
-                self._db = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_BUSY_S
-                )
-                try:
-                    with self._transaction():
-                        self._begin(session)
-                    self._set_journal()
-                except BaseException:
-                    self._db.close()
-                    raise
+            with self._transaction():
+                self._begin(session)
         except BaseException:
-            remove(path)  # it is useless and would block the next attempt
+            new.discard()  # it is useless and would block the next attempt
             raise
 
     def __enter__(self) -> Writer:
@@ -133,6 +120,9 @@ class Writer:
             self._add_rows(number, interval.rows)
             insert_many(self._db, "nodes", [(number, *astuple(node)) for node in interval.nodes])
             self._add_cgroups(interval.cgroups)
+            numbers = integers(np.array(list(interval.cgroup_memory), np.uint64))
+            memory = [astuple(one) for one in interval.cgroup_memory.values()]
+            insert_many(self._db, "cgroup_memory", [(number, n, *one) for n, one in zip(numbers, memory)])
             self._add_processes(number, interval.processes)
             counts = self._add_records([*self._buffer, *([] if records is None else [records])])
         self._intervals = number
@@ -208,10 +198,8 @@ class Writer:
 
     def _begin(self, session: Session) -> None:
         db = self._db
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        for table in TABLES:
-            db.execute(table.sql)
+        for made in (*TABLES, *VIEWS):
+            db.execute(made.sql)
         now_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
         insert_one(
             db,
@@ -232,20 +220,9 @@ class Writer:
         )
         insert_many(db, "probes", [tuple(map(clean, astuple(probe))) for probe in session.probes])
         insert_many(db, "paths", list(enumerate(PATHS)))
+        insert_many(db, "throttle_reasons", [(n, name, text) for n, (name, text) in enumerate(THROTTLE_HELP.items())])
         insert_many(db, "measures", [(measure.name, measure.fold.value, measure.help, 0) for measure in MEASURES])
         insert_many(db, "kinds", [(number, name, 0) for number, name in enumerate(RECORD_KINDS)])
-
-    def _set_journal(self) -> None:
-        """Use WAL, or the next best mode on file systems without shared memory mappings (some network ones)."""
-        db = self._db
-        mode = None
-        with contextlib.suppress(sqlite3.OperationalError):
-            (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode == "wal":
-            db.execute("PRAGMA synchronous = NORMAL")
-        else:  # NORMAL could corrupt the file if the host crashes
-            db.execute("PRAGMA journal_mode = TRUNCATE")
-            db.execute("PRAGMA synchronous = FULL")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -282,10 +259,13 @@ class Writer:
             self._db,
             "intervals",
             interval=number,
+            begin_s=interval.end_s - interval.duration_ns / NS_PER_S,
             end_s=interval.end_s,
             duration_ns=interval.duration_ns,
             edge_begin_pages=interval.edge_begin_pages,
             edge_end_pages=interval.edge_end_pages,
+            edge_begin_scanned_pages=interval.edge_begin_scanned_pages,
+            edge_end_scanned_pages=interval.edge_end_scanned_pages,
             rows=len(interval.rows),
             vmstat=to_json(dict(interval.vmstat)),
             pressure=to_json(dict(interval.pressure)),
@@ -296,6 +276,7 @@ class Writer:
             missed_runs=loss.missed_runs,
             unmatched_begin=loss.unmatched_begin,
             unmatched_end=loss.unmatched_end,
+            under_way=loss.under_way,
             table_full=loss.table_full,
             **{f"cost_{field.name}": getattr(cost, field.name) for field in fields(cost)},
         )
@@ -371,14 +352,5 @@ class Writer:
         insert_many(self._db, "process_times", times)
 
     def _error(self, error: sqlite3.Error) -> MmwatchError:
-        folder = self.path.absolute().parent
-        number = errno.ENOSPC if "full" in str(error) else refusal(folder)
-        reason = os.strerror(number) if number else str(error)
         kept = f"; its {self._intervals} intervals up to here can be read" if self._intervals else ""
-        hints = {
-            errno.ENOSPC: f"make room (df -h {folder}), or {ELSEWHERE}",
-            errno.EDQUOT: f"make room within the quota (quota -v), or {ELSEWHERE}",
-        }
-        return MmwatchError(
-            f"cannot write {self.path}: {reason}{kept}", hints.get(number, f"see dmesg for errors, or {ELSEWHERE}")
-        )
+        return write_error(self.path, error, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from mmwatch.abi import RECORD_KINDS
 from mmwatch.errors import MmwatchError, UsageError
 from mmwatch.model.course import course
 from mmwatch.model.groupings import GROUPINGS
-from mmwatch.model.interval import Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.interval import CgroupMemory, Cost, Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
 from mmwatch.model.merge import merge
@@ -80,13 +81,21 @@ def full_interval(number: int, session: Session | None = None, count: int = 20) 
         vmstat={"pgsteal_file": 100 + number, "pgscan_file": 0, "pgsteal_anon": -1},
         edge_begin_pages=32,
         edge_end_pages=7,
+        edge_begin_scanned_pages=64,
+        edge_end_scanned_pages=9,
         nodes=(Node(0, 1, 2, 3, 4, 5, 6, 7), Node(1, free_pages=8)),
         pressure={"some_avg10": 0.25, "some_us": 17},
         settings={"zone_reclaim_mode": number % 2},
         kswapd={0: "running", 1: "gave up"},
         cgroups={id: f"/a/{id}" for id in np.unique(rows["cgroup_id"]).tolist() if id},
         processes={tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None) for tgid in tgids},
-        loss=Loss({"reclaim": 3}, {"batch": number}, None if number % 2 else 4, 5, 6, 7),
+        cgroup_memory=dict(
+            zip(
+                [id for id in np.unique(rows["cgroup_id"]).tolist() if id],
+                (CgroupMemory(1 << 30, None, number, 8), CgroupMemory(None, 0, 1 << 60, None)),
+            )
+        ),
+        loss=Loss({"reclaim": 3}, {"batch": number}, None if number % 2 else 4, 5, 6, 7, 8),
         cost=Cost(1000, 2000, 30, 40),
     )
 
@@ -666,7 +675,8 @@ def test_a_file_that_lacks_a_measure_reads_as_unknown(path: Path) -> None:
 def remake(path: Path, change: Any) -> None:
     """Tables as another release made them, with their rows."""
     with sqlite3.connect(path) as database:
-        for name, sql in database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall():
+        database.execute("PRAGMA legacy_alter_table = ON")  # views stay as they are
+        for name, sql in database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall():
             if change(sql) == sql:
                 continue
             database.execute(f'ALTER TABLE "{name}" RENAME TO old')
@@ -762,3 +772,78 @@ def test_latest_reclaims_of_a_process(path: Path, monkeypatch: pytest.MonkeyPatc
                 for tgid in (0, 3, 7, 77):
                     found = reader.latest_reclaims(tgid, time_ns, 5)
                     assert found["time_ns"].tolist() == wanted(tgid, time_ns, 5), (back, time_ns, tgid)
+
+
+def test_the_views_answer_the_usual_questions(path: Path) -> None:
+    rows = make_rows(
+        {"tgid": 1, "comm": b"a", "cgroup_id": 7, "node": 0, "stall_ns": 10**9, "reclaims": 2, "cpu_ns": 10**8},
+        {
+            "tgid": 1,
+            "comm": b"a",
+            "cgroup_id": 7,
+            "node": 1,
+            "stall_ns": 10**9,
+            "reclaims": 1,
+            "stall_max_ns": 5 * 10**8,
+        },
+        {"tgid": 2, "comm": b"b", "cgroup_id": 8, "node": 1, "stall_ns": 3 * 10**9, "reclaimed_file_pages": 9},
+    )
+    vmstat = {"pgsteal_file": 9, "oom_kill": 1}
+    made = make_interval(rows, end_s=100.0, duration_ns=10**9, cgroups={7: "/x", 8: "/y"}, vmstat=vmstat)
+    record(path, make_session(), [made, replace(made, end_s=101.0)])
+    with contextlib.closing(sqlite3.connect(path)) as database:
+
+        def ask(query: str) -> list[tuple[Any, ...]]:
+            return database.execute(query).fetchall()
+
+        assert ask("SELECT comm, cgroup, path, sum(stall_s) FROM by_task WHERE begin_s >= 100 GROUP BY tgid") == [
+            ("a", "/x", "memcg", 2.0),
+            ("b", "/y", "memcg", 3.0),
+        ]
+        assert ask("SELECT cgroup, reclaims, cpu_s, longest_s FROM by_cgroup WHERE interval = 1 ORDER BY cgroup") == [
+            ("/x", 3, 0.1, 0.5),
+            ("/y", 0, 0.0, 0.0),
+        ]
+        assert ask("SELECT node, reclaimed_pages FROM by_node WHERE interval = 2") == [(0, 0), (1, 9)]
+        assert ask("SELECT pgsteal_file, oom_kill, pswpin FROM vmstat WHERE interval = 1") == [(9, 1, None)]
+        assert ask("SELECT begin_s, end_s FROM intervals") == [(99.0, 100.0), (100.0, 101.0)]
+        assert [name for _, name, _ in ask("SELECT * FROM throttle_reasons")] == list(abi.THROTTLE_REASONS)
+
+
+def test_a_recording_of_schema_1(path: Path) -> None:
+    """It lacks all that version 2 added."""
+    session = full_session()
+    made = [full_interval(number, session) for number in (1, 2)]
+    record(path, session, made)
+    for column in ("begin_s", "edge_begin_scanned_pages", "edge_end_scanned_pages", "under_way", "cpu_ns"):
+        remake(path, lambda sql, column=column: re.sub(rf'  "{column}".*\n', "", sql))
+    with sqlite3.connect(path) as database:
+        for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'view'").fetchall():
+            database.execute(f"DROP {kind} {name}")
+        for table in ("cgroup_memory", "throttle_reasons"):
+            database.execute(f"DROP TABLE {table}")
+        database.execute("PRAGMA user_version = 1")
+    with Reader(path) as reader:
+        assert reader.session.unknown == session.unknown | {"cpu_ns"}
+        for theirs, ours in zip(reader.intervals(), made):
+            assert_equal(
+                theirs,
+                replace(
+                    ours,
+                    rows=without(ours.rows, "cpu_ns"),
+                    edge_begin_scanned_pages=None,
+                    edge_end_scanned_pages=None,
+                    loss=replace(ours.loss, under_way=0),
+                    cgroup_memory={},
+                ),
+            )
+        whole = to_json(take(reader.session, fold(reader, "task")))
+    assert whole["accounting"]["edge_scanned_pages"] is None
+    assert whole["totals"]["cpu_ns"] is None
+    assert whole["cgroups"] == []
+
+
+def without(rows: Any, name: str) -> Any:
+    found = rows.copy()
+    found[name] = 0
+    return found

@@ -15,7 +15,8 @@ from make import make_interval, make_session, random_rows
 from test_recording import full_interval, make_records, record, rows_read_by_nobody
 
 from mmwatch.errors import EXIT_ERROR, EXIT_NO_PERMISSION, EXIT_USAGE, MmwatchError, NoPermissionError
-from mmwatch.recording import Reader, Writer, fold
+from mmwatch.recording import NewFile, Reader, Writer, fold, new, opening
+from mmwatch.recording.schema import VERSION
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system: needs root")
 
@@ -91,9 +92,9 @@ def test_a_foreign_sqlite_file(path: Path) -> None:
 
 def test_a_newer_schema(recording: Path) -> None:
     with sqlite3.connect(recording) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
     error = refusal(recording)
-    assert "by mmwatch 7.8 with schema 2; this mmwatch reads schemas up to 1" in error.message
+    assert f"by mmwatch 7.8 with schema {VERSION + 1}; this mmwatch reads schemas up to {VERSION}" in error.message
     assert "update" in error.hint
 
 
@@ -342,6 +343,53 @@ def test_a_read_only_file_system(small_disk: Path) -> None:
         Writer(small_disk / "b.mmw", make_session())
     with Reader(path) as reader:
         read_all(reader)
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+def test_a_file_system_without_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch, ways: int) -> None:
+    """As 9p and NFS: SQLite says so only at the first commit. Here the index of the log cannot be made.
+
+    :param ways: how many ways of writing fail.
+    """
+    made = new.create
+
+    def hindered(path: Path, force: bool) -> None:
+        made(path, force)
+        Path(f"{path}-shm").mkdir()
+
+    if ways == 2:
+        monkeypatch.setattr(new, "_WAYS", (new._WAYS[0], new._WAYS[2]))
+    monkeypatch.setattr(new, "create", hindered)
+    monkeypatch.setattr(new, "SIDE_FILES", ())
+    file = NewFile(path)
+    with Writer(file, make_session()) as writer:
+        for number in (1, 2, 3):
+            writer.write(full_interval(number))
+        (mode,) = file.connection.execute("PRAGMA journal_mode").fetchone()
+        assert (mode, file.exclusive) == {1: ("wal", True), 2: ("truncate", False)}[ways]
+        if file.exclusive:
+            monkeypatch.setattr(opening, "_BUSY_S", 0.01)
+            error = refusal(path)
+            assert "locked" in error.message
+            assert "wait until it has ended" in error.hint
+        else:
+            with Reader(path) as reader:
+                assert reader.interval_count == 3
+    os.rmdir(f"{path}-shm")
+    with Reader(path) as reader:
+        assert reader.ended_cleanly
+        assert reader.interval_count == 3
+
+
+def test_a_file_that_takes_no_data_is_found_before_it_begins(path: Path) -> None:
+    def run() -> bool:
+        try:
+            NewFile(path)
+        except MmwatchError as error:
+            return "cannot write" in error.message and not path.exists()
+        return False
+
+    in_child(1000, run)
 
 
 def in_child(limit_bytes: int, run: Callable[[], bool]) -> None:

@@ -145,8 +145,11 @@ def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workload
     }
 
 
-def record_case(scenario: Mapping[str, Any], workloads: Path, detail: str) -> dict[str, Any]:
-    """The same with a user's commands: ``record`` around the workload, then ``report --json``, then SQL."""
+def record_case(scenario: Mapping[str, Any], workloads: Path, detail: str, shared: Path) -> dict[str, Any]:
+    """The same with a user's commands: ``record`` around the workload, then ``report --json``, then SQL.
+
+    :param shared: a folder on a file system without shared memory (9p), where it also records for a second.
+    """
     mmwatch = [sys.executable, "-m", "mmwatch"]
     file = DISK / "record.mmw"
     (VM / "drop_caches").write_text("3")
@@ -159,7 +162,16 @@ def record_case(scenario: Mapping[str, Any], workloads: Path, detail: str) -> di
     report = _run([*mmwatch, "report", "--by", "thread", "--json", str(file)], 120)
     with contextlib.closing(sqlite3.connect(file)) as connection:
         single = connection.execute(SINGLE).fetchall()
+    elsewhere = shared / "shared.mmw"
+    short = _run([*mmwatch, "record", "-f", "-d", "1", "-i", "0.3", "-o", str(elsewhere)], 120)
     return {
+        "shared": {
+            "file_system": _run(["df", "--output=fstype", str(shared)], 10).stdout.split()[-1],
+            "status": short.returncode,
+            "stderr": short.stderr,
+            "report_status": _run([*mmwatch, "report", str(elsewhere)], 120).returncode,
+            "left": sorted(name.name for name in shared.glob("shared.mmw*")),
+        },
         "single": {name: {"scanned_pages": scanned, "reclaimed_pages": freed} for name, scanned, freed in single},
         "record_status": record.returncode,
         "record_stderr": record.stderr,
@@ -280,7 +292,7 @@ def main(job_file: Path) -> None:
             observer.close()
         with forced(job["ordinary"]):
             if session["record"]:
-                finished(f"{lru}-record", record_case(session["record"], workloads, session["detail"]))
+                finished(f"{lru}-record", record_case(session["record"], workloads, session["detail"], folder))
             if session["show"]:
                 finished(f"{lru}-shown", show_case(session["show"], workloads, folder))
     for provocation in job["provocations"]:

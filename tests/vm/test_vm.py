@@ -436,6 +436,11 @@ def test_each_mode_gives_the_same_totals(laboratory: Laboratory, cases: tuple[Ca
 def test_record_and_report_show_the_founding_case(laboratory: Laboratory, kernel: Kernel, lru: str) -> None:
     result = laboratory.recorded(kernel, lru)
     assert (result["record_status"], result["report_status"]) == (0, 0), result["record_stderr"]
+    shared = result["shared"]
+    assert shared["file_system"] == "9p"
+    assert (shared["status"], shared["report_status"], shared["left"]) == (0, 0, ["shared.mmw"]), shared["stderr"]
+    assert "its file system shares no memory" in shared["stderr"]
+    assert "kept " in shared["stderr"]
     report = result["report"]
     assert [row for row in report["rows"] if row["path"] == "node"]
     account = report["accounting"]

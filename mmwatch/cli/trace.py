@@ -15,6 +15,7 @@ EPILOG = """\
 examples:
   mmwatch trace -n 20                         the next twenty reclaims of the host
   mmwatch trace -p 1234 --detail batches      also each batch of inactive pages
+  mmwatch trace --json | jq .duration_ns      for programs
   mmwatch trace | grep priority=0             only reclaims that scanned whole lists
 """
 
@@ -24,6 +25,10 @@ def add(subparsers: options.Subparsers) -> None:
     parser = options.command(subparsers, "trace", "print each reclaim as it happens, as ftrace does", run, EPILOG)
     options.add_target(parser)
     parser.add_argument("-n", "--count", type=options.count, metavar="COUNT", help="end after this many lines")
+    parser.add_argument(
+        "-T", "--wall-clock", action="store_true", help="print the time of day, not CLOCK_MONOTONIC as ftrace does"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
         "--detail",
         choices=tuple(options.DETAILS),
@@ -36,9 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     target = options.target(arguments)
     observer = Observer(target, detail=options.DETAILS[arguments.detail], names=False, passes=arguments.passes)
-    from mmwatch.display.trace import trace_lines
+    from mmwatch.display.trace import Tracing, trace_json, trace_lines
 
-    scans_known = "scanned_file_pages" not in observer.session.unknown
+    monotonic_s = time.time() - time.monotonic()
+    tracing = Tracing(observer.session, observer.cgroup_name, monotonic_s, arguments.wall_clock)
+    to_lines = trace_json if arguments.json else trace_lines
     lines_left = arguments.count if arguments.count is not None else sys.maxsize
     lost = 0
     try:
@@ -49,13 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
             records = observer.tracer.drain()[:lines_left]
             if len(records):
                 lines_left -= len(records)
-                sys.stdout.write("".join(f"{line}\n" for line in trace_lines(records, scans_known)))
+                sys.stdout.write("".join(f"{line}\n" for line in to_lines(records, tracing)))
                 sys.stdout.flush()
             else:
                 time.sleep(DRAIN_S)
             now_lost = observer.tracer.lost_records()
             if now_lost > lost:
-                print(f"# {now_lost - lost} records were lost here: the ring buffer was full", flush=True)
+                missing = now_lost - lost
+                line = f'{{"lost": {missing}}}' if arguments.json else f"# {missing} records were lost here"
+                print(f"{line}{'' if arguments.json else ': the ring buffer was full'}", flush=True)
                 lost = now_lost
     finally:
         observer.close()

@@ -12,6 +12,7 @@ from mmwatch.display.tones import PRIORITY_BAD
 from mmwatch.model.accounting import is_known
 from mmwatch.model.columns import BY_KEY
 from mmwatch.model.interval import Interval, Session
+from mmwatch.model.records import gfp_names
 from mmwatch.model.rows import Rows, bucket_edges_ns
 from mmwatch.model.snapshot import Snapshot, take
 from mmwatch.units import count_text, ns_text, ratio_text
@@ -59,8 +60,11 @@ def _chart(
     return lines
 
 
-def ladder(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[Line]:
-    """Passes at each scan priority, or batches where passes are not seen."""
+def ladder(session: Session, rows: Rows, width: int, ascii_only: bool, marked: bool) -> list[Line]:
+    """Passes at each scan priority, or batches where passes are not seen.
+
+    :param marked: mark the low priorities as bad.
+    """
     for name, what in (("pass_histogram", "passes"), ("priority_histogram", "batches")):
         counts = rows[name].sum(axis=0).tolist()
         if not is_known(session, name) or not any(counts):
@@ -72,7 +76,7 @@ def ladder(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[L
             [counts[rung] for rung in rungs],
             width,
             ascii_only,
-            [rung <= PRIORITY_BAD for rung in rungs],
+            [marked and rung <= PRIORITY_BAD for rung in rungs],
         )
         return [heading("PRIORITY", f"{what} at each priority; 0 scans the whole list"), *chart]
     known = is_known(session, "pass_histogram") or is_known(session, "priority_histogram")
@@ -123,17 +127,7 @@ def orders(session: Session, rows: Rows, width: int, ascii_only: bool) -> list[L
     label = "gfp flags of the latest "
     names = ["?"]
     if is_known(session, "gfp_flags"):
-        names = _gfp(int(rows["gfp_flags"][np.argmax(rows["start_ns"])]), session)
+        names = gfp_names(int(rows["gfp_flags"][np.argmax(rows["start_ns"])]), session.gfp_flags)
     for index, part in enumerate(join(names, max(20, width - len(label)), " ")):
         lines.append([Span(" " * len(label) if index else label), Span(part)])
     return lines
-
-
-def _gfp(flags: int, session: Session) -> list[str]:
-    """Flags by name, as the kernel prints them; bits without a name in hex."""
-    names = []
-    for name, bits in session.gfp_flags.items():
-        if bits and flags & bits == bits:
-            names.append(name)
-            flags &= ~bits
-    return [*names, *([f"{flags:#x}"] if flags or not names else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,19 @@ Records = npt.NDArray[np.void]
 
 RECORD_DTYPE = np.dtype([(member.name, member.format) for member in RECORD])
 """Single records as a recording gives them back: the members of ``struct record``, in its order."""
+
+
+def gfp_names(flags: int, known: Mapping[str, int]) -> list[str]:
+    """Flags by name, as the kernel prints them; bits without a name in hex.
+
+    :param known: :attr:`mmwatch.model.interval.Session.gfp_flags`.
+    """
+    names = []
+    for name, bits in known.items():
+        if bits and flags & bits == bits:
+            names.append(name)
+            flags &= ~bits
+    return [*names, *([f"{flags:#x}"] if flags or not names else [])]
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,28 @@ def test_trace_prints_so_many_lines(mmwatch: Mmwatch) -> None:
             times[match[3]] = float(match[4])
 
 
+def test_trace_as_json(mmwatch: Mmwatch) -> None:
+    """Oracle: the load's own cgroup and PIDs, and the clock."""
+    with Gated(*ENDLESS) as load:
+        load.go()
+        begun_s = time.time()
+        done = mmwatch.run("trace", "--json", "-n", 20, "-p", ",".join(map(str, load.pids)))
+        assert done.returncode == 0
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(found) == 20
+        for one in found:
+            assert (one["kind"], one["path"], one["cgroup"]) == (
+                "reclaim",
+                "memcg",
+                f"/{Path(load.about['cgroup']).name}",
+            )
+            assert one["tid"] in load.pids
+            assert begun_s <= one["time_s"] <= time.time()
+            assert "GFP_" in one["gfp"]
+        done = mmwatch.run("trace", "-T", "-n", 1, "-p", load.pids[0])
+        assert time.strftime("%Y-%m-%dT") in done.stdout
+
+
 def test_doctor_tries_every_probe(mmwatch: Mmwatch) -> None:
     """Oracle: every other live test observes, so every probe must pass."""
     done = mmwatch.run("doctor", "--json")

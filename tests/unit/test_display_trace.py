@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pytest
+from make import make_session
 
-from mmwatch.display.trace import trace_lines
+from mmwatch.display.trace import Tracing, trace_json, trace_lines
 from mmwatch.model.measures import PATHS
 
 # struct record of bpf/abi.h; live, the layout is what BCC reports.
@@ -32,22 +36,46 @@ RECLAIM = {
     "priority": 12,
     "gfp_flags": 0x100CCA,
     "comm": b"python3",
+    "cgroup_id": 7,
 }
 
 
-def lines(*records: dict[str, Any], scans_known: bool = True) -> list[str]:
+def arguments(*records: dict[str, Any], scans_known: bool = True) -> list[Any]:
     made = np.zeros(len(records), RECORD_DTYPE)
     for record, values in zip(made, records):
         for name, value in values.items():
             record[name] = value
-    return trace_lines(made, scans_known)
+    unknown = frozenset() if scans_known else frozenset({"scanned_file_pages"})
+    session = make_session(unknown=unknown, gfp_flags={"GFP_KERNEL": 0xCC0, "__GFP_MOVABLE": 8})
+    return [made, Tracing(session, {7: "/a b"}.get, 1_000_000_000.0)]
+
+
+def lines(*records: dict[str, Any], scans_known: bool = True) -> list[str]:
+    return trace_lines(*arguments(*records, scans_known=scans_known))
 
 
 def test_reclaim() -> None:
     assert lines(RECLAIM) == [
         "         python3-12345   [001]  5123.123456: reclaim: path=memcg nid=0 asked=32 scanned=64 reclaimed=32"
-        " priority=12 order=0 gfp=0x100cca stall_us=41"
+        " priority=12 order=0 gfp=GFP_KERNEL|__GFP_MOVABLE|0x100002 stall_us=41 cgroup=/a b"
     ]
+
+
+def test_the_time_of_day_and_an_unknown_cgroup() -> None:
+    made, tracing = arguments({**RECLAIM, "cgroup_id": 8})
+    (line,) = trace_lines(made, replace(tracing, wall_clock=True))
+    when = datetime.fromtimestamp(1_000_005_123.123457).isoformat()
+    assert f"[001] {when}: reclaim: " in line
+    assert line.endswith(" cgroup=?")
+
+
+def test_json() -> None:
+    (text,) = trace_json(*arguments({**RECLAIM, "tid": 0, "node": -1, "priority": 255}))
+    found = json.loads(text)
+    assert (found["kind"], found["path"], found["cgroup"], found["gfp_flags"]) == ("reclaim", "memcg", "/a b", 0x100CCA)
+    assert (found["time_s"], found["time_ns"]) == (1_000_005_123.123457, 5_123_123_456_789)
+    assert (found["tid"], found["node"], found["priority"]) == (None, None, None)
+    assert (found["duration_ns"], found["asked_pages"]) == (41_999, 32)
 
 
 def test_where_no_batch_tells_what_was_scanned_is_not_known() -> None:
@@ -62,8 +90,8 @@ def test_the_founding_case() -> None:
 def test_batch_and_pass() -> None:
     batch = {**RECLAIM, "kind": 1, "file": 1, "duration_ns": 0}
     assert [line.split(": ", 1)[1] for line in lines(batch, {**RECLAIM, "kind": 2})] == [
-        "batch: path=memcg nid=0 scanned=64 reclaimed=32 priority=12 file=1",
-        "pass: path=memcg nid=0 scanned=64 reclaimed=32 priority=12 stall_us=41",
+        "batch: path=memcg nid=0 scanned=64 reclaimed=32 priority=12 file=1 cgroup=/a b",
+        "pass: path=memcg nid=0 scanned=64 reclaimed=32 priority=12 stall_us=41 cgroup=/a b",
     ]
 
 
@@ -87,4 +115,4 @@ def test_names_stay_in_their_column(comm: bytes) -> None:
 def test_order_and_time() -> None:
     early, late = (lines({**RECLAIM, "time_ns": ns})[0].split("] ")[1].split(":")[0] for ns in (1_002_003, 10**17))
     assert (early, late) == ("    0.001002", "100000000.000000")
-    assert trace_lines(np.zeros(0, RECORD_DTYPE)) == []
+    assert lines() == []

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not found.blockers and not arguments.no_trial:
         found = try_out(found, chosen)
     if arguments.json:
-        print(json.dumps(to_json(found)))
+        print(json.dumps(to_json(found), allow_nan=False))
     else:
         print("\n".join(lines(found)))
     return found.exit_code

@@ -143,7 +143,7 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         "--by", choices=tuple(GROUPINGS), default="task", action=Given, help="what a row stands for (default: task)"
     )
     parser.add_argument(
-        "-s", "--sort", action=Given, metavar="COLUMN", help="sort by this column, largest first (default: stall)"
+        "-s", "--sort", action=Given, metavar="COLUMN", help="sort by this column, the worst first (default: stall)"
     )
     parser.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     parser.add_argument(

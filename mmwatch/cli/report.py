@@ -50,8 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         over_time = course(reader.stretches(span))
     order = row_order(arguments, snapshot)
     if arguments.json:
-        print(json.dumps(to_json(snapshot, order, course=over_time)))
+        print(json.dumps(to_json(snapshot, order, course=over_time), allow_nan=False))
         return 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(report_lines(snapshot, table.columns, order, width, course=over_time)))
+    shown = report_lines(snapshot, table.columns(snapshot, width), order, width, course=over_time)
+    print("\n".join(shown))
     return 0

@@ -64,16 +64,13 @@ def show(
         from mmwatch.display.screen.app import ScreenApp
         from mmwatch.display.screen.feed import Services
         from mmwatch.display.screen.state import State
-        from mmwatch.host.cgroups import limits, memory_mount
 
         layout, told = arranged(arguments)
         if layout.interval_s is not None:
             interval_s = layout.interval_s
             feed.set_interval_s(interval_s)
-        mount = memory_mount()
         services = Services(
             exited=exited,
-            limits=lambda path: limits(mount, path),
             watch=feed.watch,
             recent=feed.recent,
             bpf_ns=lambda: feed.bpf_ns,
@@ -123,7 +120,7 @@ def play(arguments: argparse.Namespace, playback: Playback) -> None:
         notices=lambda: once(told),
         save=save_layout,
         export=export,
-        notes=lambda: ["this is a recording: it has no cgroup limits, and does not know which processes have exited"],
+        notes=lambda: ["this is a recording: it does not know which processes have exited"],
     )
     state = State(
         playback,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmwatch.cli.options import suggestion
@@ -11,7 +12,17 @@ from mmwatch.display.host import host_lines
 from mmwatch.display.table import Order, table_lines
 from mmwatch.errors import UsageError
 from mmwatch.model.accounting import Accounting
-from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, DEFAULT_SORT, RECORDED, Column, active_order
+from mmwatch.model.columns import (
+    BY_KEY,
+    COLUMNS,
+    DEFAULT,
+    DEFAULT_SORT,
+    RECORDED,
+    Column,
+    active_order,
+    cgroups_differ,
+    default_keys,
+)
 from mmwatch.model.snapshot import Snapshot
 from mmwatch.units import clean
 
@@ -36,17 +47,21 @@ def find_column(name: str) -> Column:
     raise UsageError(f"no column is named {clean(name)!r}{meant}", "mmwatch top --columns help lists them")
 
 
+def _columns(keys: Sequence[str], recorded: bool) -> tuple[Column, ...]:
+    """:param recorded: sums instead of rates."""
+    return tuple(BY_KEY[RECORDED.get(key, key) if recorded else key] for key in keys)
+
+
 def check_columns(arguments: argparse.Namespace, recorded: bool = False) -> tuple[Column, ...]:
     """The columns given with ``--columns``; also checks ``-s``.
 
     :param recorded: the default columns are sums instead of rates.
     :raises UsageError: there is no such column.
     """
-    keys = DEFAULT[arguments.by].split()
-    default = [BY_KEY[RECORDED.get(key, key) if recorded else key] for key in keys]
+    default = _columns(DEFAULT[arguments.by].split(), recorded)
     find_column(arguments.sort or DEFAULT_SORT)
     if arguments.columns is None:
-        return tuple(default)
+        return default
     if arguments.columns == "all":
         return COLUMNS
     words = [word.strip() for word in arguments.columns.split(",") if word.strip()]
@@ -67,12 +82,20 @@ class Table:
     """A table as the options arrange it."""
 
     arguments: argparse.Namespace
-    columns: tuple[Column, ...]
+    recorded: bool
+    chosen: tuple[Column, ...]
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, recorded: bool = False) -> Table:
         """:raises UsageError: there is no such column."""
-        return cls(arguments, check_columns(arguments, recorded))
+        return cls(arguments, recorded, check_columns(arguments, recorded))
+
+    def columns(self, snapshot: Snapshot, width: int | None) -> tuple[Column, ...]:
+        """The columns given, or those that suit this snapshot."""
+        if self.arguments.columns is not None:
+            return self.chosen
+        one_node = len(snapshot.interval.nodes) < 2
+        return _columns(default_keys(self.arguments.by, width, cgroups_differ(snapshot), one_node), self.recorded)
 
     def screen(self, snapshot: Snapshot, total: Accounting, size: os.terminal_size | None) -> list[str]:
         """Host, accounting and table as lines: all rows, or as many as fit in the terminal."""
@@ -80,4 +103,4 @@ class Table:
         lines = host_lines(snapshot, width, total)
         order = row_order(self.arguments, snapshot)
         limit = max(1, size.lines - len(lines) - 3) if size else None
-        return [*lines, "", *table_lines(snapshot, self.columns, order, width, limit)]
+        return [*lines, "", *table_lines(snapshot, self.columns(snapshot, width), order, width, limit)]

@@ -124,4 +124,4 @@ def json_line(arguments: argparse.Namespace, snapshot: Snapshot, total: Accounti
     from mmwatch.cli.tables import row_order
     from mmwatch.model.json import to_json
 
-    return json.dumps(to_json(snapshot, row_order(arguments, snapshot), so_far=total))
+    return json.dumps(to_json(snapshot, row_order(arguments, snapshot), so_far=total), allow_nan=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -12,15 +12,15 @@ from mmwatch.display.charts import ladder, latency, orders
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.table import matrix_lines
 from mmwatch.display.text import cells, cut, field
-from mmwatch.display.tones import OVERSHOOT_BAD, PRIORITY_BAD, tone_of
+from mmwatch.display.tones import FULL_SHARE, SHARE_BAD, alarming, tone_of_reclaim, tones_of
 from mmwatch.model.accounting import is_known, total_of
-from mmwatch.model.columns import BY_KEY, Column, active_order
+from mmwatch.model.columns import BY_KEY, Column, active_order, system_share
 from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import PATH_HELP, PATHS, THROTTLE_REASONS
 from mmwatch.model.records import Recent
 from mmwatch.model.rows import Rows, active_rows
 from mmwatch.model.snapshot import Snapshot, take
-from mmwatch.units import clean, count_text, ns_text, ratio_text
+from mmwatch.units import ancestors, clean, count_text, ns_text, pages_text, ratio_text
 
 COMMAND_LINES = 3
 TASKS_SHOWN = 5
@@ -35,7 +35,6 @@ def detail_lines(
     session: Session,
     interval: Interval,
     recent: Sequence[Recent],
-    limits: Mapping[str, str],
     width: int,
     ascii_only: bool = False,
 ) -> list[Line]:
@@ -43,12 +42,11 @@ def detail_lines(
 
     :param interval: its ``rows`` are those of the subject; everything else is of the host.
     :param recent: the subject's latest reclaims, oldest first; shown latest first.
-    :param limits: of its cgroup, such as ``memory.max`` -> ``64M``; empty if unknown.
     :param width: cells per line.
     :param ascii_only: draw with ASCII characters only.
     """
     rows = interval.rows
-    lines = _who(session, interval, limits, width)
+    lines = _who(session, interval, width)
     sections = [[[Span("no reclaim in this time", Tone.DIM)]]]
     if active_rows(rows).any():
         lines += _time(session, interval)
@@ -56,7 +54,7 @@ def detail_lines(
             _by_path(session, interval),
             _by_task(session, interval) if len(np.unique(rows["tgid"])) > 1 else [],
             _beside(
-                lambda room: ladder(session, rows, room, ascii_only),
+                lambda room: ladder(session, rows, room, ascii_only, alarming(session, interval)),
                 lambda room: latency(session, interval, room, ascii_only),
                 width,
             ),
@@ -99,7 +97,7 @@ def _or_unknown(value: int | None, text: str = "{}") -> str:
 # ---- who ----
 
 
-def _who(session: Session, interval: Interval, limits: Mapping[str, str], width: int) -> list[Line]:
+def _who(session: Session, interval: Interval, width: int) -> list[Line]:
     rows = interval.rows
     tgids, paths, cgroups = (np.unique(rows[name]).tolist() for name in ("tgid", "path", "cgroup_id"))
     threads, nodes = np.unique(rows["tid"]).tolist(), [n for n in np.unique(rows["node"]).tolist() if n >= 0]
@@ -120,7 +118,7 @@ def _who(session: Session, interval: Interval, limits: Mapping[str, str], width:
     if len(cgroups) == 1:
         name = interval.cgroups.get(cgroups[0])
         lines.append([Span("cgroup   ", Tone.DIM), Span(clean(name) if name else "?")])
-        lines += _limits(limits, width)
+        lines += _limits(interval, name)
     elif cgroups:
         lines.append([Span("cgroup   ", Tone.DIM), Span(f"{len(cgroups)} different")])
     return lines
@@ -156,15 +154,30 @@ def _head(text: str, room: int) -> str:
     return text[:end]
 
 
-def _limits(limits: Mapping[str, str], width: int) -> list[Line]:
+def _limits(interval: Interval, name: str | None) -> list[Line]:
+    """The cgroup and those above it, with usage and limits. The one that is full is the reason for reclaim."""
+    numbers = {path: number for number, path in interval.cgroups.items()}
     lines: list[Line] = []
-    for name, value in limits.items() or {"": "?"}.items():
-        part = f"{clean(name)} {clean(value)}".strip()
-        if lines and width_of(lines[-1]) + 2 + cells(part) <= width:
-            lines[-1].append(Span(f"  {part}"))
-        else:
-            lines.append([Span("         " if lines else "limits   ", Tone.DIM), Span(part)])
-    return lines
+    for path in (name, *ancestors(name)) if name else ():
+        memory = interval.cgroup_memory.get(numbers.get(path, -1))
+        if memory is None:
+            continue
+        used, limit, high = memory.usage_bytes, memory.limit_bytes, memory.high_bytes
+        text = (
+            f"{pages_text(used, 1)} of {pages_text(limit, 1)}"
+            if limit is not None
+            else f"{pages_text(used, 1)}, no limit"
+        )
+        text += f", high {pages_text(high, 1)}" if high is not None else ""
+        text += (
+            f", limit hit {count_text(memory.limit_hits, 9)} times" if memory.limit_hits and limit is not None else ""
+        )
+        full = any(bound is not None and used >= FULL_SHARE * bound for bound in (limit, high))
+        head = Span("         " if lines else "memory   ", Tone.DIM)
+        lines.append(
+            [head, Span(f"{text}  {clean(path)}{'  full !' if full else ''}", Tone.BAD if full else Tone.PLAIN)]
+        )
+    return lines or [[Span("memory   ", Tone.DIM), Span("?")]]
 
 
 def _time(session: Session, interval: Interval) -> list[Line]:
@@ -175,29 +188,42 @@ def _time(session: Session, interval: Interval) -> list[Line]:
         return [[Span("time     ", Tone.DIM), Span("?")]]
     stall_ns = max(stall_ns, 0)
     share = stall_ns / max(interval.duration_ns, 1)
-    text = f"{ns_text(stall_ns)} in reclaim, {ratio_text(share)}% of one CPU's time"
-    asleep_ns = total_of(session, interval.rows, "throttled_ns")
-    text += f", asleep for {ns_text(asleep_ns)} of it" if asleep_ns else ", asleep ?" if asleep_ns is None else ""
+    kswapd = (interval.rows["path"] == PATHS.index("kswapd")).all()
+    bad = share >= SHARE_BAD and not kswapd
+    many = len(np.unique(interval.rows["tid"]))
+    text = f"{ns_text(stall_ns)} in reclaim, {ratio_text(share)}% of the interval"
+    text += f" ({many} threads add up)" if many > 1 else ""
     lines: list[Line] = [
-        [
-            Span("time     ", Tone.DIM),
-            Span(f"{text}{' !' if share >= 1 else ''}", Tone.BAD if share >= 1 else Tone.PLAIN),
-        ]
+        [Span("time     ", Tone.DIM), Span(f"{text}{' !' if bad else ''}", Tone.BAD if bad else Tone.PLAIN)]
     ]
-    if process:
-        system = process.system_time_us
-        of = "share of the process's system time: ?"
-        if system:
-            part = stall_ns / 1000 / system
-            of = f"{ratio_text(part)}% of the process's system time ({ns_text(system * 1000)})"
-            of += ": it slept or waited in reclaim" if part > 1 else ""
-        elif system == 0:
-            of = "the process used no system time that the kernel counted"
-        delay = process.freepages_delay_ns
-        if delay is not None:
-            of += f"; delay accounting: {ns_text(delay)}"
-        lines.append([Span("         "), Span(of)])
+    lines.append([Span("on a CPU ", Tone.DIM), Span(_on_cpu(session, interval, process))])
+    lines.append([Span("off CPU  ", Tone.DIM), Span(_off_cpu(session, interval, stall_ns))])
+    if process and process.freepages_delay_ns is not None:
+        delay = f"{ns_text(process.freepages_delay_ns)} in direct reclaim, as the kernel's delay accounting has it"
+        lines.append([Span("delays   ", Tone.DIM), Span(delay)])
     return lines
+
+
+def _on_cpu(session: Session, interval: Interval, process: Process | None) -> str:
+    cpu_ns = total_of(session, interval.rows, "cpu_ns")
+    if cpu_ns is None:
+        return "?"
+    if process is None:
+        return ns_text(cpu_ns)
+    if not process.system_time_us:
+        return f"{ns_text(cpu_ns)}; system time of the process: {'?' if process.system_time_us is None else '0'}"
+    part = float(system_share(np.array(cpu_ns, float), np.array(process.system_time_us, float)))
+    whole = ns_text(process.system_time_us * 1000)
+    return f"{ns_text(cpu_ns)}, {ratio_text(part)}% of the process's system time ({whole})"
+
+
+def _off_cpu(session: Session, interval: Interval, stall_ns: int) -> str:
+    """Asleep, or waiting for a CPU; and how much of it reclaim itself asked for, by throttling."""
+    cpu_ns, throttled_ns = (total_of(session, interval.rows, name) for name in ("cpu_ns", "throttled_ns"))
+    text = "?" if cpu_ns is None else f"{ns_text(max(stall_ns - cpu_ns, 0))} asleep, or waiting for a CPU"
+    if throttled_ns is None:
+        return f"{text}; throttled ?"
+    return f"{text}; throttled for {ns_text(throttled_ns)}" if throttled_ns else text
 
 
 # ---- tables ----
@@ -219,14 +245,15 @@ def _table(snapshot: Snapshot, columns: Sequence[Column], limit: int | None = No
     shown = snapshot.select(active_order(snapshot, BY_KEY["stall_total"])[:limit])
     widths = [max(column.width, cells(column.title)) for column in columns]
     values = {column.key: column.of(shown).tolist() for column in columns}
+    tones = {column.key: tones_of(column, shown, values[column.key]) for column in columns}
     titles = " ".join(field(c.title, width, c.left) for c, width in zip(columns, widths))
     lines: list[Line] = [[Span(titles, Tone.TITLE)]]
     for index in range(len(shown.rows)):
         line: Line = []
         for column, width in zip(columns, widths):
             value = values[column.key][index]
-            text = field(column.text(value), width, column.left)
-            line += [Span(text, Tone.BAD if tone_of(column, value) is Tone.BAD else Tone.PLAIN), Span(" ")]
+            text = field(column.text(value), width, column.left, column.keep_end)
+            line += [Span(text, tones[column.key][index]), Span(" ")]
         bad = any(span.tone is Tone.BAD for span in line)
         lines.append([*line, Span("!", Tone.BAD)] if bad else line[:-1])
     return lines
@@ -303,22 +330,19 @@ def _recent(recent: Sequence[Recent]) -> list[Line]:
         [Span("LATEST RECLAIMS  PATH      NODE ORDER  ASKED   SCANNED RECLAIMED PRI    TIME", Tone.TITLE)]
     ]
     for one in reversed(recent):
-        asked = one.asked_pages if one.asked_pages else None
-        over = asked is not None and one.reclaimed_pages is not None and one.reclaimed_pages >= OVERSHOOT_BAD * asked
-        low = one.priority is not None and one.priority <= PRIORITY_BAD
         numbers = "".join(
             f" {_or_unknown(value):>{width}}"
             for value, width in (
                 (one.node, 4),
                 (one.order, 5),
-                (asked, 6),
+                (one.asked_pages or None, 6),
                 (one.scanned_pages, 9),
                 (one.reclaimed_pages, 9),
                 (one.priority, 3),
             )
         )
         time = "?" if one.stall_ns is None else ns_text(one.stall_ns)
-        bad = over or low
+        bad = tone_of_reclaim(one) is Tone.BAD
         text = f"{_clock(one.time_s)}     {field(one.path, 9, left=True)}{numbers} {time:>7}"
         lines.append([Span(text), *([Span(" !", Tone.BAD)] if bad else [])])
     return lines

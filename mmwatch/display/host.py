@@ -266,11 +266,23 @@ def _shares(accounting: Accounting, long: bool, digits: int) -> str:
         return f"accounted: not comparable ({clean(accounting.incomparable)})"
     seen, counted = accounting.reclaimed_pages, accounting.vmstat_reclaimed_pages
     pages = f"{_number(seen, digits)} of {_number(counted, digits)}{' pages,' if long else ''}"
+    edge = edge_text(seen, counted, accounting.edge_pages, digits)
     scanned = share_text(accounting.scanned_pages, accounting.vmstat_scanned_pages)
-    edge = f"±{_number(accounting.edge_pages, digits)}"
-    if seen is not None and counted is not None and 0 < abs(seen - counted) <= accounting.edge_pages:
-        edge = f"within {edge}"  # read at two instants, so no page is known to be missing
+    scan_edge = accounting.edge_scanned_pages
+    if scan_edge is not None and accounting.vmstat_scanned_pages and accounting.scanned_pages is not None:
+        scanned += f" {edge_text(accounting.scanned_pages, accounting.vmstat_scanned_pages, scan_edge, digits)}"
     return f"accounted {share_text(seen, counted)} ({pages} {edge})  scanned {scanned}"
+
+
+def edge_text(seen: int | None, counted: int | None, edge_pages: int, digits: int = 20) -> str:
+    """``±12``, or ``within ±12`` if the sums differ by no more: then no page is known to be lost."""
+    edge = f"±{_number(edge_pages, digits)}"
+    return f"within {edge}" if seen is not None and counted is not None and within(seen, counted, edge_pages) else edge
+
+
+def within(seen: int, counted: int, edge_pages: int) -> bool:
+    """Whether the sums differ, but not by more than they may."""
+    return 0 < abs(seen - counted) <= edge_pages
 
 
 def _number(value: int | None, digits: int = 20) -> str:
@@ -293,10 +305,12 @@ def _losses(accounting: Accounting) -> str:
         ("lost", [sum(loss.lost.values())]),
         ("suppressed", [sum(loss.suppressed.values())]),
         ("missed", [loss.missed_runs]),
-        ("unmatched", [loss.unmatched_begin, loss.unmatched_end]),
+        ("no-end", [loss.unmatched_begin]),
+        ("no-begin", [loss.unmatched_end]),
         ("table-full", [loss.table_full]),
     ]
     shown = [
         f"{name} {'/'.join(map(_number, values))}" for name, values in counts if any(value != 0 for value in values)
     ]
-    return " ".join(shown) or "nothing lost"
+    under_way = f", {loss.under_way} under way at the start" if loss.under_way else ""
+    return f"{' '.join(shown) or 'nothing lost'}{under_way}"

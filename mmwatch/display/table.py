@@ -51,7 +51,8 @@ def table_lines(
 
 def column_widths(columns: Sequence[Column], width: int | None) -> list[int]:
     """Widths in cells. They do not depend on the rows, so nothing jumps. On a narrow terminal text columns shrink, the
-    widest first. On a wide one a text column at the end takes the rest; without a limit it is as long as its text."""
+    widest first. On a wide one some text columns share the rest; without a limit the last one is as long as its text.
+    """
     widths = [max(column.width, cells(column.title)) for column in columns]
     if not columns:
         return widths
@@ -62,14 +63,19 @@ def column_widths(columns: Sequence[Column], width: int | None) -> list[int]:
     while spare < 0 and text and max(widths[index] for index in text) > TEXT_MIN:
         widths[max(text, key=lambda index: widths[index])] -= 1
         spare += 1
-    if spare > 0 and columns[-1].left:
-        widths[-1] += spare
+    growing = [index for index, column in enumerate(columns) if column.grows]
+    if columns[-1].left and not columns[-1].grows:
+        growing.append(len(columns) - 1)
+    for left, index in zip(range(len(growing), 0, -1), growing):
+        share = max(spare, 0) // left
+        widths[index] += share
+        spare -= share
     return widths
 
 
 def _line(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
     return " ".join(
-        field(text, width, column.left) if width != _ENDLESS else clean(text)
+        field(text, width, column.left, column.keep_end) if width != _ENDLESS else clean(text)
         for text, column, width in zip(texts, columns, widths)
     )
 

@@ -43,9 +43,23 @@ def cut(text: str, width: int) -> str:
     return kept + MORE
 
 
-def field(text: str, width: int, left: bool = False) -> str:
-    """Any text as a field of exactly ``width`` cells."""
-    text = cut(clean(text), width)
+def cut_front(text: str, width: int) -> str:
+    """A path in at most ``width`` cells. Its end is kept, from a slash on if one is near."""
+    if cells(text) <= width or width <= len(MORE):
+        return cut(text, width)
+    tail = text[-(width - len(MORE)) :]
+    while cells(tail) > width - len(MORE):
+        tail = tail[1:]
+    slash = tail.find("/")
+    return MORE + (tail[slash:] if 0 <= slash <= 2 * len(tail) // 3 else tail)
+
+
+def field(text: str, width: int, left: bool = False, keep_end: bool = False) -> str:
+    """Any text as a field of exactly ``width`` cells.
+
+    :param keep_end: cut the text at its front.
+    """
+    text = (cut_front if keep_end else cut)(clean(text), width)
     blank = " " * (width - cells(text))
     return text + blank if left else blank + text
 

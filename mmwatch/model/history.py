@@ -54,11 +54,24 @@ def sums() -> Sums:
     return Sums(THREAD_KEYS, ROWS_MAX, _WAITING_ROWS)
 
 
+@dataclass(frozen=True)
+class Lasting:
+    """Reclaim on a path that goes on, with pauses of at most :data:`FADE_S`.
+
+    :param from_start: it was under way in the first interval, so it may have begun earlier.
+    """
+
+    since_s: float
+    until_s: float
+    from_start: bool
+
+
 class History:
     """The intervals so far.
 
     :param latest: the newest one; ``by_path`` is a snapshot of it.
     :param total: the account since the start.
+    :param cgroups_differ: tasks of more than one cgroup have reclaimed so far.
     :param rates: time in reclaim by path as a share of the interval (several threads add up), oldest first. Not
         pages: a reclaim storm that frees nothing must show.
     """
@@ -74,8 +87,12 @@ class History:
         self._names: dict[int, Process] = {}
         self._groups: dict[int, str] = {}
         self._earlier = before.whole if before else None
+        self._elapsed_s = 0.0
+        self._lasting: dict[str, Lasting] = {}
+        self._some_cgroup = 0
+        self.cgroups_differ = False
         for interval in before.lately if before else ():
-            self.rates.append(_rates(interval))
+            self._rate(interval)
             self._remember(interval)
 
     def add(self, interval: Interval) -> None:
@@ -83,15 +100,33 @@ class History:
         self.latest = interval
         self.by_path = take(self.session, interval, "path")
         self.total = sum_accounts(self.total, self.by_path.accounting)
-        self.rates.append(_rates(interval))
+        self._rate(interval)
         self._remember(interval)
         self._sums.add(interval)
+
+    def lasts_s(self, path: str) -> tuple[float, bool] | None:
+        """How long reclaim on a path has gone on, and whether that is at least so long; None if it does not."""
+        found = self._lasting.get(path)
+        if found is None or self._elapsed_s - found.until_s > FADE_S:
+            return None
+        return self._elapsed_s - found.since_s, found.from_start
+
+    def _rate(self, interval: Interval) -> None:
+        rate = _rates(interval)
+        first = not self.rates
+        self.rates.append(rate)
+        begin_s, self._elapsed_s = self._elapsed_s, self._elapsed_s + interval.duration_ns / 1e9
+        for path in rate:
+            known = self._lasting.get(path)
+            goes_on = known is not None and begin_s - known.until_s <= FADE_S
+            since_s, from_start = (known.since_s, known.from_start) if known and goes_on else (begin_s, first)
+            self._lasting[path] = Lasting(since_s, self._elapsed_s, from_start)
 
     def frozen(self) -> History:
         """A copy that stays as it is now."""
         still = copy.copy(self)
         still._sums = self._sums.copy()
-        for name in ("rates", "_fading"):
+        for name in ("rates", "_fading", "_lasting"):
             setattr(still, name, copy.copy(getattr(self, name)))
         return still
 
@@ -127,6 +162,9 @@ class History:
 
     def _remember(self, interval: Interval) -> None:
         rows = interval.rows[active_rows(interval.rows)]
+        groups = np.unique(rows["cgroup_id"][rows["cgroup_id"] > 0]).tolist()
+        self._some_cgroup = self._some_cgroup or next(iter(groups), 0)
+        self.cgroups_differ |= any(group != self._some_cgroup for group in groups)
         if len(rows) > FADING_MAX:
             rows = rows[np.argsort(-rows["stall_ns"])[:FADING_MAX]]
         for key in zip(*(rows[name].tolist() for name in IDENTITY)):

@@ -12,7 +12,7 @@ from make import make_interval, make_rows, make_session, random_rows
 from mmwatch.display.detail import COMMAND_LINES, detail_lines
 from mmwatch.display.spans import Line, Tone
 from mmwatch.display.text import cells
-from mmwatch.model.interval import Interval, Node, Process, Session
+from mmwatch.model.interval import CgroupMemory, Interval, Node, Process, Session
 from mmwatch.model.measures import BY_NAME, PATHS
 from mmwatch.model.records import RECORD_DTYPE, Recent, recents
 
@@ -34,25 +34,23 @@ def text(line: Line) -> str:
 def shown(
     *rows: dict[str, Any],
     recent: list[Recent] | None = None,
-    limits: dict[str, str] | None = None,
     width: int = 80,
     session: Session | None = None,
     ascii_only: bool = False,
     **fields: Any,
 ) -> list[str]:
     interval = make_interval(make_rows(*rows), **fields)
-    return [text(line) for line in lines_of(interval, recent, limits, width, session, ascii_only)]
+    return [text(line) for line in lines_of(interval, recent, width, session, ascii_only)]
 
 
 def lines_of(
     interval: Interval,
     recent: list[Recent] | None = None,
-    limits: dict[str, str] | None = None,
     width: int = 80,
     session: Session | None = None,
     ascii_only: bool = False,
 ) -> list[Line]:
-    return detail_lines(session or make_session(), interval, recent or [], limits or {}, width, ascii_only)
+    return detail_lines(session or make_session(), interval, recent or [], width, ascii_only)
 
 
 def section(lines: list[str], title: str) -> list[str]:
@@ -78,6 +76,7 @@ FOUNDING = {
     "scanned_file_pages": 50000,
     "reclaimed_file_pages": 12342,
     "stall_ns": 900_000_000,
+    "cpu_ns": 700_000_000,
     "stall_max_ns": 120_000_000,
     "batches": 50,
     "priority_histogram": histogram(13, at4=10, at3=10, at2=10, at1=10, at0=10),
@@ -91,18 +90,24 @@ PROCESS = Process(4242, "postgres", "postgres: checkpointer", 1, 1_000_000, 800_
 def test_the_founding_case() -> None:
     lines = shown(
         FOUNDING,
-        limits={"memory.max": "none", "memory.current": "1.2G"},
         processes={4242: PROCESS, 1: Process(1, "systemd")},
-        cgroups={7: "/system.slice/pg.service"},
+        cgroups={7: "/system.slice/pg.service", 3: "/system.slice"},
+        cgroup_memory={7: CgroupMemory(None, None, 1 << 30, 5), 3: CgroupMemory(2 << 30, None, 2 << 30, 1234)},
     )
     assert lines[0] == "postgres  PID 4242  parent 1 (systemd)"
     assert lines[1] == "command  postgres: checkpointer"
     assert lines[2].startswith("path node  node 0  in 1.00s up to ")
     assert lines[3].startswith("zone_reclaim_mode: the task reclaims from its own node")
     del lines[3:5]
-    assert lines[3:5] == ["cgroup   /system.slice/pg.service", "limits   memory.max none  memory.current 1.2G"]
-    assert lines[5] == "time     900ms in reclaim, 90.0% of one CPU's time"
-    assert lines[6] == "         90.0% of the process's system time (1.00s); delay accounting: 800ms"
+    assert lines[3:10] == [
+        "cgroup   /system.slice/pg.service",
+        "memory   1.0G, no limit  /system.slice/pg.service",
+        "         2.0G of 2.0G, limit hit 1234 times  /system.slice  full !",
+        "time     900ms in reclaim, 90.0% of the interval !",
+        "on a CPU 700ms, 70.0% of the process's system time (1.00s)",
+        "off CPU  200ms asleep, or waiting for a CPU",
+        "delays   800ms in direct reclaim, as the kernel's delay accounting has it",
+    ]
     figures = " ".join(section(lines, "PATH ")[1].split())
     assert figures == "node 10 320 12342 38.6x 24.7 0 900ms 45.9ms 109ms 120ms !"
     ladder = section(lines, "PRIORITY  batches at each")
@@ -118,8 +123,10 @@ def test_bad_is_told_by_tone_and_sign() -> None:
     bad = [line for line in lines if any(span.tone is Tone.BAD for span in line)]
     assert bad
     assert all("!" in text(line) for line in bad)
-    gentle = {**FOUNDING, "asked_pages": 12342, "priority_histogram": histogram(13, at12=3)}
+    gentle = {**FOUNDING, "asked_pages": 12342, "priority_histogram": histogram(13, at12=3), "stall_ns": 90_000_000}
     assert not any(span.tone is Tone.BAD for line in lines_of(make_interval(make_rows(gentle))) for span in line)
+    cheap = {**FOUNDING, "stall_ns": 900_000, "stall_max_ns": 100_000}
+    assert not any(span.tone is Tone.BAD for line in lines_of(make_interval(make_rows(cheap))) for span in line)
 
 
 def test_passes_are_better_than_batches() -> None:
@@ -164,7 +171,7 @@ def test_what_is_not_known_is_a_question_mark() -> None:
     assert lines[0].endswith("parent ?")
     assert lines[1] == "command  ?"
     assert "cgroup   ?" in lines
-    assert "limits   ?" in lines
+    assert "memory   ?" in lines
     figures = "\n".join(section(lines, "PAGES") + section(lines, "PATH ")[1:])
     assert not set("0123456789") & set(figures)
 
@@ -191,7 +198,7 @@ def test_what_is_nothing_is_left_out() -> None:
     assert "KSWAPD     woken 7 times" in lines
     assert "FUTILE     8 reclaims freed nothing" in lines
     assert "found  dirty 11" in lines
-    assert ", asleep for 4.10ms of it" in next(line for line in lines if line.startswith("time "))
+    assert "off CPU  200ms asleep, or waiting for a CPU; throttled for 4.10ms" in lines
 
 
 def test_several_orders() -> None:
@@ -297,7 +304,7 @@ def test_no_line_is_wider_than_the_screen(width: int, ascii_only: bool) -> None:
     recent = [Recent(1_700_000_000.0, "memcg", 1, 0, 2**40, 2**40, 2**40, 0, 2**60)]
     for mine in (rows, rows[rows["tgid"] == 1], rows[:0], rows[:1]):
         interval = make_interval(mine, nodes=(Node(0), Node(1)), processes={1: replace(PROCESS, tgid=1)})
-        for line in lines_of(interval, recent, {"memory.max": "x" * 300}, width, None, ascii_only):
+        for line in lines_of(interval, recent, width, None, ascii_only):
             assert cells(text(line)) <= width
 
 
@@ -316,8 +323,8 @@ def test_hostile_names(name: str) -> None:
             make_rows({**FOUNDING, "comm": raw}),
             processes={4242: Process(4242, name, name, 1), 1: Process(1, name)},
             cgroups={7: name},
+            cgroup_memory={7: CgroupMemory(1, 1, 1, 1)},
         ),
-        limits={name: name},
     )
     for line in lines:
         assert cells(text(line)) <= 80

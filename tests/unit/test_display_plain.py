@@ -295,6 +295,8 @@ def account(**fields: Any) -> Accounting:
             "vmstat_scanned_pages": 200,
             "edge_begin_pages": 0,
             "edge_end_pages": 0,
+            "edge_begin_scanned_pages": 0,
+            "edge_end_scanned_pages": 0,
             "incomparable": "",
             "loss": Loss(missed_runs=0),
             "vmstat": {},
@@ -308,6 +310,15 @@ def account(**fields: Any) -> Accounting:
     [
         (
             {},
+            "accounted 100.00% (99264 of 99264 pages, ±0)  scanned 100.00% ±0  nothing lost",
+        ),
+        (
+            {"scanned_pages": 198, "edge_end_scanned_pages": 3, "loss": Loss(missed_runs=0, under_way=2)},
+            "accounted 100.00% (99264 of 99264 pages, ±0)  scanned 99.00% within ±3  nothing lost, "
+            "2 under way at the start",
+        ),
+        (
+            {"edge_end_scanned_pages": None},
             "accounted 100.00% (99264 of 99264 pages, ±0)  scanned 100.00%  nothing lost",
         ),
         (
@@ -324,8 +335,8 @@ def account(**fields: Any) -> Accounting:
                 "edge_end_pages": 4,
                 "loss": Loss({"reclaim": 1, "batch": 2}, {"batch": 7}, 3, 4, 5, 6),
             },
-            "accounted 100.00% (99264 of 99264 pages, ±64)  scanned 100.00%  "
-            "lost 3 suppressed 7 missed 3 unmatched 4/5 table-full 6",
+            "accounted 100.00% (99264 of 99264 pages, ±64)  scanned 100.00% ±0  "
+            "lost 3 suppressed 7 missed 3 no-end 4 no-begin 5 table-full 6",
         ),
     ],
 )
@@ -351,7 +362,7 @@ def test_a_hundred_percent_is_the_whole(seen: int, counted: int, percent: str) -
 def test_a_narrow_account_leaves_out_only_zeros() -> None:
     assert accounting_line(account(), 80).endswith("  nothing lost")
     some = account(loss=Loss(missed_runs=None, unmatched_end=2))
-    assert accounting_line(some, 80) == "accounted 100.00% (99264 of 99264 ±0)  scanned 100.00%  missed ? unmatched 0/2"
+    assert accounting_line(some, 80) == "accounted 100.00% (99264 of 99264 ±0)  scanned 100.00% ±0  missed ? no-begin 2"
     huge = account(reclaimed_pages=10**12, vmstat_reclaimed_pages=10**12)
     assert accounting_line(huge, 80, "so far  ").endswith("  nothing lost")
 

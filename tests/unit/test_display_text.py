@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmwatch.display.text import cells, cut, field, fit, join
+from mmwatch.display.text import cells, cut, cut_front, field, fit, join
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,23 @@ def test_cells(text: str, width: int) -> None:
 )
 def test_cut(text: str, width: int, expected: str) -> None:
     assert cut(text, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "width", "expected"),
+    [
+        ("/a/b", 10, "/a/b"),
+        ("/prod/batch/report", 12, "+/report"),
+        ("/prod/batch/report", 15, "+/batch/report"),
+        ("/averylongcgroupname.service", 12, "+ame.service"),
+        ("/\u65e5\u672c\u8a9e\u65e5\u672c\u8a9e", 6, "+\u672c\u8a9e"),
+        ("/a/b", 1, "+"),
+        ("/a/b", 0, ""),
+    ],
+)
+def test_a_path_is_cut_at_its_front(path: str, width: int, expected: str) -> None:
+    assert cut_front(path, width) == expected
+    assert cells(field(path, width, left=True, keep_end=True)) == width
 
 
 def test_a_pile_of_marks_is_cut_too() -> None:

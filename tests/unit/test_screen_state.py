@@ -208,6 +208,47 @@ def test_tree_by_cgroup() -> None:
     assert frame.find(("heading", "/odd")) is not None
 
 
+def test_a_tree_of_cgroups_adds_up_what_is_below_each() -> None:
+    """A cgroup alone on its line has no heading; one with rows of its own and others below it has both."""
+    paths = {1: "/prod/web", 2: "/prod/batch/report", 3: "/prod/batch", 4: "/dev/ci/job"}
+    rows = make_rows(*({"tgid": 10 + n, "cgroup_id": n, **BUSY, "stall_ns": 1000 * n} for n in paths))
+    history = filled(make_interval(rows, cgroups=paths))
+
+    def shown(by: str) -> list[tuple[object, int]]:
+        frame = build(history, Layout(by=by, tree="cgroup"))
+        assert frame is not None
+        groups = frame.snapshot.rows["cgroup_id"].tolist()
+        return [
+            (frame.names[-1 - row] if row < 0 else paths[groups[row]].rpartition("/")[2], depth)
+            for row, depth in frame.select(0, 99)
+        ]
+
+    assert shown("cgroup") == [
+        ("/prod", 0),
+        ("/prod/batch", 1),
+        ("batch", 2),
+        ("report", 2),
+        ("web", 1),
+        ("job", 0),
+    ]
+    assert shown("task")[:2] == [("/prod", 0), ("/prod/batch", 1)]
+    assert ("/dev/ci/job", 0) in shown("task")
+    frame = build(history, Layout(by="cgroup", tree="cgroup"))
+    assert frame is not None
+    assert frame.headings is not None
+    sums = dict(zip(frame.names, frame.headings.rows["stall_ns"].tolist()))
+    assert (sums["/prod"], sums["/prod/batch"]) == (6000, 5000)
+
+
+def test_processes_that_have_ended_are_not_shown_among_rates() -> None:
+    history = filled(make_interval(make_rows({"tgid": 1, **BUSY}, {"tgid": 2, **BUSY}), end_s=1.0))
+    history.add(make_interval(make_rows({"tgid": 2, **BUSY}), end_s=2.0))
+    for gone, tgids in ((False, [2, 1]), (True, [2])):
+        frame = build(history, Layout(), exited=lambda tgid, gone=gone: gone)  # type: ignore[misc]
+        assert frame is not None
+        assert frame.snapshot.rows["tgid"][frame.order].tolist() == tgids
+
+
 # ---- lines ----
 
 
@@ -337,3 +378,26 @@ def test_a_frame_of_ten_thousand_rows_is_whole() -> None:
     rows = random_rows(10_000, 3, tasks=20_000)
     frame = built(filled(make_interval(rows)))
     assert len(np.unique(frame.order)) == len(frame.order) == len(frame.snapshot.rows)
+
+
+def test_how_long_reclaim_has_gone_on() -> None:
+    """A pause of up to ten seconds does not end it."""
+    history = History(make_session())
+
+    def add(seconds: float, *paths: str) -> None:
+        rows = make_rows(*({"path": path, "stall_ns": 10**6} for path in paths))
+        history.add(make_interval(rows, duration_ns=int(seconds * 1e9)))
+
+    add(1, "memcg")
+    assert history.lasts_s("memcg") == (1.0, True)
+    add(5, "direct")
+    assert history.lasts_s("direct") == (5.0, False)
+    add(2, "memcg", "direct")
+    assert (history.lasts_s("memcg"), history.lasts_s("direct")) == ((8.0, True), (7.0, False))
+    add(9)
+    assert history.lasts_s("memcg") == (17.0, True)
+    add(2)
+    assert history.lasts_s("memcg") is None
+    add(1, "memcg")
+    assert history.lasts_s("memcg") == (1.0, False)
+    assert history.lasts_s("node") is None

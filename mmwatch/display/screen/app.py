@@ -34,7 +34,7 @@ class ScreenApp(App[None]):
     ALLOW_SELECT = False
     TITLE = "mmwatch"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "quit"),
+        Binding("q,f10", "quit", "quit"),
         Binding("ctrl+c", "quit", "quit", priority=True),
         Binding("colon,ctrl+p", "command_palette", "all commands"),
         Binding("ctrl+z", "suspend_process", "to the shell"),
@@ -83,8 +83,8 @@ class ScreenApp(App[None]):
                 self.main.rebuild()
                 if isinstance(self.screen, Pager):
                     self.screen.draw()
-        elif self.state.history is None and self.state.feed.session is not None:
-            self.main.draw()
+        elif self.state.history is None:
+            self.main.draw()  # how long it has waited
         notices = self.state.services.notices()
         if notices:
             self.state.tell("; ".join(notices))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,7 +77,6 @@ class Services:
     """What the screen needs from its caller. All return at once; a recording leaves out what it cannot do.
 
     :param exited: whether a process is gone; None if unknown.
-    :param limits: of the cgroup at this path: ``memory.max`` -> ``64M``.
     :param watch: keep the single reclaims of this process from now on; None: keep none.
     :param recent: the reclaims kept, in order.
     :param bpf_ns: run time of the BPF programs in the newest interval; None: the kernel does not count it.
@@ -90,7 +89,6 @@ class Services:
     """
 
     exited: Callable[[int], bool | None] = lambda tgid: None
-    limits: Callable[[str], Mapping[str, str]] = lambda path: {}
     watch: Callable[[int | None], None] = lambda tgid: None
     recent: Callable[[], Sequence[Recent]] = tuple
     bpf_ns: Callable[[], int | None] = lambda: None

@@ -15,10 +15,11 @@ from mmwatch.model.measures import PATH_HELP
 _SIGNS = (
     (
         "!",
-        "bad: priority 2 or lower, 8 times the pages asked for, half the time in reclaim, free memory below min",
+        "bad: priority 2 or lower, 8 times the pages asked for, half the time in reclaim, free memory below min; a row"
+        " that spends less than 1% of the time in reclaim is not marked",
     ),
     ("~", "worth a look: a milder form of the above, or zone_reclaim_mode is on"),
-    ("x", "the process has ended; it fades, and stays in the totals (a)"),
+    ("x", "the process has ended; it stays in the totals (a)"),
     ("[##m..l..h..]", "free memory, up to twice the high watermark; m, l, h mark min, low and high"),
     (
         "accounted",
@@ -26,11 +27,11 @@ _SIGNS = (
         " differ by the pages after ±",
     ),
     (
-        "lost",
-        "events that found the row table full, and reclaims of which only one end was seen; lost single records affect"
-        " no figure",
+        "nothing lost",
+        "else what was lost, by kind: events that found the row table full, reclaims of which only one end was seen,"
+        " program runs that the kernel skipped (missed ?: it does not count them). Reclaims under way at the start have"
+        " no time. Lost single records affect no figure",
     ),
-    ("missed", "BPF program runs the kernel skipped; ? if it does not count them"),
     ("refaults", "pages per second, on the whole host, that were read back soon after they were reclaimed"),
     ("self", "CPU time and memory of mmwatch itself"),
     ("BPF", "CPU time of the BPF programs in the kernel; ? unless sysctl kernel.bpf_stats_enabled is 1"),
@@ -62,7 +63,7 @@ def help_lines(notes: Sequence[str], controls: Controls | None, width: int) -> l
     """The help as wrapped lines. A live session omits the keys of replay."""
     lines: list[Line] = [
         [Span("KEYS", Tone.TITLE)],
-        _line("q Ctrl-C", "quit"),
+        _line("q F10 Ctrl-C", "quit"),
         _line(": Ctrl-P", "all commands by name"),
     ]
     for binding in KEYS:

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mmwatch.model.columns import BY_KEY, DEFAULT, DEFAULT_SORT, RECORDED, Column
+from mmwatch.model.columns import BY_KEY, DEFAULT_SORT, RECORDED, Column, default_keys
 from mmwatch.model.groupings import GROUPINGS
 
 TREES = ("", "parent", "cgroup")
 """No tree, by parent process, by memory cgroup."""
+TREES_OF = {"task": TREES, "thread": TREES, "cgroup": ("", "cgroup")}
+"""Those that each grouping has."""
 THEMES = ("terminal-dark", "terminal-light", "dark", "light")
 """The first two use the terminal's own colours and background."""
 
 MORE = {
-    "task": ("p99", "futile", "cgroup", "command"),
-    "thread": ("p99", "futile", "cgroup", "command"),
+    "task": ("p99", "cgroup", "cpu", "asleep", "futile", "command"),
+    "thread": ("p99", "cgroup", "cpu", "asleep", "futile", "command"),
     "comm": ("reclaims", "p99", "futile", "asked", "file", "anon"),
     "node": ("p50", "futile", "asked", "file", "anon"),
     "cgroup": ("p50", "p99", "futile", "asked", "file", "anon"),
@@ -45,19 +47,22 @@ class Layout:
     theme: str = THEMES[0]
     interval_s: float | None = None
 
-    def shown(self, width: int = 0) -> tuple[Column, ...]:
+    def shown(self, width: int = 0, cgroups_differ: bool = False, one_node: bool = False) -> tuple[Column, ...]:
         """The columns; cumulative ones are sums instead of rates.
 
         :param width: cells of the table; more columns join the default ones if they fit.
+        :param cgroups_differ: as for :func:`mmwatch.model.columns.default_keys`; ``one_node`` likewise.
         """
         chosen = self.columns.get(self.by)
-        columns = dict.fromkeys(self._column(key) for key in chosen or DEFAULT[self.by].split())
+        keys = chosen or default_keys(self.by, width - 1 if width else None, cgroups_differ, one_node)
+        columns = dict.fromkeys(self._column(key) for key in keys)
         room = width - sum(column.width + 1 for column in columns)
         for column in map(self._column, () if chosen else MORE[self.by]):
             if column not in columns and column.width < room:
                 columns[column] = None
                 room -= column.width + 1
-        return tuple(columns)
+        # What takes the width that is left stands at the end.
+        return tuple(sorted(columns, key=lambda column: column.grows and column.key != self.by and not chosen))
 
     def sort_column(self) -> Column:
         """The column the table is sorted by."""

@@ -11,20 +11,17 @@ from mmwatch.display import host
 from mmwatch.display.screen.view import Frame
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.text import cells, field, spark
-from mmwatch.display.tones import tone_of
+from mmwatch.display.tones import tones_of
 from mmwatch.model.accounting import Accounting
 from mmwatch.model.columns import Column
-from mmwatch.model.history import Rate
+from mmwatch.model.history import History
 from mmwatch.model.interval import Session
 from mmwatch.model.measures import PATHS
 from mmwatch.model.snapshot import Snapshot
-from mmwatch.units import clean, count_text, pages_text
+from mmwatch.units import cgroup_text, clean, count_text, pages_text
 
 SIGNS = {Tone.BAD: "!", Tone.WARN: "~"}
 """Signs for the first cell of a line, with the same meaning as the tone's colour."""
-
-_SOFTLIMIT = PATHS.index("softlimit")
-
 
 # ---- the table ----
 
@@ -71,7 +68,7 @@ def row_spans(
     for row, depth in seen:
         cells_of = texts[row]
         if row < 0:
-            lines.append(_heading(frame.names[-1 - row], cells_of, columns, widths))
+            lines.append(_heading("  " * depth + cgroup_text(frame.names[-1 - row]), cells_of, columns, widths))
             continue
         faded = not frame.active[row]
         gone = faded and exited(int(frame.snapshot.rows["tgid"][row]))
@@ -81,12 +78,11 @@ def row_spans(
 
 def _cells(snapshot: Snapshot, columns: Sequence[Column]) -> list[list[tuple[str, Tone]]]:
     """Text and tone of each cell, one list per row."""
-    soft = (snapshot.rows["path"] == _SOFTLIMIT).tolist()
     texts = []
     for column in columns:
         values = column.of(snapshot).tolist()
-        texts.append([(column.text(value), tone_of(column, value, is_soft)) for value, is_soft in zip(values, soft)])
-    return [list(row) for row in zip(*texts)] or [[] for _ in soft]
+        texts.append([(column.text(value), tone) for value, tone in zip(values, tones_of(column, snapshot, values))])
+    return [list(row) for row in zip(*texts)] or [[] for _ in snapshot.rows]
 
 
 def _row(
@@ -103,7 +99,7 @@ def _row(
     for index, ((text, tone), column, width) in enumerate(zip(texts, columns, widths)):
         if index == indented:
             text = "  " * min(depth, width // 4) + text
-        shown = field(text, width, column.left)
+        shown = field(text, width, column.left, column.keep_end)
         line.append(Span(f" {shown}" if index else shown, Tone.DIM if faded else tone))
     return _joined(line)
 
@@ -164,22 +160,34 @@ def state_spans(snapshot: Snapshot, width: int) -> list[Line]:
     return _beside([fact._replace(text=f"{SIGNS.get(fact.tone, '')}{fact.text}") for fact in facts], width)
 
 
-def rate_spans(rates: Sequence[Rate], width: int) -> list[Line]:
-    """Time in reclaim by path over time, the newest at the right, each scaled to its own highest."""
+def rate_spans(history: History, width: int) -> list[Line]:
+    """Time in reclaim by path over time, the newest at the right, each scaled to its own highest; and since when."""
+    rates = history.rates
     paths = [path for path in PATHS if any(path in rate for rate in rates)]
     if not paths:
         return []
-    beside = max(1, min(len(paths), width // 38))
+    beside = max(1, min(len(paths), width // 40))
     lines: list[Line] = []
     for start in range(0, len(paths), beside):
         line: Line = []
         for path in paths[start : start + beside]:
-            bars = width // beside - 25
+            bars = width // beside - 32
             values = [rate.get(path, 0.0) for rate in list(rates)[-bars:]] if bars > 0 else []
-            text = f"{100 * rates[-1].get(path, 0.0):6.1f}% stall "
+            text = f"{100 * rates[-1].get(path, 0.0):6.1f}% stall {_lasting(history.lasts_s(path)):7}"
             line += [Span(f" {path:9}", Tone.DIM), Span(spark(values).rjust(bars), Tone.BAR), Span(text)]
         lines.append(fitted(line, width))
     return lines
+
+
+def _lasting(found: tuple[float, bool] | None) -> str:
+    """``12s``, or ``12s+`` if it may have begun before mmwatch did."""
+    if found is None:
+        return ""
+    seconds, at_least = found
+    text = (
+        f"{seconds:.0f}s" if seconds < 100 else f"{seconds / 60:.0f}m" if seconds < 6000 else f"{seconds / 3600:.0f}h"
+    )
+    return f"{text}+" if at_least else text
 
 
 # ---- the account ----
@@ -196,9 +204,16 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
         off = abs((total.reclaimed_pages or 0) - (total.vmstat_reclaimed_pages or 0)) > total.edge_pages
         tone = Tone.WARN if off else Tone.GOOD
         accounted = Span(f"{SIGNS.get(tone, '')}accounted {so_far}", tone)
-    kept_out = loss.table_full + loss.unmatched_begin + loss.unmatched_end
     single = sum(loss.lost.values()) + sum(loss.suppressed.values())
-    missed = "?" if loss.missed_runs is None else str(loss.missed_runs)
+    kinds = (
+        (loss.table_full, "not attributed: the table was full"),
+        (loss.unmatched_begin, "reclaims without an end"),
+        (loss.unmatched_end, "reclaims without a begin"),
+        (loss.missed_runs, "program runs missed"),
+    )
+    lost = [Span(f"!{number} {what}", Tone.BAD) for number, what in kinds if number]
+    lost = lost or [Span("nothing lost" if loss.missed_runs is not None else "nothing lost, missed ?")]
+    lost += [Span(f"{loss.under_way} under way at the start", Tone.DIM)] if loss.under_way else []
     probes = [f"{probe.need} {probe.state}" for probe in session.probes if probe.state in ("degraded", "missing")]
     cost = snapshot.interval.cost
     percent = 100 / max(snapshot.interval.duration_ns, 1)
@@ -207,9 +222,8 @@ def health_spans(snapshot: Snapshot, total: Accounting, session: Session, bpf_ns
     bpf = "?" if bpf_ns is None else f"{bpf_ns * percent:.2f}%"
     parts = [
         accounted,
-        _bad_if(f"lost {kept_out}", kept_out > 0),
+        *lost,
         *([Span(f"~single records lost {single}", Tone.WARN)] if single else []),
-        _bad_if(f"missed {missed}", bool(loss.missed_runs)),
         Span(", ".join(probes) or "probes ok", Tone.WARN if probes else Tone.PLAIN),
         Span(f"self {own}  BPF {bpf}", Tone.DIM),
     ]
@@ -231,10 +245,6 @@ def _beside(parts: Sequence[Span], width: int) -> list[Line]:
             lines.append([])
         lines[-1] += [Span("  " if lines[-1] else " "), part]
     return [fitted(line, width) for line in lines]
-
-
-def _bad_if(text: str, bad: bool) -> Span:
-    return Span(f"!{text}" if bad else text, Tone.BAD if bad else Tone.PLAIN)
 
 
 # ---- first and last line ----

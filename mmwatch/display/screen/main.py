@@ -15,7 +15,7 @@ from mmwatch.display.screen import picture
 from mmwatch.display.screen.cursor import Cursor
 from mmwatch.display.screen.help import help_lines
 from mmwatch.display.screen.keys import KEYS
-from mmwatch.display.screen.layout import THEMES, TREES
+from mmwatch.display.screen.layout import THEMES, TREES_OF
 from mmwatch.display.screen.position import go_to
 from mmwatch.display.screen.state import State
 from mmwatch.display.screen.subject import Subject
@@ -77,8 +77,9 @@ class MainScreen(Screen[None]):
 
     def rebuild(self) -> None:
         """Rebuild the table from the newest interval and the current arrangement, then draw."""
-        if self._state.shown is not None:
-            self.frame = build(self._state.shown, self._state.layout, self.wanted, self._state.limit)
+        state = self._state
+        if state.shown is not None:
+            self.frame = build(state.shown, state.layout, self.wanted, state.limit, state.services.exited)
         self.draw()
 
     def draw(self) -> None:
@@ -92,7 +93,7 @@ class MainScreen(Screen[None]):
             self._head.show(head)
             self._foot.show(foot)
             return
-        foot = picture.foot(state, history, history.by_path, width, asking)
+        foot = picture.foot(state, history, history.by_path, width, height, asking)
         self._foot.show(foot)
         head = picture.head(state, history, history.by_path, width, height - len(foot) - asking - 1 - ROWS_MIN)
         room = max(height - len(foot) - asking - len(head) - 2, 1)
@@ -118,11 +119,18 @@ class MainScreen(Screen[None]):
 
     def _columns(self, width: int) -> tuple[Column, ...]:
         """The visible columns. If not all fit, some scroll out to the left, but never those that identify a row."""
-        columns = self._state.layout.shown(width)
+        columns = self._arranged(width)
         first = sum(1 for column in columns if column.key in ("pid", "tid", "comm"))
         needed = sum(max(column.width, len(column.title)) + 1 for column in columns)
         self._shift = max(0, min(self._shift, len(columns) - first - 1)) if needed > width else 0
         return (*columns[:first], *columns[first + self._shift :])
+
+    def _arranged(self, width: int) -> tuple[Column, ...]:
+        """The columns of the layout."""
+        history = self._state.shown
+        if history is None or history.latest is None:
+            return self._state.layout.shown(width)
+        return self._state.layout.shown(width, history.cgroups_differ, len(history.latest.nodes) < 2)
 
     # ---- the cursor ----
 
@@ -189,8 +197,15 @@ class MainScreen(Screen[None]):
         choices = [(f"{column.title:8} {column.help}", column.key == self._state.layout.sort) for column in columns]
         self.app.push_screen(Menu(self._state, "sort by", choices, lambda number: self._sort_by(columns[number])))
 
+    def action_sort_key(self, key: str) -> None:
+        self._sort_by(BY_KEY[key])
+
+    def action_foreign(self, instead: str) -> None:
+        """Say what to do instead of what a key does in htop."""
+        self._state.tell(instead)
+
     def action_sort_next(self, step: int) -> None:
-        columns = self._state.layout.shown(self.size.width)
+        columns = self._arranged(self.size.width)
         now = self._state.layout.sort_column()
         at = columns.index(now) + step if now in columns else 0
         if 0 <= at < len(columns) and columns[at] is not now:
@@ -202,7 +217,7 @@ class MainScreen(Screen[None]):
 
     def action_columns(self) -> None:
         layout = self._state.layout
-        shown = [column.key for column in layout.shown(self.size.width)]
+        shown = [column.key for column in self._arranged(self.size.width)]
 
         def switch(number: int) -> None:
             key = COLUMNS[number].key
@@ -239,10 +254,11 @@ class MainScreen(Screen[None]):
 
     def action_tree(self) -> None:
         layout = self._state.layout
-        if layout.by not in ("task", "thread"):
-            self._state.tell("only tasks and threads have a tree; Tab changes the view")
+        trees = TREES_OF.get(layout.by, ())
+        if not trees:
+            self._state.tell("only tasks, threads and cgroups have a tree; Tab changes the view")
             return
-        layout.tree = TREES[(TREES.index(layout.tree) + 1) % len(TREES)]
+        layout.tree = trees[(trees.index(layout.tree) + 1) % len(trees)] if layout.tree in trees else trees[1]
         self.rebuild()
 
     def action_theme(self) -> None:

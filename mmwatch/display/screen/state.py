@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,11 @@ class State:
         self.noticed: Callable[[], None] = lambda: None
         """Called when there is a notice; the application sets it."""
         self._still: History | None = None
+        self._began_s = time.monotonic()
+
+    def waited_s(self) -> float:
+        """Time since the screen was opened."""
+        return time.monotonic() - self._began_s
 
     @property
     def shown(self) -> History | None:

@@ -41,11 +41,8 @@ class Subject:
             return []
         whole = history.since_start() if self._since_start else history.with_fading(self._by)
         interval = self._mine(whole or history.latest)
-        groups = set(interval.rows["cgroup_id"].tolist())
-        path = interval.cgroups.get(groups.pop()) if len(groups) == 1 else None
-        limits = self._state.services.limits(path) if path else {}
         recent = self._state.services.recent() if self._tgid else ()
-        return detail_lines(history.session, interval, recent, limits, width, self._state.ascii_only)
+        return detail_lines(history.session, interval, recent, width, self._state.ascii_only)
 
     def _mine(self, interval: Interval) -> Interval:
         same = np.ones(len(interval.rows), bool)

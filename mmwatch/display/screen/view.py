@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.display.screen.layout import Layout
+from mmwatch.display.screen.layout import TREES_OF, Layout
 from mmwatch.model.columns import is_active, sort_order
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.history import History
 from mmwatch.model.interval import Interval
 from mmwatch.model.snapshot import Snapshot, take
+from mmwatch.units import ancestors
 
 Key = tuple[object, ...]
 """Identifies a row, wherever it is in the table."""
@@ -73,11 +75,18 @@ class Frame:
         return list(zip(rows, self.depth[first : first + count].tolist() if len(self.depth) else [0] * len(rows)))
 
 
-def build(history: History, layout: Layout, wanted: str = "", limit: int | None = None) -> Frame | None:
+def build(
+    history: History,
+    layout: Layout,
+    wanted: str = "",
+    limit: int | None = None,
+    exited: Callable[[int], bool | None] = lambda tgid: None,
+) -> Frame | None:
     """The table as the layout arranges it; None before the first interval.
 
     :param wanted: only rows that contain this text (:func:`matches`).
     :param limit: rows at most.
+    :param exited: whether a process is gone; those that did nothing in the interval are not shown any more.
     """
     interval = history.since_start() if layout.cumulative else history.with_fading(layout.by)
     if interval is None or history.latest is None:
@@ -90,6 +99,8 @@ def build(history: History, layout: Layout, wanted: str = "", limit: int | None 
         active = is_active(snapshot)
         # Show no figures for faded rows. A task that only woke kswapd did not reclaim.
         shown = active | (snapshot.rows["kswapd_wakeups"] == 0)
+        for row in np.flatnonzero(shown & ~active).tolist() if "tgid" in GROUPINGS[layout.by] else ():
+            shown[row] = not exited(int(snapshot.rows["tgid"][row]))
     if layout.active:
         shown = shown & active
     order = sort_order(snapshot, layout.sort_column(), layout.reverse)
@@ -101,9 +112,9 @@ def build(history: History, layout: Layout, wanted: str = "", limit: int | None 
         order = order[matches(snapshot, order, wanted)]
     order = order[:limit]
     frame = Frame(snapshot, order, np.zeros(0, np.intp), active, None, (), (len(order), everything))
-    if layout.tree and layout.by in ("task", "thread"):
-        return _as_tree(frame, layout)
-    return frame
+    if layout.tree not in TREES_OF.get(layout.by, ("",))[1:]:
+        return frame
+    return _by_cgroup(frame, layout) if layout.tree == "cgroup" else _by_parent(frame, layout)
 
 
 def _also_in(snapshot: Snapshot, latest: Snapshot) -> npt.NDArray[np.bool_]:
@@ -131,53 +142,77 @@ def matches(snapshot: Snapshot, rows: Indices, wanted: str) -> npt.NDArray[np.bo
 # ---- trees ----
 
 
-def _as_tree(frame: Frame, layout: Layout) -> Frame:
-    """The same rows below their parents or cgroups. A heading is sorted by the sum of its rows."""
-    by_row = _cgroups(frame) if layout.tree == "cgroup" else _families(frame)
+def _by_parent(frame: Frame, layout: Layout) -> Frame:
+    """The same rows below their parents. A heading is sorted by the sum of its rows."""
+    by_row = _families(frame)
     names = tuple(dict.fromkeys(by_row.values()))
     number = {name: index for index, name in enumerate(names)}
-    headings = _sums(frame, {row: number[name] for row, name in by_row.items()}, len(names))
+    headings = _sums(frame, [(row, number[name]) for row, name in by_row.items()])
     below: dict[int, list[int]] = {index: [] for index in range(len(names))}
     for row in frame.order.tolist():  # in the order of the table
         below[number[by_row[row]]].append(row)
-    depths = _generations(frame) if layout.tree == "parent" else {}
-    order: list[int] = []
-    depth: list[int] = []
+    depths = _generations(frame)
+    lines: list[tuple[int, int]] = []
     for index in sort_order(headings, layout.sort_column(), layout.reverse).tolist():
-        group = int(headings.rows["cgroup_id"][index])
-        rows = below[group]
-        headed = True
-        if layout.tree == "parent":
-            rows = _under_parents(frame, rows)
-            # A process in the table needs no heading, and neither does an only child.
-            headed = len({int(frame.snapshot.rows["tgid"][row]) for row in rows if not depths[row]}) > 1
-        if headed:
-            order.append(-1 - index)
-            depth.append(0)
-        order += rows
-        depth += [headed + depths.get(row, 0) for row in rows]
-    ordered_names = tuple(names[group] for group in headings.rows["cgroup_id"].tolist())
+        rows = _under_parents(frame, below[int(headings.rows["cgroup_id"][index])])
+        # A process in the table needs no heading, and neither does an only child.
+        headed = len({int(frame.snapshot.rows["tgid"][row]) for row in rows if not depths[row]}) > 1
+        lines += [(-1 - index, 0)] * headed
+        lines += [(row, headed + depths.get(row, 0)) for row in rows]
+    return _arranged(frame, lines, headings, names)
+
+
+def _by_cgroup(frame: Frame, layout: Layout) -> Frame:
+    """The same rows below their cgroups, and these below those above them. A heading sums up all that is below it."""
+    paths = frame.snapshot.select(frame.order).identities()["cgroup"]
+    own: dict[str, list[int]] = {}
+    for row, path in zip(frame.order.tolist(), paths):
+        own.setdefault(path if path is not None else "(no single cgroup)", []).append(row)
+    lines_of = {path: (path, *(ancestors(path) if path.startswith("/") else ())) for path in own}
+    names = tuple(dict.fromkeys(name for line in lines_of.values() for name in line))
+    number = {name: index for index, name in enumerate(names)}
+    headings = _sums(
+        frame, [(row, number[name]) for path, rows in own.items() for name in lines_of[path] for row in rows]
+    )
+    children: dict[str, list[str]] = {}
+    index_of: dict[str, int] = {}
+    for index in sort_order(headings, layout.sort_column(), layout.reverse).tolist():
+        name = names[int(headings.rows["cgroup_id"][index])]
+        index_of[name] = index
+        above = next(iter(ancestors(name)), "") if name.startswith("/") else ""
+        children.setdefault(above, []).append(name)
+    lines: list[tuple[int, int]] = []
+
+    def add(name: str, depth: int) -> None:
+        rows, below = own.get(name, []), children.get(name, [])
+        # A heading above a single cgroup would say the same twice.
+        headed = len(below) > 1 or bool(rows and (below or layout.by != "cgroup"))
+        lines.extend([(-1 - index_of[name], depth)] * headed)
+        lines.extend((row, depth + headed) for row in rows)
+        for one in below:
+            add(one, depth + headed)
+
+    for name in children.get("", []):
+        add(name, 0)
+    return _arranged(frame, lines, headings, names)
+
+
+def _arranged(frame: Frame, lines: list[tuple[int, int]], headings: Snapshot, names: Sequence[str]) -> Frame:
     return replace(
         frame,
-        order=np.array(order, np.intp),
-        depth=np.array(depth, np.intp),
+        order=np.array([row for row, _ in lines], np.intp),
+        depth=np.array([depth for _, depth in lines], np.intp),
         headings=headings,
-        names=ordered_names,
+        names=tuple(names[group] for group in headings.rows["cgroup_id"].tolist()),
     )
 
 
-def _sums(frame: Frame, groups: dict[int, int], count: int) -> Snapshot:
-    """One row per group of rows."""
-    order = np.array(list(groups), np.intp)
-    rows = frame.snapshot.rows[order].copy()
-    rows["cgroup_id"] = np.array(list(groups.values()), np.uint64)
+def _sums(frame: Frame, groups: list[tuple[int, int]]) -> Snapshot:
+    """One row per group; ``groups`` has pairs of a row and a group that it belongs to."""
+    rows = frame.snapshot.rows[np.array([row for row, _ in groups], np.intp)].copy()
+    rows["cgroup_id"] = np.array([group for _, group in groups], np.uint64)
     interval: Interval = replace(frame.snapshot.interval, rows=rows, cgroups={}, elsewhere={})
     return take(frame.snapshot.session, interval, "cgroup")
-
-
-def _cgroups(frame: Frame) -> dict[int, str]:
-    found = frame.snapshot.select(frame.order).identities()["cgroup"]
-    return {row: path if path is not None else "(no single cgroup)" for row, path in zip(frame.order.tolist(), found)}
 
 
 def _parents(frame: Frame) -> dict[int, int]:

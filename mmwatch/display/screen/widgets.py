@@ -196,7 +196,7 @@ class Menu(ModalScreen[None]):
     DEFAULT_CSS = "Menu { align: center middle; } Menu Lines { max-height: 90%; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back"),
-        Binding("q", "app.quit", "quit"),  # a modal screen has only its own keys
+        Binding("q,f10", "app.quit", "quit"),  # a modal screen has only its own keys
         Binding("enter,space", "choose", "choose"),
         Binding("up,k", "move(-1)", "up"),
         Binding("down,j", "move(1)", "down"),

@@ -12,7 +12,8 @@ import time
 import numpy as np
 
 from mmwatch.kernel.table import SHARED_ROWS
-from mmwatch.model.columns import BY_KEY, sort_order
+from mmwatch.model.arrangement import sort_order
+from mmwatch.model.columns import BY_KEY
 from mmwatch.model.interval import Interval, Session
 from mmwatch.model.rows import from_table
 from mmwatch.model.snapshot import take

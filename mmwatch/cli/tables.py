@@ -12,17 +12,8 @@ from mmwatch.display.host import host_lines
 from mmwatch.display.table import Order, table_lines
 from mmwatch.errors import UsageError
 from mmwatch.model.accounting import Accounting
-from mmwatch.model.columns import (
-    BY_KEY,
-    COLUMNS,
-    DEFAULT,
-    DEFAULT_SORT,
-    RECORDED,
-    Column,
-    active_order,
-    cgroups_differ,
-    default_keys,
-)
+from mmwatch.model.arrangement import DEFAULT, DEFAULT_SORT, RECORDED, active_order, cgroups_differ, default_keys
+from mmwatch.model.columns import BY_KEY, COLUMNS, Column
 from mmwatch.model.snapshot import Snapshot
 from mmwatch.units import clean
 

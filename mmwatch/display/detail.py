@@ -14,7 +14,8 @@ from mmwatch.display.table import matrix_lines
 from mmwatch.display.text import cells, cut, field
 from mmwatch.display.tones import FULL_SHARE, SHARE_BAD, alarming, tone_of_reclaim, tones_of
 from mmwatch.model.accounting import is_known, total_of
-from mmwatch.model.columns import BY_KEY, Column, active_order, system_share
+from mmwatch.model.arrangement import active_order
+from mmwatch.model.columns import BY_KEY, Column, system_share
 from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import PATH_HELP, PATHS, THROTTLE_REASONS
 from mmwatch.model.records import Recent

@@ -10,7 +10,8 @@ from mmwatch.display.host import accounting_line, elsewhere_lines, filter_text, 
 from mmwatch.display.table import Order, table_lines
 from mmwatch.display.text import ASCII_BLOCKS, fit, join, spark
 from mmwatch.model.accounting import Accounting
-from mmwatch.model.columns import BY_KEY, Column, active_order
+from mmwatch.model.arrangement import active_order
+from mmwatch.model.columns import BY_KEY, Column
 from mmwatch.model.course import Stretch
 from mmwatch.model.snapshot import Snapshot, take
 from mmwatch.units import clean, count_text, ratio_text

@@ -16,7 +16,8 @@ from mmwatch.display.spans import Tone, text_of
 from mmwatch.display.table import empty_line, table_lines
 from mmwatch.display.text import cells
 from mmwatch.model.accounting import Accounting
-from mmwatch.model.columns import BY_KEY, COLUMNS, DEFAULT, active_order
+from mmwatch.model.arrangement import DEFAULT, active_order
+from mmwatch.model.columns import BY_KEY, COLUMNS
 from mmwatch.model.course import Stretch
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Cost, Interval, Loss, Node, Process, Session

@@ -8,17 +8,8 @@ import numpy as np
 import pytest
 from make import make_interval, make_rows, make_session, random_rows
 
-from mmwatch.model.columns import (
-    BY_KEY,
-    COLUMNS,
-    DEFAULT,
-    DEFAULT_SORT,
-    active_order,
-    default_keys,
-    is_active,
-    sort_order,
-    system_share,
-)
+from mmwatch.model.arrangement import DEFAULT, DEFAULT_SORT, active_order, default_keys, is_active, sort_order
+from mmwatch.model.columns import BY_KEY, COLUMNS, system_share
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Process
 from mmwatch.model.measures import BY_NAME

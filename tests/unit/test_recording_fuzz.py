@@ -249,7 +249,8 @@ def test_signals_end_a_long_query(good: bytes, tmp_path: Path, number: signal.Si
     path.write_bytes(good)
     code = (
         "import sys, pathlib; from mmwatch.recording import Reader; r = Reader(pathlib.Path(sys.argv[1]))\n"
-        "r._db.set_authorizer(lambda *_: 0)\n"
+        # Not a function of Python where that is possible: a signal inside it would deny the query.
+        "r._db.set_authorizer(None if sys.version_info >= (3, 11) else lambda *_: 0)\n"
         "print('ready', flush=True)\n"
         f"with r._damage(): r._db.execute('{RECURSIVE} SELECT count(*) FROM t').fetchone()"
     )

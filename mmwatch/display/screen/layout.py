@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mmwatch.model.columns import BY_KEY, DEFAULT_SORT, RECORDED, Column, default_keys
+from mmwatch.model.arrangement import DEFAULT_SORT, RECORDED, default_keys
+from mmwatch.model.columns import BY_KEY, Column
 from mmwatch.model.groupings import GROUPINGS
 
 TREES = ("", "parent", "cgroup")

@@ -24,7 +24,8 @@ from mmwatch.display.screen.view import Frame, build, matches
 from mmwatch.display.screen.widgets import Lines, Menu, Pager, Table, screen_text
 from mmwatch.display.spans import Line, Span, Tone, fitted
 from mmwatch.display.table import column_widths, empty_line, matrix_lines
-from mmwatch.model.columns import BY_KEY, COLUMNS, RECORDED, Column
+from mmwatch.model.arrangement import RECORDED
+from mmwatch.model.columns import BY_KEY, COLUMNS, Column
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.units import clean
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
 INTERVALS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-ROWS_MIN = 6
-"""Rows of the table that take precedence over lines about the host."""
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 
 
@@ -95,7 +94,7 @@ class MainScreen(Screen[None]):
             return
         foot = picture.foot(state, history, history.by_path, width, height, asking)
         self._foot.show(foot)
-        head = picture.head(state, history, history.by_path, width, height - len(foot) - asking - 1 - ROWS_MIN)
+        head = picture.head(state, history, history.by_path, width, height - len(foot) - asking - 1 - picture.ROWS_MIN)
         room = max(height - len(foot) - asking - len(head) - 2, 1)
         table = self._rows(frame, width, room)
         mode = picture.mode(state, frame, self.wanted, self._shift, self._cursor.top, room, width)
@@ -118,19 +117,9 @@ class MainScreen(Screen[None]):
         return [fitted(line, width) for line in shown]
 
     def _columns(self, width: int) -> tuple[Column, ...]:
-        """The visible columns. If not all fit, some scroll out to the left, but never those that identify a row."""
-        columns = self._arranged(width)
-        first = sum(1 for column in columns if column.key in ("pid", "tid", "comm"))
-        needed = sum(max(column.width, len(column.title)) + 1 for column in columns)
-        self._shift = max(0, min(self._shift, len(columns) - first - 1)) if needed > width else 0
-        return (*columns[:first], *columns[first + self._shift :])
-
-    def _arranged(self, width: int) -> tuple[Column, ...]:
-        """The columns of the layout."""
-        history = self._state.shown
-        if history is None or history.latest is None:
-            return self._state.layout.shown(width)
-        return self._state.layout.shown(width, history.cgroups_differ, len(history.latest.nodes) < 2)
+        """The visible columns."""
+        columns, self._shift = picture.visible(picture.arranged(self._state, width), width, self._shift)
+        return columns
 
     # ---- the cursor ----
 
@@ -201,11 +190,10 @@ class MainScreen(Screen[None]):
         self._sort_by(BY_KEY[key])
 
     def action_foreign(self, instead: str) -> None:
-        """Say what to do instead of what a key does in htop."""
         self._state.tell(instead)
 
     def action_sort_next(self, step: int) -> None:
-        columns = self._arranged(self.size.width)
+        columns = picture.arranged(self._state, self.size.width)
         now = self._state.layout.sort_column()
         at = columns.index(now) + step if now in columns else 0
         if 0 <= at < len(columns) and columns[at] is not now:
@@ -217,7 +205,7 @@ class MainScreen(Screen[None]):
 
     def action_columns(self) -> None:
         layout = self._state.layout
-        shown = [column.key for column in self._arranged(self.size.width)]
+        shown = [column.key for column in picture.arranged(self._state, self.size.width)]
 
         def switch(number: int) -> None:
             key = COLUMNS[number].key

@@ -10,10 +10,13 @@ from mmwatch.display.screen.position import position_line
 from mmwatch.display.screen.state import State
 from mmwatch.display.screen.view import Frame
 from mmwatch.display.spans import Line, Span, Tone, fitted
+from mmwatch.model.columns import Column
 from mmwatch.model.history import History
 from mmwatch.model.snapshot import Snapshot
 from mmwatch.units import clean
 
+ROWS_MIN = 6
+"""Rows of the table that take precedence over lines about the host."""
 WAIT_TOLD_S = 3.0
 """A start that takes longer says how long it has taken."""
 ACCOUNT_LINES_MIN, ACCOUNT_MIN = 20, 8
@@ -76,3 +79,19 @@ def mode(state: State, frame: Frame, wanted: str, shift: int, top: int, room: in
     last = min(top + room, len(frame.order))
     parts += [f"{top + 1}-{last} of {len(frame.order)}"] if len(frame.order) > room else []
     return fitted([Span(f" {'  '.join(parts)}", Tone.DIM)], width)
+
+
+def arranged(state: State, width: int) -> tuple[Column, ...]:
+    """The columns of the layout."""
+    history = state.shown
+    if history is None or history.latest is None:
+        return state.layout.shown(width)
+    return state.layout.shown(width, history.cgroups_differ, len(history.latest.nodes) < 2)
+
+
+def visible(columns: tuple[Column, ...], width: int, shift: int) -> tuple[tuple[Column, ...], int]:
+    """The columns that are seen, and how many have scrolled out to the left. Those that identify a row never do."""
+    first = sum(1 for column in columns if column.key in ("pid", "tid", "comm"))
+    needed = sum(max(column.width, len(column.title)) + 1 for column in columns)
+    shift = max(0, min(shift, len(columns) - first - 1)) if needed > width else 0
+    return (*columns[:first], *columns[first + shift :]), shift

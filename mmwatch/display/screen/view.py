@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch.display.screen.layout import TREES_OF, Layout
-from mmwatch.model.columns import is_active, sort_order
+from mmwatch.model.arrangement import is_active, sort_order
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.history import History
 from mmwatch.model.interval import Interval

@@ -57,6 +57,16 @@ def ancestors(path: str) -> list[str]:
     return ["/" + "/".join(words[:end]) for end in range(len(words) - 1, 0, -1)]
 
 
+def number_list(text: str) -> tuple[int, ...]:
+    """The numbers of a kernel list: ``0-2,8`` gives (0, 1, 2, 8). What is no number below 2^16 is left out."""
+    numbers: list[int] = []
+    for part in text.strip().split(","):
+        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        if found:
+            numbers.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
+    return tuple(numbers)
+
+
 _CONTAINER_ID = re.compile(r"(?<![0-9a-f])([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
 _POD_ID = re.compile(r"(?<=pod)([0-9a-f]{8})[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}")
 

@@ -32,18 +32,9 @@ def read_int(path: Path, base: int = 10) -> int | None:
     """The number a file holds, or None."""
     text = read_text(path)
     try:
-        return int(text, base) if text else None
+        return int(text, base) if text and "_" not in text else None
     except ValueError:
         return None
-
-
-def number_list(text: str) -> tuple[int, ...]:
-    """The numbers of a kernel list: ``0-2,8`` gives (0, 1, 2, 8)."""
-    numbers: list[int] = []
-    for part in filter(None, text.strip().split(",")):
-        first, _, last = part.partition("-")
-        numbers.extend(range(int(first), int(last or first) + 1))
-    return tuple(numbers)
 
 
 def write_existing(path: Path, text: str) -> None:

@@ -44,10 +44,11 @@ def memory_mount(root: Path = ROOT) -> CgroupMount | None:
     second = None
     for line in read_lines(root / "proc/self/mountinfo") or ():
         fields, _, tail = line.partition(" - ")
-        if not tail:
+        places = fields.split(" ")
+        if not tail or len(places) < 5:
             continue
         kind, options = tail.split(" ", 1)[0], tail.rpartition(" ")[2]
-        point = root / unescape(fields.split(" ")[4]).lstrip("/")
+        point = root / unescape(places[4]).lstrip("/")
         if kind == "cgroup" and "memory" in options.split(","):
             return CgroupMount(point, 1)
         if kind == "cgroup2" and "memory" in (read_text(point / "cgroup.controllers") or "").split():

@@ -26,7 +26,7 @@ def read_pressure(root: Path = ROOT) -> MemoryPressure | None:
     """The host's memory pressure; None without PSI (not built in, or psi=0, where reading gives EOPNOTSUPP)."""
     lines = (read_text(root / "proc/pressure/memory") or "").split("\n")
     try:
-        values = {line.split()[0]: dict(item.split("=") for item in line.split()[1:]) for line in lines if line}
+        values = {line.split()[0]: dict(item.split("=") for item in line.split()[1:]) for line in lines if line.split()}
         some, full = values["some"], values["full"]
         return MemoryPressure(float(some["avg10"]), int(some["total"]), float(full["avg10"]), int(full["total"]))
     except (KeyError, ValueError):

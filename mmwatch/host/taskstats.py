@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mmwatch.host import _netlink
@@ -55,6 +55,8 @@ _DELAY_COUNTS = (
     "wpcopy_count",
     "irq_count",
 )
+_HEADER_BYTES = 20
+"""struct nlmsghdr, and of an error its code (include/uapi/linux/netlink.h)."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class TaskStats:
             )
             while True:
                 reply = source.recv(4096)
+                if len(reply) < _HEADER_BYTES:
+                    continue
                 _, kind, _, answered, _ = struct.unpack_from("=IHHII", reply)
                 if answered == sequence:
                     break
@@ -163,6 +167,8 @@ class TaskStats:
 
     def decode(self, stats: bytes, whole_process: bool) -> TaskUsage:
         """The values in a raw ``struct taskstats``."""
+        if len(stats) < 2:
+            return TaskUsage(*[None] * len(fields(TaskUsage)))
         version = struct.unpack_from("=H", stats)[0]
         layout = self._layouts.get((version, len(stats)))
         if layout is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -67,7 +68,10 @@ class Vmstat:
         words = self._file.read().split()
         if len(words) != self._words or [words[i] for i in self._name_at] != self._raw_names:
             self._learn(words)
-        return dict(zip(self.names, [int(words[i]) for i in self._value_at]))
+        try:
+            return dict(zip(self.names, [int(words[i]) for i in self._value_at]))
+        except ValueError:  # what is no number is not known
+            return {name: int(words[i]) for name, i in zip(self.names, self._value_at) if words[i].isdigit()}
 
     def refresh(self) -> bool:
         """Fold the per-CPU remainders of node statistics, if an exact :meth:`read` needs it.
@@ -97,11 +101,11 @@ class Vmstat:
         self._name_at = [
             i
             for i in range(0, len(words) - 1, 2)
-            if any(fnmatchcase(words[i].decode(), pattern) for pattern in self._patterns)
+            if any(fnmatchcase(words[i].decode("utf-8", "replace"), pattern) for pattern in self._patterns)
         ]
         self._value_at = [i + 1 for i in self._name_at]
         self._raw_names = [words[i] for i in self._name_at]
-        self.names = tuple(name.decode() for name in self._raw_names)
+        self.names = tuple(name.decode("utf-8", "replace") for name in self._raw_names)
         self._words = len(words)
 
 
@@ -110,9 +114,7 @@ def _unfolded_pages(root: Path) -> int:
     mm/vmstat.c), in each of the two counters, of file and of anonymous pages."""
     total = 0
     for zone in (read_text(root / "proc/zoneinfo") or "").split("\nNode "):
-        total = max(
-            total, sum(int(words.split()[0]) for words in zone.split("vm stats threshold:")[1:] if words.split())
-        )
+        total = max(total, sum(map(int, re.findall(r"vm stats threshold: ([0-9]+)", zone))))
     nodes = len(list(root.glob("sys/devices/system/node/node[0-9]*"))) or 1
     return 2 * nodes * total
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmwatch.host._files import ROOT, KeptFile, number_list, read_text
+from mmwatch.host._files import ROOT, KeptFile, read_text
+from mmwatch.units import number_list
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class NodeTopology:
 
 
 _ZONE_LINES = (b"free", b"boost", b"min", b"low", b"high", b"managed")
+_NEEDED = {b"free", b"min", b"low", b"high", b"managed"}
 # The kernel prints these either in every zone (4.4) or once per node, under "per-node stats" in the first populated
 # zone (4.8+), but never in both, so the sum is right.
 _NODE_LINES = (
@@ -88,28 +90,38 @@ def parse_zoneinfo(data: bytes) -> tuple[NodeState, ...]:
     """The nodes in the text of /proc/zoneinfo, by number."""
     nodes: dict[int, dict[bytes, int]] = {}
     for zone in data.split(b"Node ")[1:]:
-        number = int(zone[: zone.index(b",")])
+        name = zone.partition(b",")[0]
+        if not name.isdigit():
+            continue
+        number = int(name)
         # On a large host most of the text is page sets (six lines per CPU); skip them unread.
         head, _, tail = zone.partition(b"\n  pagesets")
         words = head.split()
         sums = nodes.setdefault(number, {})
         _add(sums, words, _NODE_LINES)
-        if b"managed" not in words or words[words.index(b"managed") + 1] == b"0":
+        if not _value(words, b"managed"):
             continue  # an empty zone has watermarks (such as 32 pages), but no allocation ever uses it
         _add(sums, words, _ZONE_LINES)
         mark = tail.rfind(b"unreclaimable:")  # node_unreclaimable: (4.8+), all_unreclaimable: (4.4, per zone)
         if mark >= 0:
-            sums[b"gave_up"] = sums.get(b"gave_up", 0) + int(tail[mark + 14 :].split(None, 1)[0])
-    return tuple(_state(number, sums) for number, sums in sorted(nodes.items()) if b"free" in sums)
+            _add(sums, [b"gave_up", *tail[mark + 14 :].split(None, 1)[:1]], (b"gave_up",))
+    return tuple(_state(number, sums) for number, sums in sorted(nodes.items()) if sums.keys() >= _NEEDED)
 
 
 def _add(sums: dict[bytes, int], words: list[bytes], names: tuple[bytes, ...]) -> None:
     for name in names:
-        try:
-            value = words[words.index(name) + 1]
-        except ValueError:
-            continue
-        sums[name] = sums.get(name, 0) + int(value)
+        value = _value(words, name)
+        if value is not None:
+            sums[name] = sums.get(name, 0) + value
+
+
+def _value(words: list[bytes], name: bytes) -> int | None:
+    """The number behind a name; None if there is none."""
+    try:
+        value = words[words.index(name) + 1]
+    except (ValueError, IndexError):
+        return None
+    return int(value) if value.isdigit() else None
 
 
 def _state(number: int, sums: dict[bytes, int]) -> NodeState:
@@ -149,7 +161,7 @@ def read_topology(root: Path = ROOT) -> tuple[NodeTopology, ...]:
             NodeTopology(
                 node=node,
                 cpus=number_list(read_text(base / f"node{node}/cpulist") or ""),
-                distances=dict(zip(online, map(int, distances))),
+                distances={other: int(text) for other, text in zip(online, distances) if text.isdecimal()},
             )
         )
     return tuple(topology)

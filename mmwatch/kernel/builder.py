@@ -173,9 +173,9 @@ class Builder:
         """The error for a process that ended without an answer."""
         status = self._process.wait()
         os.lseek(self._said, 0, os.SEEK_SET)
-        said = os.read(self._said, 1 << 20).decode("utf-8", "replace").strip().splitlines()
+        said = os.read(self._said, 1 << 20).decode("utf-8", "replace").strip().rpartition("\n")[2]
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        what = f"the compiler of the BPF programs {how}{(said and f': {said[-1]}') or ''}"
+        what = f"the compiler of the BPF programs {how}{said and f': {said}'}"
         if status == -signal.SIGKILL:
             return OutOfMemoryError(f"{what}, probably by the OOM killer")
         return UnavailableError(what, "see: mmwatch doctor")

@@ -319,7 +319,7 @@ def _explanation(error: Exception, talk: str) -> MmwatchError:
     # bcc words EPERM this way even for root, although lockdown or a security module may have refused.
     said = str(error).replace("Need super-user privileges to run", "Operation not permitted")
     said = re.sub(r"\bb'([^']*)'", r"\1", said)
-    detail = talk.strip().splitlines()
+    detail = talk.strip().split("\n")
     wrong = next((line for line in detail if "error:" in line), detail[0] if detail else "")
     said += wrong and f" ({wrong})"
     if "Operation not permitted" in f"{said}{talk}" or "Permission denied" in str(error):

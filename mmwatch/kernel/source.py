@@ -25,7 +25,7 @@ def program() -> bytes:
 def _expanded(directory: Path, name: str, seen: set[str]) -> list[str]:
     """The lines of a file, with each include directive replaced by the included lines."""
     lines = [f'#line 1 "bpf/{name}"']
-    for number, line in enumerate((directory / name).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate((directory / name).read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
         found = _INCLUDE.fullmatch(line)
         if found is None:
             lines.append(line)

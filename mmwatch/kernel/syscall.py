@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mmwatch.kernel.files import read_text
+
 _BPF_MAP_UPDATE_ELEM, _BPF_PROG_LOAD, _BPF_RAW_TRACEPOINT_OPEN = 2, 5, 17  # include/uapi/linux/bpf.h
 _BPF_PROG_TYPE_TRACING, _BPF_TRACE_FENTRY = 26, 24
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
@@ -93,7 +95,7 @@ def attach_pair(link: int, instructions: bytes) -> tuple[int, int]:
     :returns: descriptors of the second program and of its link.
     :raises OSError: the kernel refused, or does not say which function that is (bpf_tracing_link_show_fdinfo, 5.13).
     """
-    info = Path(f"/proc/self/fdinfo/{link}").read_text()
+    info = read_text(Path(f"/proc/self/fdinfo/{link}")) or ""
     function = info.partition("target_btf_id:")[2].split()
     if not function:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))

@@ -12,6 +12,8 @@ import os
 import re
 from pathlib import Path
 
+from mmwatch.kernel.files import read_text
+
 MOUNT_POINTS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
 
 _FIELD = re.compile(r"^\tfield:.*?(\w+)(?:\[[^\]]*\])?;\toffset:", re.MULTILINE)
@@ -70,10 +72,7 @@ class Tracefs:
     def _format(self, tracepoint: str) -> str | None:
         if self.path is None:
             return None
-        try:
-            return (self.path / "events" / tracepoint.replace(":", "/") / "format").read_text()
-        except OSError:
-            return None
+        return read_text(self.path / "events" / tracepoint.replace(":", "/") / "format")
 
     def close(self) -> None:
         """End the private mount."""

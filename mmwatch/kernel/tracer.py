@@ -16,6 +16,7 @@ from mmwatch.abi import RECORD_KINDS, STATS
 from mmwatch.kernel import syscall
 from mmwatch.kernel.builder import Attached, Builder, Table
 from mmwatch.kernel.builder_process import Options
+from mmwatch.kernel.files import read_text
 from mmwatch.kernel.plan import Choice, Plan, measures_of
 from mmwatch.kernel.ring import Ring
 from mmwatch.kernel.table import SHARED_ROWS, Look, RowTable
@@ -142,7 +143,7 @@ class Tracer:
         """``recursion_misses`` of all programs since the last call (kernel: bpf_prog_show_fdinfo, 5.12)."""
         misses, run_ns = [], 0
         for program in self._attached.programs:
-            text = Path(f"/proc/self/fdinfo/{program}").read_text()
+            text = read_text(Path(f"/proc/self/fdinfo/{program}")) or ""
             run_ns += int(text.partition("run_time_ns:")[2].split("\n", 1)[0] or 0)
             _, found, rest = text.partition("recursion_misses:")
             if not found:
@@ -156,10 +157,7 @@ class Tracer:
 
     def bpf_ns(self) -> int | None:
         """Run time of all programs between the last two readings; None: the kernel does not count it."""
-        try:
-            counted = Path("/proc/sys/kernel/bpf_stats_enabled").read_text().strip() == "1"  # 5.1
-        except OSError:
-            counted = False
+        counted = (read_text(Path("/proc/sys/kernel/bpf_stats_enabled")) or "").strip() == "1"  # 5.1
         return self._run_ns - self._run_before_ns if counted or self._run_ns > self._run_before_ns else None
 
     def drain(self, at_most: int = 1 << 20) -> Array:

@@ -369,7 +369,7 @@ def _kswapd(rows: Rows, states: tuple[NodeState, ...]) -> dict[int, str]:
 
 
 def _rss_bytes() -> int:
-    with open("/proc/self/statm") as statm:
+    with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mmwatch.errors import UnavailableError
-from mmwatch.host._files import number_list
 from mmwatch.host.pressure import MemoryPressure, read_pressure
 from mmwatch.host.settings import read_settings
 from mmwatch.host.vmstat import Vmstat
 from mmwatch.host.zoneinfo import NodeTopology, Zoneinfo, parse_zoneinfo, read_topology
+from mmwatch.units import number_list
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

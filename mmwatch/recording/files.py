@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -22,10 +23,11 @@ HEADER_BYTES = 100
 _LOCKED_BYTES = (510, 0x40000002)  # length and start of SQLite's lock on a file in use, sqlite3 os_unix.c
 
 
-def create(path: Path, force: bool) -> None:
+def create(path: Path, force: bool) -> Path | None:
     """Create an empty file that only its owner can open, from the first moment and regardless of the umask.
 
     :param force: replace a recording of that name.
+    :returns: where the recording is that had this name: whoever replaces it removes it, or moves it back.
     :raises UsageError: the path is a directory or a device.
     :raises NoPermissionError: the file may not be created there.
     :raises MmwatchError: it exists, or cannot be created.
@@ -35,14 +37,16 @@ def create(path: Path, force: bool) -> None:
             f"cannot create {path}: File name too long",
             f"use at most {NAME_BYTES_MAX} bytes: SQLite needs the rest for a file beside it",
         )
+    aside = None
     try:
         if force:
-            _make_way(path)
+            aside = _make_way(path)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(handle, 0o600)
         finally:
             os.close(handle)
+        return aside
     except FileExistsError:
         if path.is_dir():
             raise _a_directory(path) from None
@@ -63,15 +67,15 @@ def _a_directory(path: Path) -> UsageError:
     return UsageError(f"{path} is a directory", f"name a file: -o {path / 'recording.mmw'}")
 
 
-def _make_way(path: Path) -> None:
-    """Remove the recording of that name, but refuse if it is not a regular file or is in use.
+def _make_way(path: Path) -> Path | None:
+    """Move the recording of that name aside, but refuse if it is not a regular file or is in use.
 
     A writer still using the old file would, when it ends, delete the new file's log, which has the same name.
     """
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:
-        return
+        return None
     if not stat.S_ISREG(kind):
         raise _a_directory(path) if stat.S_ISDIR(kind) else UsageError(f"{path} is not a regular file", ELSEWHERE)
     with path.open("r+b") as file:
@@ -84,7 +88,16 @@ def _make_way(path: Path) -> None:
         head = file.read(HEADER_BYTES)
         if head and not is_recording(head):
             raise MmwatchError(f"{path} is not an mmwatch recording, so it is not replaced", ELSEWHERE)
-    remove(path)
+    aside = path.with_name(f".mmwatch-{secrets.token_hex(8)}")
+    move(path, aside)
+    return aside
+
+
+def move(path: Path, to: Path) -> None:
+    """Move a recording and its side files within a directory."""
+    for end in ("", *SIDE_FILES):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{path}{end}", f"{to}{end}")
 
 
 def is_recording(head: bytes) -> bool:

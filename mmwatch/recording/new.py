@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 
 from mmwatch.errors import MmwatchError
-from mmwatch.recording.files import ELSEWHERE, SIDE_FILES, create, identity, refusal, remove
+from mmwatch.recording.files import ELSEWHERE, SIDE_FILES, create, identity, move, refusal, remove
 from mmwatch.recording.schema import APPLICATION_ID, VERSION
 
 _BUSY_S = 30
@@ -38,15 +38,15 @@ class NewFile:
 
     def __init__(self, path: Path, force: bool = False) -> None:
         self.path = path
-        create(path, force)
+        self._replaced = create(path, force)
         self.identity = identity(path)
         try:
             self.connection, self.exclusive = self._opened()
         except sqlite3.Error as error:
-            remove(path)
+            self._undo()
             raise write_error(path, error) from error
         except BaseException:
-            remove(path)
+            self._undo()
             raise
 
     def _opened(self) -> tuple[sqlite3.Connection, bool]:
@@ -76,10 +76,22 @@ class NewFile:
             db.close()
         raise problem or sqlite3.OperationalError("no way to write it")
 
+    def begun(self) -> None:
+        """The recording has begun: give up the one that it replaces."""
+        if self._replaced is not None:
+            remove(self._replaced)
+            self._replaced = None
+
     def discard(self) -> None:
-        """Remove it."""
+        """Remove it, and put back what it was to replace."""
         self.connection.close()
+        self._undo()
+
+    def _undo(self) -> None:
         remove(self.path)
+        if self._replaced is not None:
+            move(self._replaced, self.path)
+            self._replaced = None
 
 
 def write_error(path: Path, error: sqlite3.Error, kept: str = "") -> MmwatchError:

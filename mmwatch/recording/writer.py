@@ -33,7 +33,7 @@ from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import MEASURES, PATHS, Fold
 from mmwatch.model.records import Records
 from mmwatch.model.rows import Rows
-from mmwatch.recording.files import identity, remove, where
+from mmwatch.recording.files import identity, where
 from mmwatch.recording.inserting import Insert, insert_many, insert_one
 from mmwatch.recording.new import NewFile, write_error
 from mmwatch.recording.pack import Names, integers, plain, sparse, to_json
@@ -83,7 +83,7 @@ class Writer:
         self._summary: Summary | None = None
         self._insert_row = Insert("rows", session.unknown)
         self._insert_record = Insert("records", frozenset({"record"}))  # NULL: SQLite assigns the next number
-        self._db, self._identity = new.connection, new.identity
+        self._new, self._db, self._identity = new, new.connection, new.identity
         try:
             with self._transaction():
                 self._begin(session)
@@ -125,6 +125,7 @@ class Writer:
             insert_many(self._db, "cgroup_memory", [(number, n, *one) for n, one in zip(numbers, memory)])
             self._add_processes(number, interval.processes)
             counts = self._add_records([*self._buffer, *([] if records is None else [records])])
+        self._new.begun()
         self._intervals = number
         self._rows += len(interval.rows)
         self._count(counts)
@@ -149,6 +150,7 @@ class Writer:
         if self._summary is not None:
             return self._summary
         path = self._place()
+        self._new.begun()
         try:
             if not self._failed:
                 with self._transaction():
@@ -191,9 +193,8 @@ class Writer:
         return MmwatchError(f"{self.path} was moved to {path} while it was written", f"mmwatch report {path}")
 
     def discard(self) -> None:
-        """End the recording and remove it."""
-        self._db.close()
-        remove(self.path)
+        """End the recording and remove it; what it was to replace comes back, unless an interval was written."""
+        self._new.discard()
         self._summary = Summary(self.path, 0, 0, dict.fromkeys(RECORD_KINDS, 0), 0)
 
     def _begin(self, session: Session) -> None:

@@ -354,7 +354,7 @@ def test_a_file_system_without_shared_memory(path: Path, monkeypatch: pytest.Mon
     made = new.create
 
     def hindered(path: Path, force: bool) -> None:
-        made(path, force)
+        assert made(path, force) is None
         Path(f"{path}-shm").mkdir()
 
     if ways == 2:
@@ -379,6 +379,22 @@ def test_a_file_system_without_shared_memory(path: Path, monkeypatch: pytest.Mon
     with Reader(path) as reader:
         assert reader.ended_cleanly
         assert reader.interval_count == 3
+
+
+def test_what_is_replaced_stays_until_the_other_has_begun(path: Path) -> None:
+    record(path, make_session(), [full_interval(1)])
+    NewFile(path, force=True).discard()  # nothing could be attached
+    with Reader(path) as reader:
+        assert reader.interval_count == 1
+    Writer(path, make_session(), force=True).discard()  # the command could not be started
+    with Reader(path) as reader:
+        assert reader.interval_count == 1
+    with Writer(path, make_session(), force=True) as writer:
+        writer.write(full_interval(2))
+        writer.write(full_interval(3))
+    with Reader(path) as reader:
+        assert reader.interval_count == 2
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_that_takes_no_data_is_found_before_it_begins(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from mmwatch.host import _netlink, processes
 from mmwatch.host.processes import Process, ProcessNames
+from mmwatch.host.schedstat import runtime_ns
 from mmwatch.host.taskstats import TaskStats, TaskUsage
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="process events and taskstats need root")
@@ -334,3 +336,16 @@ def test_taskstats_of_this_kernel() -> None:
     assert asked.available
     asked.close()
     assert asked.process(os.getpid()) is None
+
+
+def test_cpu_time_of_a_thread() -> None:
+    before = runtime_ns(os.getpid(), threading.get_native_id())
+    assert before is not None
+    end = time.thread_time_ns() + 20_000_000
+    while time.thread_time_ns() < end:
+        pass
+    after = runtime_ns(os.getpid(), threading.get_native_id())
+    assert after is not None
+    assert after - before >= 15_000_000
+    assert runtime_ns(os.getpid(), 0) is None
+    assert runtime_ns(0, 1) is None

@@ -1,0 +1,25 @@
+"""Memory cgroups: who is in which, and whose limit binds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness import Mmwatch, workload
+
+LIMIT_MIB = 32
+
+
+def test_the_limit_of_a_parent_is_recorded_with_its_usage(mmwatch: Mmwatch, tmp_path: Path) -> None:
+    """Oracle: the load's own cgroup, which has a limit, and the one below it, which has none and holds the tasks."""
+    path = tmp_path / "a.mmw"
+    load = workload("stream", "--mib", 128, "--limit", LIMIT_MIB, "--group", "below")
+    done = mmwatch.record(path, load, "-i", "0.2", "--detail", "none")
+    report = mmwatch.report(path)
+    parent = f"/{Path(done['cgroup']).name}"
+    assert {row["cgroup"] for row in report["rows"] if row["tgid"] in done["pids"]} == {f"{parent}/below"}
+    memory = {one["cgroup"]: one for one in report["cgroups"]}
+    assert (memory[parent]["limit_bytes"], memory[f"{parent}/below"]["limit_bytes"]) == (LIMIT_MIB << 20, None)
+    assert 0 < memory[f"{parent}/below"]["usage_bytes"] <= memory[parent]["usage_bytes"] <= LIMIT_MIB << 20
+    assert memory[parent]["limit_hits"] > 0
+    tree = mmwatch.run("report", path, "--by", "cgroup").stdout
+    assert f"{parent}/below" in tree

@@ -39,6 +39,9 @@ def table_lines(
     widths = column_widths(columns, width)
     shown = snapshot.select(order if limit is None else order[:limit])
     texts = [[column.text(value) for value in column.of(shown).tolist()] for column in columns]
+    for index, column in enumerate(columns) if width is None else ():
+        if column.grows and widths[index] != _ENDLESS:
+            widths[index] = max([widths[index], *(cells(clean(text)) for text in texts[index])])
     lines = [_line([column.title for column in columns], columns, widths)]
     lines += [_line(row, columns, widths) for row in zip(*texts)]
     if not len(order):

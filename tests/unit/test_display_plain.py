@@ -256,6 +256,15 @@ def test_without_a_limit_a_last_column_of_text_is_whole() -> None:
     assert f"    812 {long}" in lines
 
 
+def test_without_a_limit_a_cgroup_is_whole_wherever_it_stands() -> None:
+    _, interval = host()
+    long = "/a" * 60
+    groups = dict.fromkeys(interval.rows["cgroup_id"].tolist(), long)
+    snapshot = take(make_session(), dataclasses.replace(interval, cgroups=groups), "cgroup")
+    for line in table(snapshot, None)[1:2]:
+        assert line.startswith(f"{long} ")
+
+
 def test_what_was_cut_off_is_told() -> None:
     session, interval = host()
     lines = table(take(session, interval), 80, 2)

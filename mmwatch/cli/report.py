@@ -14,7 +14,7 @@ EPILOG = """\
 examples:
   mmwatch report a.mmw                        who reclaimed, by process and path
   mmwatch report a.mmw --by node              by NUMA node
-  mmwatch report a.mmw --begin 14:30 --end 14:35  five minutes of it
+  mmwatch report a.mmw --begin 14:30          from then on
   mmwatch report a.mmw --columns +p99,+futile more columns
   mmwatch report a.mmw --json | jq .totals    figures for programs
 """

@@ -12,7 +12,8 @@ LIMIT_MIB = 32
 def test_the_limit_of_a_parent_is_recorded_with_its_usage(mmwatch: Mmwatch, tmp_path: Path) -> None:
     """Oracle: the load's own cgroup, which has a limit, and the one below it, which has none and holds the tasks."""
     path = tmp_path / "a.mmw"
-    load = workload("stream", "--mib", 128, "--limit", LIMIT_MIB, "--group", "below")
+    # It lasts for many intervals: a cgroup that is gone before the tree is walked has no name.
+    load = workload("stream", "--mib", 768, "--share", 0.2, "--limit", LIMIT_MIB, "--group", "below")
     done = mmwatch.record(path, load, "-i", "0.2", "--detail", "none")
     report = mmwatch.report(path)
     parent = f"/{Path(done['cgroup']).name}"

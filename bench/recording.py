@@ -24,6 +24,7 @@ RECORDS = 1_000_000
 RECORDS_AT_ONCE = 5_000
 """As many as one drain of the ring buffer yields."""
 SECONDS, ROWS = 3600, 50
+DAY_SECONDS, DAY_ROWS = 80_000, 2
 MANY_INTERVALS, MANY_ROWS = 100, 10_000
 
 
@@ -83,12 +84,15 @@ def read_records(path: Path) -> int:
         return sum(len(records) for records in reader.records())
 
 
-def write_hour(path: Path) -> int:
-    rows = some_rows(ROWS)
-    with Writer(path, Session(1_700_000_000.0)) as writer:
-        for number in range(SECONDS):
-            writer.write(some_interval(number, rows))
-    return SECONDS * ROWS
+def written(seconds: int, count: int) -> Callable[[Path], int]:
+    def write(path: Path) -> int:
+        rows = some_rows(count)
+        with Writer(path, Session(1_700_000_000.0)) as writer:
+            for number in range(seconds):
+                writer.write(some_interval(number, rows))
+        return seconds * count
+
+    return write
 
 
 def read_rows(path: Path) -> int:
@@ -116,10 +120,12 @@ def write_many(path: Path) -> int:
 STAGES: dict[str, tuple[str, str, Callable[[Path], int]]] = {
     "write single reclaims": ("records", "records.mmw", write_records),
     "read them": ("records", "records.mmw", read_records),
-    "write an hour of 1 s intervals, 50 rows each": ("rows", "hour.mmw", write_hour),
+    "write an hour of 1 s intervals, 50 rows each": ("rows", "hour.mmw", written(SECONDS, ROWS)),
     "read it": ("rows", "hour.mmw", read_rows),
     "fold it by task": ("rows", "hour.mmw", folded_by("task")),
     "fold it by node": ("rows", "hour.mmw", folded_by("node")),
+    "write 80,000 intervals of 2 rows": ("rows", "day.mmw", written(DAY_SECONDS, DAY_ROWS)),
+    "fold them by task": ("rows", "day.mmw", folded_by("task")),
     "write 100 intervals of 10,000 threads, all new": ("rows", "many.mmw", write_many),
     "fold them by thread": ("rows", "many.mmw", folded_by("thread")),
     "fold them by node": ("rows", "many.mmw", folded_by("node")),

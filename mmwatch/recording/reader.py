@@ -348,12 +348,10 @@ class Reader:
 
     def _nodes(self, batch: list[dict[str, Any]]) -> dict[int, list[Node]]:
         """The nodes of these intervals, by interval."""
-        found: dict[int, list[Node]] = {}
-        names = [field.name for field in fields(Node) if field.name in self._columns["nodes"]]
-        query = f"SELECT interval, {', '.join(names)} FROM nodes WHERE interval BETWEEN ? AND ? ORDER BY interval, node"
-        for number, *row in self._db.execute(query, (batch[0]["interval"], batch[-1]["interval"])):
-            found.setdefault(number, []).append(values.node(names, number, row))
-        return found
+        known = self._columns["nodes"]
+        names = ", ".join(f'"{field.name}"' if field.name in known else "NULL" for field in fields(Node))
+        query = f"SELECT interval, {names} FROM nodes WHERE interval BETWEEN ? AND ? ORDER BY interval, node"
+        return values.nodes(self._db.execute(query, (batch[0]["interval"], batch[-1]["interval"])).fetchall())
 
     def _cgroup_memory(self, span: Span, latest: bool = False) -> dict[int, dict[int, CgroupMemory]]:
         """By interval and cgroup.

@@ -161,15 +161,21 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
     )
 
 
-def node(names: Sequence[str], row: Any, values: Sequence[Any]) -> Node:
-    """One row of table nodes: ``names`` are the columns of ``values``."""
-    number, *pages = (
-        maybe(integer, Place("nodes", name, row), value)
-        if name != "node"
-        else integer(Place("nodes", name, row), value)
-        for name, value in zip(names, values)
-    )
-    return Node(number, **dict(zip(names[1:], pages)))
+def nodes(found: Sequence[tuple[Any, ...]]) -> dict[Any, list[Node]]:
+    """Rows of table nodes by interval; each is its interval and the fields of a :class:`Node` in order."""
+    if not found:
+        return {}
+    intervals, *columns = zip(*found)
+    for field, figures in zip(fields(Node), columns):
+        rows: Sequence[Any] = intervals
+        if field.name != "node" and None in figures:
+            rows = [row for row, figure in zip(rows, figures) if figure is not None]
+            figures = tuple(figure for figure in figures if figure is not None)
+        checks.integers("nodes", field.name, figures, rows)
+    by_interval: dict[Any, list[Node]] = {}
+    for interval, *row in found:
+        by_interval.setdefault(interval, []).append(Node(*row))
+    return by_interval
 
 
 def cgroup_memory(row: Any, number: Any, *figures: Any) -> tuple[int, CgroupMemory]:

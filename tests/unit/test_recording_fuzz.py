@@ -32,6 +32,7 @@ from mmwatch.session.playback import Playback
 
 SEED = 8
 SECONDS = float(os.environ.get("MMWATCH_FUZZ_S", "8"))
+MAX_CPU_S, MAX_KIB = 30.0, 200 << 10
 HOSTILE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 COMMANDS = [
     ["report"],
@@ -85,11 +86,27 @@ def play(path: Path) -> None:
             playback.recent()
 
 
+@contextlib.contextmanager
+def bounded(about: object) -> Iterator[None]:
+    """Fail if the body takes much more time or memory than any small recording needs (0.1 s, 20 MiB)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is resident now
+    before_kib, began_s = memory_kib("VmRSS"), time.process_time()
+    yield
+    assert time.process_time() - began_s < MAX_CPU_S, about
+    assert memory_kib("VmHWM") - before_kib < MAX_KIB, about
+
+
+def memory_kib(name: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status[status.index(name) :].split()[1])
+
+
 def attempt(path: Path, words: list[str], capsys: pytest.CaptureFixture[str], about: object) -> str:
     """Run a command; return what it printed to stderr."""
-    if words[0] == "replay":
-        play(path)
-    status = main([words[0], str(path), *words[1:]])
+    with bounded(about):
+        if words[0] == "replay":
+            play(path)
+        status = main([words[0], str(path), *words[1:]])
     out, err = capsys.readouterr()
     assert status in (0, 1), about
     assert not HOSTILE.search(out + err), about

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -14,11 +15,13 @@ from pathlib import Path
 
 from mmwatch.errors import MmwatchError, NoPermissionError, UsageError
 from mmwatch.recording.checks import Damage
-from mmwatch.recording.files import HEADER_BYTES, MAGIC
+from mmwatch.recording.files import HEADER_BYTES, MAGIC, SIDE_FILES
 from mmwatch.recording.schema import APPLICATION_ID, BY_NAME, VERSION
 from mmwatch.units import clean
 
 _LOGS = ("-wal", "-journal")
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+"""Begins a rollback journal, and ends one that names a super-journal (SQLite: src/pager.c, readSuperJournal)."""
 _BUSY_S = 5
 _NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of memory")
 """Parts of SQLite's messages for errors that are not the recording's fault."""
@@ -52,6 +55,9 @@ class Database:
         self.columns: dict[str, list[str]] = {}
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         _check_file(path)
+        self._place = Path(os.path.realpath(path))
+        """Not a link: SQLite's other files are beside what it leads to."""
+        _check_side_files(self._place)
         with self.damage():
             self.connection = self._open()
         try:
@@ -84,16 +90,16 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         """Open the file in place, together with the log that a killed recorder left. If SQLite cannot create the log's
         index next to it, open a copy of both elsewhere."""
-        if not any(os.path.exists(f"{self.path}{end}") for end in _LOGS):
+        if not any(os.path.lexists(f"{self._place}{end}") for end in _LOGS):
             # No process is writing, so SQLite needs neither locks nor a writable directory.
-            db = _connect(self.path, "mode=ro&immutable=1")
+            db = _connect(self._place, "mode=ro&immutable=1")
             pages, page_bytes = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-            if self.path.stat().st_size < max(pages * page_bytes, 512):  # SQLite accepts a partial last page
+            if self._place.stat().st_size < max(pages * page_bytes, 512):  # SQLite accepts a partial last page
                 db.close()
                 raise sqlite3.DatabaseError("truncated")
             return db
         try:
-            return _connect(self.path, "mode=ro")
+            return _connect(self._place, "mode=ro")
         except sqlite3.OperationalError as error:
             if "locked" in str(error):  # a copy of what is being written may be half old and half new
                 raise
@@ -103,14 +109,17 @@ class Database:
         try:
             self._copy = tempfile.TemporaryDirectory(prefix="mmwatch-")
             copy = Path(self._copy.name) / "recording.mmw"
-            for end in ("", *_LOGS):
-                if os.path.exists(f"{self.path}{end}"):
-                    shutil.copyfile(f"{self.path}{end}", f"{copy}{end}")
+            found = [end for end in ("", *_LOGS) if os.path.lexists(f"{self._place}{end}")]
+            if sum(os.stat(f"{self._place}{end}").st_size for end in found) > shutil.disk_usage(copy.parent).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            for end in found:
+                shutil.copyfile(f"{self._place}{end}", f"{copy}{end}", follow_symlinks=False)
         except OSError as error:
             raise MmwatchError(
                 f"cannot copy {self.path} to {tempfile.gettempdir()} to complete it from its log: {error.strerror}",
                 "set TMPDIR to a directory with room for it",
             ) from error
+        _check_journal(Path(f"{copy}-journal"))
         return copy
 
     def _check_schema(self) -> None:
@@ -233,6 +242,28 @@ def _plain_columns(db: sqlite3.Connection) -> dict[str, list[str]]:
         if names and tuple(key[place] for place in sorted(key)) != BY_NAME[table].primary_key:
             raise Damage(f"table {table} lacks its primary key")
     return columns
+
+
+def _check_side_files(path: Path) -> None:
+    """Whoever made the recording may have put a FIFO there, which SQLite would read without end, or a link.
+
+    :raises MmwatchError: a file beside the recording is not a regular one.
+    """
+    for end in SIDE_FILES:
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.lstat(f"{path}{end}").st_mode):
+                raise MmwatchError(f"{path}{end} is not a regular file", "remove it: no recording has such a file")
+
+
+def _check_journal(path: Path) -> None:
+    """SQLite removes the super-journal that a journal names, whatever file that is. mmwatch's journals name none.
+
+    :raises Damage: this one does.
+    """
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as journal:
+        journal.seek(-min(path.stat().st_size, len(_JOURNAL_MAGIC)), os.SEEK_END)
+        if journal.read() == _JOURNAL_MAGIC:
+            raise Damage("its journal names another file")
 
 
 def _check_file(path: Path) -> None:

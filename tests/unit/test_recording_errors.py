@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sqlite3
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from test_recording import full_interval, make_records, record, rows_read_by_nob
 
 from mmwatch.errors import EXIT_ERROR, EXIT_NO_PERMISSION, EXIT_USAGE, MmwatchError, NoPermissionError
 from mmwatch.recording import NewFile, Reader, Writer, fold, new, opening
+from mmwatch.recording.files import SIDE_FILES
 from mmwatch.recording.schema import VERSION
 
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system: needs root")
 
 
@@ -193,6 +196,63 @@ def test_no_permission(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.parametrize("end", SIDE_FILES)
+def test_what_stands_beside_it_is_no_file(recording: Path, tmp_path: Path, end: str) -> None:
+    """SQLite would read a FIFO for ever, and a copy of /dev/zero would fill the disk."""
+    beside = Path(f"{recording}{end}")
+    os.mkfifo(beside)
+    assert f"a.mmw{end} is not a regular file" in refusal(recording).message
+    beside.unlink()
+    beside.symlink_to("/dev/zero")
+    assert f"a.mmw{end} is not a regular file" in refusal(recording).message
+
+
+def hot_journal(recording: Path, super_journal: str = "") -> bytes:
+    """A rollback journal that puts the first page back, and names a super-journal (sqlite.org/fileformat.html)."""
+    content = recording.read_bytes()
+    page_bytes = int.from_bytes(content[16:18], "big")
+    page = content[:page_bytes]
+    header = struct.pack(">8sIIIII", JOURNAL_MAGIC, 1, 0, len(content) // page_bytes, 512, page_bytes)
+    checksum = sum(page[page_bytes - 200 : 0 : -200])
+    journal = header.ljust(512, b"\0") + struct.pack(">I", 1) + page + struct.pack(">I", checksum)
+    if super_journal:
+        name = super_journal.encode()
+        journal += struct.pack(">I", (1 << 30) // page_bytes + 1) + name
+        journal += struct.pack(">II8s", len(name), sum(name), JOURNAL_MAGIC)
+    return journal
+
+
+def test_a_journal_removes_no_other_file(recording: Path, tmp_path: Path) -> None:
+    """SQLite would remove the file that a journal names as its super-journal."""
+    other = tmp_path / "other"
+    other.write_text("of somebody else")
+    beside = Path(f"{recording}-journal")
+    beside.write_bytes(hot_journal(recording, str(other)))
+    assert "its journal names another file" in refusal(recording).message
+    assert other.exists()
+    beside.write_bytes(hot_journal(recording))
+    with Reader(recording) as reader:
+        assert len(list(reader.intervals())) == 3
+
+
+def test_a_log_that_no_disk_has_room_for(recording: Path) -> None:
+    beside = Path(f"{recording}-journal")
+    beside.write_bytes(hot_journal(recording))
+    os.truncate(beside, 1 << 40)
+    assert "No space left on device" in refusal(recording).message
+
+
+def test_a_link_to_a_recording_under_way(path: Path, tmp_path: Path) -> None:
+    """Its log is beside what the link leads to."""
+    link = tmp_path / "elsewhere" / "link.mmw"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    with Writer(path, make_session()) as writer:
+        writer.write(full_interval(1))
+        with Reader(link) as reader:
+            assert len(list(reader.intervals())) == 1
+
+
 # ---- writing ----
 
 
@@ -360,7 +420,8 @@ def test_a_file_system_without_shared_memory(path: Path, monkeypatch: pytest.Mon
     if ways == 2:
         monkeypatch.setattr(new, "_WAYS", (new._WAYS[0], new._WAYS[2]))
     monkeypatch.setattr(new, "create", hindered)
-    monkeypatch.setattr(new, "SIDE_FILES", ())
+    for module in (new, opening):
+        monkeypatch.setattr(module, "SIDE_FILES", ())
     file = NewFile(path)
     with Writer(file, make_session()) as writer:
         for number in (1, 2, 3):

@@ -25,6 +25,8 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _BUSY_S = 5
 _NOT_THE_FILE = ("unable to open", "I/O", "locked", "full", "readonly", "out of memory")
 """Parts of SQLite's messages for errors that are not the recording's fault."""
+_REFUSED = re.compile("not authorized|access to .* is prohibited$")
+"""SQLite's message after an authorizer that does not allow something (src/auth.c)."""
 _COPY_AGAIN = "copy it again from where it was recorded, with the -wal file beside it if there is one"
 _NAME_ONE = "name a file that mmwatch record wrote"
 _VALUE_BYTES_MAX = 1 << 20
@@ -54,6 +56,7 @@ class Database:
         self.path = path
         self.columns: dict[str, list[str]] = {}
         self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._denied = False
         _check_file(path)
         self._place = Path(os.path.realpath(path))
         """Not a link: SQLite's other files are beside what it leads to."""
@@ -80,8 +83,9 @@ class Database:
         """
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if str(error) == "interrupted":  # by a signal: see _connect
+        except sqlite3.DatabaseError as error:
+            # A signal may come in the progress handler, or in the authorizer, which SQLite then takes for a refusal.
+            if str(error) == "interrupted" or (_REFUSED.match(str(error)) and not self._denied):
                 raise KeyboardInterrupt from error
             raise self._unreadable(error) from error
         except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError, MemoryError, RecursionError) as error:
@@ -92,18 +96,59 @@ class Database:
         index next to it, open a copy of both elsewhere."""
         if not any(os.path.lexists(f"{self._place}{end}") for end in _LOGS):
             # No process is writing, so SQLite needs neither locks nor a writable directory.
-            db = _connect(self._place, "mode=ro&immutable=1")
+            db = self._connect(self._place, "mode=ro&immutable=1")
             pages, page_bytes = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
             if self._place.stat().st_size < max(pages * page_bytes, 512):  # SQLite accepts a partial last page
                 db.close()
                 raise sqlite3.DatabaseError("truncated")
             return db
         try:
-            return _connect(self._place, "mode=ro")
+            return self._connect(self._place, "mode=ro")
         except sqlite3.OperationalError as error:
             if "locked" in str(error):  # a copy of what is being written may be half old and half new
                 raise
-            return _connect(self._copied(), "mode=rw")
+            return self._connect(self._copied(), "mode=rw")
+
+    def _connect(self, path: Path, how: str) -> sqlite3.Connection:
+        """Connect so that the file cannot make SQLite do more than read a few plain tables.
+
+        A signal handler of Python runs between two instructions of Python. While SQLite works there are none, unless it
+        calls a progress handler. What the handler raises, SQLite turns into the error *interrupted*.
+
+        :raises sqlite3.Error: SQLite rejects the file.
+        """
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_BUSY_S)
+        try:
+            if hasattr(db, "setlimit"):  # Python 3.11
+                db.setlimit(_LIMIT_LENGTH, _VALUE_BYTES_MAX)
+            else:
+                db.text_factory = _text
+            for setting in (
+                "trusted_schema = OFF",
+                "cell_size_check = ON",
+                "mmap_size = 0",
+                f"hard_heap_limit = {_HEAP_BYTES_MAX}",
+            ):
+                db.execute(f"PRAGMA {setting}").fetchall()
+            db.set_progress_handler(lambda: 0, _STEPS)
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            db.set_authorizer(self._authorize)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, _database: str | None, _by: str | None
+    ) -> int:
+        allowed = (
+            action == _SELECT
+            or (action == _READ and first in _TABLES)
+            or (action == _FUNCTION and second in _FUNCTIONS)
+            or (action == _PRAGMA and first in _PRAGMAS)
+        )
+        self._denied = self._denied or not allowed
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
     def _copied(self) -> Path:
         try:
@@ -167,50 +212,10 @@ class Database:
         return MmwatchError(f"{self.path} is damaged: {error}", _COPY_AGAIN)
 
 
-def _connect(path: Path, how: str) -> sqlite3.Connection:
-    """Connect so that the file cannot make SQLite do more than read a few plain tables.
-
-    A signal handler of Python runs between two instructions of Python. While SQLite works there are none, unless it
-    calls a progress handler. What the handler raises, SQLite turns into the error *interrupted*.
-
-    :raises sqlite3.Error: SQLite rejects the file.
-    """
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_BUSY_S)
-    try:
-        if hasattr(db, "setlimit"):  # Python 3.11
-            db.setlimit(_LIMIT_LENGTH, _VALUE_BYTES_MAX)
-        else:
-            db.text_factory = _text
-        for setting in (
-            "trusted_schema = OFF",
-            "cell_size_check = ON",
-            "mmap_size = 0",
-            f"hard_heap_limit = {_HEAP_BYTES_MAX}",
-        ):
-            db.execute(f"PRAGMA {setting}").fetchall()
-        db.set_progress_handler(lambda: 0, _STEPS)
-        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        db.set_authorizer(_authorize)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
 def _text(raw: bytes) -> str:
     if len(raw) > _VALUE_BYTES_MAX:
         raise Damage("a text is far too long")
     return raw.decode()
-
-
-def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:
-    allowed = (
-        action == _SELECT
-        or (action == _READ and first in _TABLES)
-        or (action == _FUNCTION and second in _FUNCTIONS)
-        or (action == _PRAGMA and first in _PRAGMAS)
-    )
-    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
 def _plain_columns(db: sqlite3.Connection) -> dict[str, list[str]]:

@@ -608,17 +608,18 @@ def test_the_screen(path: Path, clock: Clock) -> None:
 def test_damage_met_while_playing_ends_the_screen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(path, [interval(number) for number in range(9)])
 
-    async def drive(app: ScreenApp) -> None:
+    async def drive(played: Playback) -> None:
+        app = screen_of(played)
         async with app.run_test(size=(80, 24)) as pilot:
             while app.state.history is None:
                 await pilot.pause(0.02)
             await pilot.press("right")
             while app.failure is None:
                 await pilot.pause(0.02)
+            assert "is damaged" in str(app.failure)
 
     with Reader(path) as reader:
         played = Playback(reader)
-        app = screen_of(played)
         played._durations_ns[:] = 10**18  # no interval is due
 
         def broken(*_span: Any) -> Any:
@@ -631,8 +632,7 @@ def test_damage_met_while_playing_ends_the_screen(path: Path, monkeypatch: pytes
 
         monkeypatch.setattr(reader, "_load", load)
         with pytest.raises(Exception, match="is damaged"):
-            asyncio.run(drive(app))
-        assert "is damaged" in str(app.failure)
+            asyncio.run(drive(played))
 
 
 def test_detail_of_who_has_become_idle(path: Path, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""The live tests with the Python and BCC of an old and of the newest Debian, on this machine's kernel.
+"""The live and unit tests with the Python and BCC of an old and of the newest Debian, on this machine's kernel.
 
 Each release has its own root file system (tools/userland.sh), which is made once; that takes the network and two
 minutes. By name, these tests sort after this machine's own live tests and before the virtual machines: to compare with
@@ -57,10 +57,23 @@ def run(userland: Userland, *command: str, timeout_s: float) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.userland
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sudo make test")
-@pytest.mark.timeout(MAKE_S + RUN_S + 2 * END_S)
-@pytest.mark.parametrize("userland", USERLANDS, ids=lambda userland: userland.suite)
+in_each_userland = pytest.mark.parametrize("userland", USERLANDS, ids=lambda userland: userland.suite)
+pytestmark = [
+    pytest.mark.userland,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sudo make test"),
+    pytest.mark.timeout(MAKE_S + RUN_S + 2 * END_S),
+]
+
+
+def tested(userland: Userland, tests: str) -> str:
+    """What pytest says in the end."""
+    # SIGINT, so that whatever the tests started ends too.
+    bounded = ("timeout", "--signal=INT", f"--kill-after={END_S}", str(RUN_S))
+    command = ("python", "-m", "pytest", "-p", "no:cacheprovider", tests)
+    return run(userland, *bounded, *command, timeout_s=RUN_S + 2 * END_S).splitlines()[-1].strip("= ")
+
+
+@in_each_userland
 def test_the_live_tests_pass(userland: Userland, summary: list[str]) -> None:
     """Oracle: those of the live tests themselves."""
     began = time.monotonic()
@@ -70,11 +83,12 @@ def test_the_live_tests_pass(userland: Userland, summary: list[str]) -> None:
     assert (python, bcc) >= (userland.python, userland.bcc)
     assert not userland.old or (python, bcc) == (userland.python, userland.bcc)
     ready = time.monotonic()
-    # SIGINT, so that whatever the tests started ends too.
-    bounded = ("timeout", "--signal=INT", f"--kill-after={END_S}", str(RUN_S))
-    pytest_live = ("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/live")
-    told = run(userland, *bounded, *pytest_live, timeout_s=RUN_S + 2 * END_S)
+    told = tested(userland, "tests/live")
     summary.append(
-        f"{userland.suite}: Python {said.replace(' ', ', bcc ')}: ready after {ready - began:.0f} s, "
-        f"live tests: {told.splitlines()[-1].strip('= ')}"
+        f"{userland.suite}: Python {said.replace(' ', ', bcc ')}: ready after {ready - began:.0f} s, live tests: {told}"
     )
+
+
+@in_each_userland
+def test_the_unit_tests_pass(userland: Userland, summary: list[str]) -> None:
+    summary.append(f"{userland.suite}: unit tests: {tested(userland, 'tests/unit')}")

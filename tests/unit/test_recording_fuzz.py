@@ -288,17 +288,17 @@ def test_a_signal_in_the_authorizer_is_no_damage(good: bytes, tmp_path: Path, mo
     """SQLite takes an exception there for a refusal."""
     path = tmp_path / "a.mmw"
     path.write_bytes(good)
-    calls = iter(range(1000))
     authorize = opening.Database._authorize
+    left: list[int] = []
 
     def interrupted(*arguments: Any) -> int:
-        if next(calls) == nth:
+        if left and left.pop() == 0:
             raise KeyboardInterrupt
         return authorize(*arguments)
 
     monkeypatch.setattr(opening.Database, "_authorize", interrupted)
-    for nth in range(40):
-        calls = iter(range(1000))
+    for calls in range(1, 40):
+        left[:] = range(calls)
         with pytest.raises(KeyboardInterrupt), reader.Reader(path) as opened:
             fold(opened, "task")
 

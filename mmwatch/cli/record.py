@@ -237,8 +237,8 @@ class Recording:
             interrupts.begin()
             options.protect()
             streams.say(f"recording to {self.path}; Ctrl-C ends it")
-            if self.file.exclusive:
-                streams.say(f"its file system shares no memory: {self.path} can be read once the recording has ended")
+            for notice in self.file.notices:
+                streams.say(notice)
             began_s = time.monotonic()
             beat = Beat(self.interval_s, self.duration_s)
             try:

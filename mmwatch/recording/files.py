@@ -41,11 +41,15 @@ def create(path: Path, force: bool) -> Path | None:
     try:
         if force:
             aside = _make_way(path)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except BaseException:
+            if aside is not None:
+                move(aside, path)
+            raise
+        with contextlib.suppress(OSError):  # a file system without permissions: see others_may_read
             os.fchmod(handle, 0o600)
-        finally:
-            os.close(handle)
+        os.close(handle)
         return aside
     except FileExistsError:
         if path.is_dir():
@@ -133,6 +137,11 @@ def identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def others_may_read(path: Path) -> bool:
+    """Whether the file system let others read a file that was created for its owner: vfat and some of FUSE do."""
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 def where(wanted: tuple[int, int]) -> Path | None:

@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 
 from mmwatch.errors import MmwatchError
-from mmwatch.recording.files import ELSEWHERE, SIDE_FILES, create, identity, move, refusal, remove
+from mmwatch.recording.files import ELSEWHERE, SIDE_FILES, create, identity, move, others_may_read, refusal, remove
 from mmwatch.recording.schema import APPLICATION_ID, VERSION
 
 _BUSY_S = 30
@@ -75,6 +75,16 @@ class NewFile:
                 raise
             db.close()
         raise problem or sqlite3.OperationalError("no way to write it")
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know of the file and does not expect."""
+        found = []
+        if self.exclusive:
+            found.append(f"its file system shares no memory: {self.path} can be read once the recording has ended")
+        if others_may_read(self.path):
+            found.append(f"its file system lets other users read {self.path}, and the command lines in it")
+        return found
 
     def begun(self) -> None:
         """The recording has begun: give up the one that it replaces."""

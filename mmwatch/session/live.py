@@ -212,17 +212,18 @@ class LiveFeed(threading.Thread):
         if self._writer is not None:
             self._close_recording()
             return
-        from mmwatch.recording import Writer
+        from mmwatch.recording import NewFile, Writer
 
         path = Path(time.strftime("mmwatch-%Y%m%d-%H%M%S.mmw"))
         assert self.session is not None
         try:
-            self._writer = Writer(path, replace(self.session, start_s=time.time(), interval_s=self._interval_s))
+            file = NewFile(path)
+            self._writer = Writer(file, replace(self.session, start_s=time.time(), interval_s=self._interval_s))
         except MmwatchError as error:
             self._tell(f"cannot record: {error.message}")
             return
         self.recording = str(path)
-        self._tell(f"recording to {path}")
+        self._tell("; ".join([f"recording to {path}", *file.notices]))
 
     def _write(self, interval: Interval) -> None:
         if self._writer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -440,6 +441,44 @@ def test_a_file_system_without_shared_memory(path: Path, monkeypatch: pytest.Mon
     with Reader(path) as reader:
         assert reader.ended_cleanly
         assert reader.interval_count == 3
+
+
+def test_a_file_system_without_permissions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vfat refuses to change a mode; others ignore it, and everybody may read."""
+
+    def refused(*_arguments: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    record(path, make_session(), [full_interval(1)])
+    monkeypatch.setattr(os, "fchmod", refused)
+    with Writer(NewFile(path, force=True), make_session()) as writer:
+        writer.write(full_interval(1))
+        writer.write(full_interval(2))
+    with Reader(path) as reader:
+        assert reader.interval_count == 2
+    file = NewFile(path, force=True)
+    assert not file.notices
+    path.chmod(0o777)
+    assert "lets other users read" in file.notices[0]
+    file.discard()
+
+
+def test_what_is_replaced_comes_back_if_the_other_cannot_be_created(
+    recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refused(name: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_EXCL:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return opened(name, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(MmwatchError, match="Disk quota exceeded"):
+        NewFile(recording, force=True)
+    with Reader(recording) as reader:
+        assert reader.interval_count == 3
+    assert list(recording.parent.iterdir()) == [recording]
 
 
 def test_what_is_replaced_stays_until_the_other_has_begun(path: Path) -> None:

@@ -65,7 +65,7 @@ pytestmark = [
 ]
 
 
-def tested(userland: Userland, tests: str) -> str:
+def pytest_says(userland: Userland, tests: str) -> str:
     """What pytest says in the end."""
     # SIGINT, so that whatever the tests started ends too.
     bounded = ("timeout", "--signal=INT", f"--kill-after={END_S}", str(RUN_S))
@@ -83,7 +83,7 @@ def test_the_live_tests_pass(userland: Userland, summary: list[str]) -> None:
     assert (python, bcc) >= (userland.python, userland.bcc)
     assert not userland.old or (python, bcc) == (userland.python, userland.bcc)
     ready = time.monotonic()
-    told = tested(userland, "tests/live")
+    told = pytest_says(userland, "tests/live")
     summary.append(
         f"{userland.suite}: Python {said.replace(' ', ', bcc ')}: ready after {ready - began:.0f} s, live tests: {told}"
     )
@@ -91,4 +91,4 @@ def test_the_live_tests_pass(userland: Userland, summary: list[str]) -> None:
 
 @in_each_userland
 def test_the_unit_tests_pass(userland: Userland, summary: list[str]) -> None:
-    summary.append(f"{userland.suite}: unit tests: {tested(userland, 'tests/unit')}")
+    summary.append(f"{userland.suite}: unit tests: {pytest_says(userland, 'tests/unit')}")

@@ -161,6 +161,42 @@ def test_a_terminal_that_is_closed_ends_it(screens: list[Screen], tmp_path: Path
     assert screen.process.wait(20) == 0
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\x1b[48;24;80;0;0t\x1b[<0;5;5M",  # a size in 0 pixels, then a click
+        b"\x1b[48;0;0;0;0t\x1b[<0;5;5M",
+        b"\x1b[48;99999;99999;1;1t",
+        b"\x1b[:;P",
+        b"\x1b[48;" + b"9" * 5000 + b";1;1;1t",
+    ],
+)
+def test_sequences_that_make_no_sense_are_ignored(screens: list[Screen], tmp_path: Path, noise: bytes) -> None:
+    """Oracle: the key after them still works."""
+    screen = started(screens, tmp_path)
+    screen.press(noise)
+    screen.press(b"T")
+    screen.wait_for(b"theme terminal-light")
+    screen.press(b"q")
+    assert screen.end() == 0
+    assert screen.is_restored()
+
+
+@pytest.mark.parametrize(
+    ("size", "environment"), [((65535, 65535), {}), ((24, 80), {"COLUMNS": "1000000000", "LINES": "1000000000"})]
+)
+def test_a_terminal_of_no_bounds(
+    screens: list[Screen], tmp_path: Path, size: tuple[int, int], environment: dict[str, str]
+) -> None:
+    """Oracle: it is drawn, and memory stays bounded."""
+    screen = started(screens, tmp_path, "top", "-i", "60", size=size, environment=environment)
+    status = Path(f"/proc/{screen.process.pid}/status").read_text()
+    assert int(status[status.index("VmHWM") :].split()[1]) < 400 << 10
+    screen.press(b"q")
+    assert screen.end() == 0
+    assert screen.is_restored()
+
+
 @pytest.mark.parametrize("noise", [b"\xe9", b"\xe9 8", b"\xff\xfe", b"\xed\xa0\x80", b"\xc3", b"\x80" * 5000])
 def test_bytes_that_are_not_utf_8_are_ignored(screens: list[Screen], tmp_path: Path, noise: bytes) -> None:
     """Oracle: the key after them still works."""

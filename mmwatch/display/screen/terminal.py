@@ -10,16 +10,37 @@ import queue
 import signal
 import termios
 import time
+from collections.abc import Iterable
 from typing import Any, TextIO
 
+from textual._xterm_parser import XTermParser
 from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Resize
+from textual.geometry import Size
+from textual.message import Message
 
+
+class _Parser(XTermParser):
+    """Leaves out what it cannot read. Textual 8.2 ends the program, for instance at a click after a terminal has said
+    that it has 0 pixels (in-band resize, mode 2048)."""
+
+    def feed(self, data: str) -> Iterable[Message]:
+        for character in data or [data]:  # so that no more than a sequence is lost
+            try:
+                yield from super().feed(character)
+            except (ArithmeticError, LookupError, ValueError):
+                XTermParser.__init__(self)
+
+
+linux_driver.XTermParser = _Parser  # type: ignore[attr-defined]
 # Textual 8.2 ends the program at a byte that is not UTF-8, as a Latin-1 terminal sends it (Textual issue 6456).
 linux_driver.getincrementaldecoder = (  # type: ignore[attr-defined]
     lambda name: functools.partial(codecs.getincrementaldecoder(name), errors="ignore")
 )
 
+COLUMNS_MAX, LINES_MAX = 1000, 500
+"""A terminal that claims to be larger (COLUMNS, stty, in-band resize) is drawn in part: each cell takes memory."""
 CLOSE_S = 2.0
 """How long a terminal that accepts no output may delay the exit."""
 
@@ -53,11 +74,20 @@ class Terminal(LinuxDriver):
         super().__init__(*arguments, **more)
         self._file = _Output()  # type: ignore[assignment]
         self._dropped = False
+        if self._size is None:
+            self._size = self._get_terminal_size()
 
     def _get_terminal_size(self) -> tuple[int, int]:
         """Where a terminal says that it has 0 rows, Textual takes 24 here and 25 elsewhere, and resizes without end."""
-        width, height = self._app.console.size
-        return width, height
+        return _bounded(*self._app.console.size)
+
+    def process_message(self, message: Message) -> None:
+        """Take what the terminal says, within bounds."""
+        if isinstance(message, Resize):
+            known = all(message.size)
+            size = Size(*(_bounded(*message.size) if known else self._get_terminal_size()))
+            message.size = message.virtual_size = message.container_size = size
+        super().process_message(message)
 
     @property
     def behind(self) -> bool:
@@ -106,3 +136,7 @@ class Terminal(LinuxDriver):
                 with contextlib.suppress(termios.error, OSError):
                     termios.tcflush(1, termios.TCOFLUSH)
                 signal.pthread_kill(thread.ident, signal.SIGWINCH)
+
+
+def _bounded(width: int, height: int) -> tuple[int, int]:
+    return min(width, COLUMNS_MAX), min(height, LINES_MAX)

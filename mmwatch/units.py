@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from mmwatch.errors import UsageError
 
@@ -65,6 +66,17 @@ def number_list(text: str) -> tuple[int, ...]:
         if found:
             numbers.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
     return tuple(numbers)
+
+
+def number_ranges(numbers: Sequence[int]) -> str:
+    """The opposite of :func:`number_list`: ``0-2,8``. Ascending numbers."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] + 1 == number:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 _CONTAINER_ID = re.compile(r"(?<![0-9a-f])([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")

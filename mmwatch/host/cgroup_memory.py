@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,87 @@ def read_memory(mount: CgroupMount, path: str) -> CgroupMemory | None:
         usage,
         int(hits[0][0]) if hits and hits[0] and hits[0][0].isdecimal() else None,
     )
+
+
+@dataclass(frozen=True)
+class CgroupStat:
+    """More about one cgroup with all below it. What the kernel does not tell is left out.
+
+    :param counts: counters since it was made, with the kernel's names. ``max`` and ``high`` are of the cgroup itself:
+        of memory.events.local, or failcnt, which counts at the cgroup whose limit it is (mm/page_counter.c,
+        page_counter_try_charge). ``oom_kill`` includes those below. ``some_us`` and ``full_us``: of memory.pressure.
+    :param levels: bytes by kind, with the names of version 2.
+    """
+
+    counts: Mapping[str, int]
+    levels: Mapping[str, int]
+
+
+_COUNTS = frozenset(
+    (
+        *(f"workingset_{what}_{of}" for what in ("refault", "activate") for of in ("anon", "file")),
+        *("workingset_refault", "workingset_activate", "pgmajfault", "pgscan", "pgsteal"),
+    )
+)
+_LEVELS = {
+    2: {
+        **{name: name for name in ("anon", "file", "file_mapped", "file_dirty", "file_writeback", "unevictable")},
+        "slab": "slab",
+        "slab_unreclaimable": "slab_unreclaimable",
+        "shmem": "shmem",
+    },
+    1: {
+        "total_rss": "anon",
+        "total_cache": "file",
+        "total_mapped_file": "file_mapped",
+        "total_dirty": "file_dirty",
+        "total_writeback": "file_writeback",
+        "total_unevictable": "unevictable",
+        "total_swap": "swap",
+        "total_shmem": "shmem",
+    },
+}
+
+
+def read_stat(mount: CgroupMount, path: str) -> CgroupStat:
+    """Counters and levels of a cgroup; about 0.1 ms, since the kernel first sums up those below it.
+
+    :param path: as for :func:`read_memory`.
+    """
+    folder = mount.path / path.lstrip("/")
+    counts: dict[str, int] = {}
+    levels: dict[str, int] = {}
+    names, total = _LEVELS[mount.version], "total_" if mount.version == 1 else ""
+    for name, value in _pairs(folder / "memory.stat"):
+        if name in names:
+            levels[names[name]] = value
+        elif name.startswith(total) and name[len(total) :] in _COUNTS:
+            counts[name[len(total) :]] = value
+    if mount.version == 1:
+        hits = _bytes(folder / "memory.failcnt")
+        if hits is not None:
+            counts["max"] = hits
+        counts.update((name, value) for name, value in _pairs(folder / "memory.oom_control") if name == "oom_kill")
+        return CgroupStat(counts, levels)
+    counts.update((name, value) for name, value in _pairs(folder / "memory.events.local") if name in ("max", "high"))
+    counts.update((name, value) for name, value in _pairs(folder / "memory.events") if name == "oom_kill")
+    for line in read_lines(folder / "memory.pressure") or ():
+        kind, _, rest = line.partition(" ")
+        us = rest.rpartition("total=")[2]
+        if kind in ("some", "full") and us.isascii() and us.isdecimal():
+            counts[f"{kind}_us"] = int(us)
+    swap = _bytes(folder / "memory.swap.current")
+    if swap is not None:
+        levels["swap"] = swap
+    return CgroupStat(counts, levels)
+
+
+def _pairs(file: Path) -> Iterator[tuple[str, int]]:
+    """The lines "name value" of a file."""
+    for line in read_lines(file) or ():
+        name, _, value = line.partition(" ")
+        if value.isascii() and value.isdecimal():
+            yield name, int(value)
 
 
 def _bytes(file: Path) -> int | None:

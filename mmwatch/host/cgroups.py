@@ -112,6 +112,11 @@ class CgroupNames:
         """The id of the cgroup at this path when the tree was last walked."""
         return self._numbers.get(path)
 
+    def known(self) -> list[tuple[int, str]]:
+        """Id and path of each cgroup when the tree was last walked, without the root; those near the root first."""
+        found = [(number, path) for path, number in self._numbers.items() if path != "/"]
+        return sorted(found, key=lambda one: one[1].count("/"))
+
     def path(self, cgroup_id: int) -> str | None:
         """The name as the file system has it: bytes that are not UTF-8 are surrogates."""
         name = self._paths.get(cgroup_id)

@@ -40,6 +40,12 @@ class Settings:
     """Bits of /sys/kernel/mm/lru_gen/enabled. Bit 0 is MGLRU itself; 0: built in but off; None: not built in."""
     thp_enabled: str | None
     """``always``, ``madvise`` or ``never``; None without transparent huge pages."""
+    thp_defrag: str | None
+    """``always``, ``defer``, ``defer+madvise``, ``madvise`` or ``never``: whether a page fault may reclaim and compact
+    memory for a huge page."""
+    dirty_ratio: int | None
+    """Percent of the available memory that may be dirty before writers have to wait; 0 if dirty_bytes is set."""
+    dirty_bytes: int | None
     demotion_enabled: bool | None
     """/sys/kernel/mm/numa/demotion_enabled (5.15+): reclaim may move pages to a slower node instead of freeing them."""
     task_delayacct: bool | None
@@ -52,7 +58,10 @@ def read_settings(root: Path = ROOT) -> Settings:
     vm = root / "proc/sys/vm"
     mm = root / "sys/kernel/mm"
     meminfo = read_text(root / "proc/meminfo") or ""
-    thp = re.search(r"\[(\w+)\]", read_text(mm / "transparent_hugepage/enabled") or "")
+    thp, defrag = (
+        re.search(r"\[([\w+]+)\]", read_text(mm / f"transparent_hugepage/{name}") or "")
+        for name in ("enabled", "defrag")
+    )
     demotion = read_text(mm / "numa/demotion_enabled")
     return Settings(
         kernel_release=clean(read_text(root / "proc/sys/kernel/osrelease") or "?"),
@@ -68,6 +77,9 @@ def read_settings(root: Path = ROOT) -> Settings:
         min_slab_ratio=read_int(vm / "min_slab_ratio"),
         lru_gen_enabled=read_int(mm / "lru_gen/enabled", 16),
         thp_enabled=thp[1] if thp else None,
+        thp_defrag=defrag[1] if defrag else None,
+        dirty_ratio=read_int(vm / "dirty_ratio"),
+        dirty_bytes=read_int(vm / "dirty_bytes"),
         demotion_enabled=None if demotion is None else demotion in ("1", "true"),
         task_delayacct=task_delayacct(root),
     )

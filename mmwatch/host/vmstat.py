@@ -36,6 +36,10 @@ COUNTERS = (
     "drop_slab",
     "oom_kill",
     "pgmajfault",
+    "pgpgin",
+    "thp_fault_alloc",
+    "thp_fault_fallback",
+    "numa_foreign",
 )
 
 

@@ -37,6 +37,12 @@ class NodeState:
     dirty_pages: int | None
     writeback_pages: int | None
     slab_reclaimable_pages: int | None
+    slab_unreclaimable_pages: int | None
+    unevictable_pages: int | None
+    free_movable_pages: int | None
+    """Free in ZONE_MOVABLE; None without such a zone."""
+    free_cma_pages: int | None
+    """Free in areas of the contiguous memory allocator."""
     kswapd_gave_up: bool | None
     """node_unreclaimable: kswapd failed MAX_RECLAIM_RETRIES (16) times in a row and sleeps until another task
     reclaims something. (4.4: all_unreclaimable of one of the zones.)"""
@@ -65,6 +71,9 @@ _NODE_LINES = (
     b"nr_dirty",
     b"nr_writeback",
     b"nr_slab_reclaimable",
+    b"nr_slab_unreclaimable",
+    b"nr_unevictable",
+    b"nr_free_cma",
 )
 
 
@@ -102,6 +111,8 @@ def parse_zoneinfo(data: bytes) -> tuple[NodeState, ...]:
         if not _value(words, b"managed"):
             continue  # an empty zone has watermarks (such as 32 pages), but no allocation ever uses it
         _add(sums, words, _ZONE_LINES)
+        if words[2:3] == [b"Movable"]:
+            _add(sums, [b"free_movable", str(_value(words, b"free") or 0).encode()], (b"free_movable",))
         mark = tail.rfind(b"unreclaimable:")  # node_unreclaimable: (4.8+), all_unreclaimable: (4.4, per zone)
         if mark >= 0:
             _add(sums, [b"gave_up", *tail[mark + 14 :].split(None, 1)[:1]], (b"gave_up",))
@@ -146,6 +157,10 @@ def _state(number: int, sums: dict[bytes, int]) -> NodeState:
         dirty_pages=get(b"nr_dirty"),
         writeback_pages=get(b"nr_writeback"),
         slab_reclaimable_pages=get(b"nr_slab_reclaimable"),
+        slab_unreclaimable_pages=get(b"nr_slab_unreclaimable"),
+        unevictable_pages=get(b"nr_unevictable"),
+        free_movable_pages=get(b"free_movable"),
+        free_cma_pages=get(b"nr_free_cma"),
         kswapd_gave_up=None if gave_up is None else gave_up != 0,
     )
 

@@ -27,6 +27,18 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class NodePlace:
+    """Where a NUMA node is.
+
+    :param cpus: its CPUs as the kernel lists them, ``0-3,8``; empty if it has none.
+    :param distances: to each online node; 10 to itself.
+    """
+
+    cpus: str = ""
+    distances: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Session:
     """What does not change during an observation.
 
@@ -36,6 +48,9 @@ class Session:
     :param incomparable: why the sums cannot be compared with /proc/vmstat; empty if they can.
     :param gfp_flags: this kernel's bits by name, combinations before their parts; empty if unknown.
     :param settings: sysctls and switches that explain reclaim, text or number, by name.
+    :param topology: by node; empty without NUMA.
+    :param since_boot: counters of /proc/vmstat at the start.
+    :param uptime_s: at the start; 0 if unknown.
     """
 
     start_s: float
@@ -50,11 +65,18 @@ class Session:
     gfp_flags: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
+    topology: Mapping[int, NodePlace] = field(default_factory=dict)
+    since_boot: Mapping[str, int] = field(default_factory=dict)
+    uptime_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """A NUMA node at the end of the interval, in pages. None where the kernel does not say."""
+    """A NUMA node at the end of the interval, in pages. None where the kernel does not say.
+
+    The watermarks include ``boost_pages``. ``free_movable_pages`` and ``free_cma_pages`` are free, but only movable
+    allocations may use them.
+    """
 
     node: int
     free_pages: int | None = None
@@ -64,6 +86,16 @@ class Node:
     managed_pages: int | None = None
     file_pages: int | None = None
     anon_pages: int | None = None
+    boost_pages: int | None = None
+    inactive_file_pages: int | None = None
+    mapped_pages: int | None = None
+    dirty_pages: int | None = None
+    writeback_pages: int | None = None
+    unevictable_pages: int | None = None
+    slab_reclaimable_pages: int | None = None
+    slab_unreclaimable_pages: int | None = None
+    free_movable_pages: int | None = None
+    free_cma_pages: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +104,13 @@ class Process:
 
     :param system_time_us: system CPU time used in the interval; None if it could not be read.
     :param freepages_delay_ns: the kernel's delay accounting of direct reclaim; None if it is off.
+    :param user_time_us: user CPU time; this and what follows only for the processes with the most reclaim.
+    :param thrashing_delay_ns: delay accounting of waits for page cache that was reclaimed a short time ago.
+    :param swapin_delay_ns: of waits for swap.
+    :param blkio_delay_ns: of waits for block I/O, the two above included.
+    :param major_faults: page faults that waited for I/O.
+    :param mems_allowed: the nodes that its cpuset allows, ``0-1``; empty if unknown.
+    :param mempolicy: its memory policies, as numa_maps has them, ``bind:0``; empty if unknown.
     """
 
     tgid: int
@@ -80,6 +119,13 @@ class Process:
     ppid: int | None = None
     system_time_us: int | None = None
     freepages_delay_ns: int | None = None
+    user_time_us: int | None = None
+    thrashing_delay_ns: int | None = None
+    swapin_delay_ns: int | None = None
+    blkio_delay_ns: int | None = None
+    major_faults: int | None = None
+    mems_allowed: str = ""
+    mempolicy: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,12 +135,21 @@ class CgroupMemory:
     :param limit_bytes: memory.max (memory.limit_in_bytes in version 1); None: no limit.
     :param high_bytes: memory.high; None: no limit, or version 1.
     :param limit_hits: how often the limit was hit since the cgroup was made; None if unknown.
+    :param grown: growth of its counters in the interval, with the kernel's names: ``workingset_refault_file``,
+        ``pgmajfault`` and others of memory.stat; ``max`` and ``high`` of memory.events.local (failcnt is ``max`` in
+        version 1), which count for the cgroup whose limit it was; ``oom_kill`` of memory.events; ``some_us`` and
+        ``full_us`` of memory.pressure. Empty for a cgroup that was read for the first time, and for all but those with
+        the most reclaim.
+    :param levels: bytes by kind: ``anon``, ``file``, ``file_mapped``, ``file_dirty``, ``file_writeback``, ``swap``,
+        ``unevictable``, ``slab``. Empty likewise.
     """
 
     limit_bytes: int | None
     high_bytes: int | None
     usage_bytes: int
     limit_hits: int | None
+    grown: Mapping[str, int] = field(default_factory=dict)
+    levels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,6 +215,7 @@ class Interval:
     :param edge_begin_scanned_pages: the same for scanned pages; None if it is not known.
     :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (growth); empty without PSI.
     :param settings: those that differ from the session's at the end of the interval.
+    :param memory: the host's memory at the end of the interval, bytes by kind: :mod:`mmwatch.host.meminfo`.
     :param elsewhere: set in merged intervals, see :func:`mmwatch.model.nodes.elsewhere`; None: derive it from rows and
         nodes.
     :param cgroups: path by ``cgroup_id`` of the rows and of those above them, clean text.
@@ -179,6 +235,7 @@ class Interval:
     nodes: tuple[Node, ...] = ()
     pressure: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
     elsewhere: Mapping[int, Elsewhere] | None = None
     cgroups: Mapping[int, str] = field(default_factory=dict)
     cgroup_memory: Mapping[int, CgroupMemory] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmwatch.model.accounting import sum_losses, sum_maps
-from mmwatch.model.interval import Cost, Interval, Process
+from mmwatch.model.interval import CgroupMemory, Cost, Interval, Process
 from mmwatch.model.nodes import elsewhere, merge_elsewhere
 from mmwatch.model.rows import ROW_DTYPE, Rows, fold_rows, limit_rows
 from mmwatch.units import ancestors
@@ -39,6 +39,13 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
                 process.ppid,
                 _sum_known(before.system_time_us, process.system_time_us),
                 _sum_known(before.freepages_delay_ns, process.freepages_delay_ns),
+                _sum_known(before.user_time_us, process.user_time_us),
+                _sum_known(before.thrashing_delay_ns, process.thrashing_delay_ns),
+                _sum_known(before.swapin_delay_ns, process.swapin_delay_ns),
+                _sum_known(before.blkio_delay_ns, process.blkio_delay_ns),
+                _sum_known(before.major_faults, process.major_faults),
+                process.mems_allowed or before.mems_allowed,
+                process.mempolicy or before.mempolicy,
             )
         processes[tgid] = process
     return replace(
@@ -60,7 +67,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
         },
         elsewhere=merge_elsewhere(elsewhere(first), elsewhere(second)),
         cgroups={**first.cgroups, **second.cgroups},
-        cgroup_memory={**first.cgroup_memory, **second.cgroup_memory},
+        cgroup_memory=merge_memory(first.cgroup_memory, second.cgroup_memory),
         processes=processes,
         loss=sum_losses(first.loss, second.loss),
         cost=Cost(
@@ -70,6 +77,17 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
             table_size=second.cost.table_size,
         ),
     )
+
+
+def merge_memory(first: Mapping[int, CgroupMemory], second: Mapping[int, CgroupMemory]) -> dict[int, CgroupMemory]:
+    """The latest limits and usage of each cgroup, and the growth of its counters in both."""
+    found = dict(first)
+    for number, memory in second.items():
+        before = found.get(number)
+        if before is not None and (before.grown or before.levels):
+            memory = replace(memory, grown=sum_maps(before.grown, memory.grown), levels=memory.levels or before.levels)
+        found[number] = memory
+    return found
 
 
 def _sum_known(a: int | None, b: int | None) -> int | None:

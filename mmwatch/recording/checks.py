@@ -13,11 +13,13 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from mmwatch.model.interval import NodePlace
 from mmwatch.recording.schema import NULL_FOR
 from mmwatch.units import clean
 
 COUNT_MAX = 1 << 53
 """No figure of one interval is larger: 2^53 ns are 104 days. Sums of a thousand of these still fit 64 bits."""
+SINCE_BOOT_MAX = (1 << 64) - 1
 INTERVAL_MAX = 1 << 40
 DURATION_NS_MAX = 10**18
 TIME_S_MAX = 250_000_000_000.0
@@ -151,14 +153,33 @@ def text(place: Place, value: Any) -> str:
 # ---- JSON ----
 
 
-def counts(place: Place, source: Any) -> dict[str, int]:
+def counts(place: Place, source: Any, most: int = COUNT_MAX) -> dict[str, int]:
     """A JSON object of whole numbers."""
     found = _object(place, source)
     if set(map(type, found.values())) - {int}:
         place.damaged("not an object of whole numbers")
-    if found and not (min(found.values()) >= -COUNT_MAX and max(found.values()) <= COUNT_MAX):
+    if found and not (min(found.values()) >= -most and max(found.values()) <= most):
         place.damaged("out of range")
     return found
+
+
+def topology(place: Place, source: Any) -> dict[int, NodePlace]:
+    """A JSON object by node: its CPUs as text, and the distances to other nodes, an object of whole numbers."""
+    found = {}
+    for node, value in _object(place, source).items():
+        if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict)):
+            place.damaged("not the place of a node")
+        distances = {_node(place, other): distance for other, distance in value[1].items()}
+        if not all(type(distance) is int and 0 <= distance <= NODE_MAX for distance in distances.values()):
+            place.damaged("not a distance")
+        found[_node(place, node)] = NodePlace(text(place, value[0]), distances)
+    return found
+
+
+def _node(place: Place, number: str) -> int:
+    if not (number.isascii() and number.isdecimal() and len(number) < 5):
+        place.damaged("not the number of a node")
+    return int(number)
 
 
 def flags(place: Place, source: Any) -> dict[str, int]:
@@ -188,12 +209,7 @@ def scalars(place: Place, source: Any) -> dict[str, Any]:
 
 def node_states(place: Place, source: Any) -> dict[int, str]:
     """A JSON object of text by number of the node."""
-    found = {}
-    for node, state in _object(place, source).items():
-        if not (node.isascii() and node.isdecimal() and len(node) < 5):
-            place.damaged("not the number of a node")
-        found[int(node)] = text(place, state)
-    return found
+    return {_node(place, node): text(place, state) for node, state in _object(place, source).items()}
 
 
 def names(place: Place, source: Any) -> frozenset[str]:

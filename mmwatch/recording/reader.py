@@ -21,7 +21,7 @@ from mmwatch.recording import checks, values
 from mmwatch.recording.blocks import joined
 from mmwatch.recording.checks import Place, integer, maybe
 from mmwatch.recording.opening import Database
-from mmwatch.recording.schema import BY_NAME
+from mmwatch.recording.schema import PROCESS_TIMES
 from mmwatch.recording.timeline import ALL, Span, Timeline
 from mmwatch.units import NS_PER_S
 
@@ -199,7 +199,7 @@ class Reader:
         """These processes with their times summed by SQL, as :func:`mmwatch.model.merge.merge` sums them."""
         within = "interval BETWEEN ? AND ?"
         sums = (
-            "SELECT tgid, sum(system_time_us), sum(freepages_delay_ns) "
+            f"SELECT tgid, {self._times('sum({})', 'max({})')} "
             f"FROM process_times JOIN processes USING (process) WHERE {within} GROUP BY tgid"
         )
         who = (
@@ -356,12 +356,18 @@ class Reader:
     def _cgroup_memory(self, span: Span, latest: bool = False) -> dict[int, dict[int, CgroupMemory]]:
         """By interval and cgroup.
 
-        :param latest: only the newest row of each cgroup; SQLite takes the other columns from the row of the maximum.
+        :param latest: only the newest row of each cgroup, without the growth in that interval; SQLite takes the other
+            columns from the row of the maximum.
         """
         found: dict[int, dict[int, CgroupMemory]] = {}
-        names = ", ".join(field.name for field in fields(CgroupMemory))
-        if len(self._columns["cgroup_memory"]) < len(BY_NAME["cgroup_memory"].columns):  # before schema 2
+        known = self._columns["cgroup_memory"]
+        if "usage_bytes" not in known:  # before schema 2
             return found
+        left_out = {"grown"} if latest else set()
+        names = ", ".join(
+            field.name if field.name in known and field.name not in left_out else "NULL"
+            for field in fields(CgroupMemory)
+        )
         query = f"SELECT {'max(interval)' if latest else 'interval'}, cgroup_id, {names} FROM cgroup_memory "
         query += "WHERE interval BETWEEN ? AND ? " + (
             "GROUP BY cgroup_id" if latest else "ORDER BY interval, cgroup_id"
@@ -375,10 +381,16 @@ class Reader:
     def _processes(self, first: int, last: int) -> dict[int, dict[int, Process]]:
         found: dict[int, dict[int, Process]] = {}
         query = (
-            "SELECT interval, process, tgid, comm, cmdline, ppid, system_time_us, freepages_delay_ns "
+            f"SELECT interval, process, tgid, comm, cmdline, ppid, {self._times()} "
             "FROM process_times JOIN processes USING (process) WHERE interval BETWEEN ? AND ?"
         )
         for number, *row in self._db.execute(query, (first, last)):
             process = values.process(*row)
             found.setdefault(number, {})[process.tgid] = process
         return found
+
+    def _times(self, figure: str = "{}", text: str = "{}") -> str:
+        """The columns that :func:`values.process` takes from table process_times."""
+        known = self._columns["process_times"]
+        shown = [(name, figure) for name in PROCESS_TIMES] + [(name, text) for name in ("mems_allowed", "mempolicy")]
+        return ", ".join(form.format(f'"{name}"') if name in known else "NULL" for name, form in shown)

@@ -2,7 +2,8 @@
 
 ``user_version`` is :data:`VERSION`. A reader takes all versions up to its own: it uses the columns and tables it knows,
 and treats what a file lacks as unknown. Version 2 added begins of intervals, edges of scanned pages, CPU time, the
-memory of cgroups, reasons of throttling, and views.
+memory of cgroups, reasons of throttling, and views. Version 3 added what a diagnosis needs: the host's memory and
+topology, more about nodes, counters of cgroups, waits and placement of processes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, PRIORITY_UNKNOWN, Fol
 
 APPLICATION_ID = 0x6D6D7721
 """``mmw!`` at offset 68 of the file distinguishes a recording from other SQLite files."""
-VERSION = 2
+VERSION = 3
 
 NULL_FOR = {"node": NODE_UNKNOWN, "cpu_node": NODE_UNKNOWN, "priority": PRIORITY_UNKNOWN, "asked_pages": 0}
 """Means *unknown* in arrays. The file has NULL instead, so that a query does not sum it or mistake it for 0."""
@@ -103,6 +104,9 @@ TABLES = (
             Column("settings", "TEXT", "sysctls and switches at the start, JSON object"),
             Column("gfp_flags", "TEXT", "bits of the gfp flags by name, as the kernel prints them, JSON object"),
             Column("unknown", "TEXT", "measures without a probe, JSON array; they are NULL in table rows"),
+            Column("topology", "TEXT", "CPUs and distances of each NUMA node, JSON object by node"),
+            Column("since_boot", "TEXT", "counters of /proc/vmstat at the start, JSON object"),
+            Column("uptime_s", "REAL", "seconds since boot at the start"),
         ),
     ),
     Table(
@@ -173,6 +177,7 @@ TABLES = (
                 "memory pressure (PSI), JSON object: some_avg10, full_avg10 (percent), some_us, full_us",
             ),
             Column("settings", "TEXT", "settings that differ from those at the start, JSON object"),
+            Column("memory", "TEXT", "the host's memory at the end, from /proc/meminfo, bytes by kind, JSON object"),
             Column("kswapd", "TEXT", "state of each node's kswapd: running, sleeping or gave up, JSON object"),
             Column("lost", "TEXT", "single records dropped because the ring buffer was full, JSON object by kind"),
             Column("suppressed", "TEXT", "single records over the rate limit, JSON object by kind"),
@@ -213,6 +218,16 @@ TABLES = (
                 managed_pages="all pages that the page allocator manages",
                 file_pages="page cache",
                 anon_pages="anonymous memory",
+                boost_pages="watermark boost: the watermarks above include it",
+                inactive_file_pages="page cache on the inactive list",
+                mapped_pages="page cache that is mapped into processes",
+                dirty_pages="page cache that is dirty",
+                writeback_pages="page cache under writeback",
+                unevictable_pages="locked in memory",
+                slab_reclaimable_pages="slab that shrinkers may free",
+                slab_unreclaimable_pages="other slab",
+                free_movable_pages="free in the Movable zone",
+                free_cma_pages="free in areas of the contiguous memory allocator",
             ),
         ),
         ("interval", "node"),
@@ -228,13 +243,17 @@ TABLES = (
     Table(
         "cgroup_memory",
         "the cgroups with the most reclaim, and those above them, at the end of each interval",
-        _integers(
-            interval="see table intervals",
-            cgroup_id="see table cgroups",
-            limit_bytes="memory.max, or memory.limit_in_bytes; NULL: no limit",
-            high_bytes="memory.high; NULL: no limit, or version 1",
-            usage_bytes="memory used by it and all cgroups below it",
-            limit_hits="how often the limit was hit since the cgroup was made; NULL if unknown",
+        (
+            *_integers(
+                interval="see table intervals",
+                cgroup_id="see table cgroups",
+                limit_bytes="memory.max, or memory.limit_in_bytes; NULL: no limit",
+                high_bytes="memory.high; NULL: no limit, or version 1",
+                usage_bytes="memory used by it and all cgroups below it",
+                limit_hits="how often the limit was hit since the cgroup was made; NULL if unknown",
+            ),
+            Column("grown", "TEXT", "growth of its counters in the interval, JSON object; empty if not read"),
+            Column("levels", "TEXT", "what its memory is used for, bytes by kind, JSON object; empty if not read"),
         ),
         ("interval", "cgroup_id"),
     ),
@@ -251,11 +270,20 @@ TABLES = (
     Table(
         "process_times",
         "the kernel's own figures for a process in an interval",
-        _integers(
-            interval="see table intervals",
-            process="see table processes",
-            system_time_us="system CPU time used, microseconds; NULL if it could not be read",
-            freepages_delay_ns="delay accounting of direct reclaim, nanoseconds; NULL if it is off",
+        (
+            *_integers(
+                interval="see table intervals",
+                process="see table processes",
+                system_time_us="system CPU time used, microseconds; NULL if it could not be read",
+                freepages_delay_ns="delay accounting of direct reclaim, nanoseconds; NULL if it is off",
+                user_time_us="user CPU time; this and what follows only for those with the most reclaim",
+                thrashing_delay_ns="delay accounting of waits for page cache that was reclaimed a short time ago",
+                swapin_delay_ns="delay accounting of waits for swap",
+                blkio_delay_ns="delay accounting of waits for block I/O, the two above included",
+                major_faults="page faults that waited for I/O",
+            ),
+            Column("mems_allowed", "TEXT", "the nodes that its cpuset allows; empty if unknown"),
+            Column("mempolicy", "TEXT", "its memory policies, from numa_maps; empty if unknown"),
         ),
         ("interval", "process"),
     ),
@@ -270,6 +298,9 @@ TABLES = (
 )
 
 BY_NAME = {table.name: table for table in TABLES}
+
+PROCESS_TIMES = tuple(column.name for column in BY_NAME["process_times"].columns if column.type == "INTEGER")[2:]
+"""Figures of a :class:`mmwatch.model.interval.Process` that grow."""
 
 
 @dataclass(frozen=True)

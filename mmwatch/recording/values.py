@@ -16,7 +16,7 @@ from mmwatch.model.measures import PATHS, Fold
 from mmwatch.recording import checks
 from mmwatch.recording.checks import COUNT_MAX, Place, integer, maybe
 from mmwatch.recording.pack import RawNames, dense
-from mmwatch.recording.schema import NULL_FOR
+from mmwatch.recording.schema import NULL_FOR, PROCESS_TIMES
 
 _OTHER = PATHS.index("other")
 LOSSES = ("missed_runs", "unmatched_begin", "unmatched_end", "under_way", "table_full")
@@ -116,6 +116,9 @@ def session(found: Mapping[str, Any], missing: set[str], probes: Sequence[Sequen
         unknown=checks.names(place("unknown"), found.get("unknown", "[]")) | missing,
         settings=checks.scalars(place("settings"), found.get("settings")),
         gfp_flags=checks.flags(place("gfp_flags"), found.get("gfp_flags")),
+        topology=checks.topology(place("topology"), found.get("topology")),
+        since_boot=checks.counts(place("since_boot"), found.get("since_boot"), checks.SINCE_BOOT_MAX),
+        uptime_s=checks.time_s(place("uptime_s"), found.get("uptime_s") or 0),
         probes=tuple(
             Probe(
                 *(checks.text(Place("probes", field.name, row), value) for field, value in zip(fields(Probe), values))
@@ -149,6 +152,7 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
         vmstat=checks.counts(place("vmstat"), found.get("vmstat")),
         pressure=checks.numbers(place("pressure"), found.get("pressure")),
         settings=checks.scalars(place("settings"), found.get("settings")),
+        memory=checks.counts(place("memory"), found.get("memory")),
         kswapd=checks.node_states(place("kswapd"), found.get("kswapd")),
         loss=Loss(
             lost=checks.counts(place("lost"), found.get("lost")),
@@ -182,22 +186,29 @@ def cgroup_memory(row: Any, number: Any, *figures: Any) -> tuple[int, CgroupMemo
     """One row of table cgroup_memory: the cgroup's number, and its figures in order."""
     limit, high, usage, hits = (
         maybe(integer, Place("cgroup_memory", field.name, row), value)
-        for field, value in zip(fields(CgroupMemory), figures)
+        for field, value in zip(fields(CgroupMemory)[:4], figures)
     )
     if usage is None:
         Place("cgroup_memory", "usage_bytes", row).damaged("not a whole number")
-    return integer(Place("cgroup_memory", "cgroup_id", row), number) % (1 << 64), CgroupMemory(limit, high, usage, hits)
+    grown, levels = (
+        checks.counts(Place("cgroup_memory", name, row), source)
+        for name, source in zip(("grown", "levels"), figures[4:])
+    )
+    memory = CgroupMemory(limit, high, usage, hits, grown, levels)
+    return integer(Place("cgroup_memory", "cgroup_id", row), number) % (1 << 64), memory
 
 
-def process(row: Any, tgid: Any, comm: Any, cmdline: Any, ppid: Any, *times: Any) -> Process:
-    """One row of table processes, with ``system_time_us`` and ``freepages_delay_ns``."""
+def process(row: Any, tgid: Any, comm: Any, cmdline: Any, ppid: Any, *more: Any) -> Process:
+    """One row of table processes, with :data:`PROCESS_TIMES` and the placement from table process_times."""
+    times, places = more[: len(PROCESS_TIMES)], more[len(PROCESS_TIMES) :]
     return Process(
         integer(Place("processes", "tgid", row), tgid),
         checks.text(Place("processes", "comm", row), comm),
         checks.text(Place("processes", "cmdline", row), cmdline),
         maybe(integer, Place("processes", "ppid", row), ppid),
+        *(maybe(integer, Place("process_times", column, row), value) for column, value in zip(PROCESS_TIMES, times)),
         *(
-            maybe(integer, Place("process_times", column, row), value)
-            for column, value in zip(("system_time_us", "freepages_delay_ns"), times)
+            checks.text(Place("process_times", column, row), value or "")
+            for column, value in zip(("mems_allowed", "mempolicy"), places)
         ),
     )

@@ -37,7 +37,7 @@ from mmwatch.recording.files import identity, where
 from mmwatch.recording.inserting import Insert, insert_many, insert_one
 from mmwatch.recording.new import NewFile, write_error
 from mmwatch.recording.pack import Names, integers, plain, sparse, to_json
-from mmwatch.recording.schema import TABLES, VIEWS
+from mmwatch.recording.schema import PROCESS_TIMES, TABLES, VIEWS
 from mmwatch.units import NS_PER_S, clean
 
 RECORDS_PER_COMMIT = 65536
@@ -121,7 +121,10 @@ class Writer:
             insert_many(self._db, "nodes", [(number, *astuple(node)) for node in interval.nodes])
             self._add_cgroups(interval.cgroups)
             numbers = integers(np.array(list(interval.cgroup_memory), np.uint64))
-            memory = [astuple(one) for one in interval.cgroup_memory.values()]
+            memory = [
+                (*astuple(one)[:-2], to_json(dict(one.grown)), to_json(dict(one.levels)))
+                for one in interval.cgroup_memory.values()
+            ]
             insert_many(self._db, "cgroup_memory", [(number, n, *one) for n, one in zip(numbers, memory)])
             self._add_processes(number, interval.processes)
             counts = self._add_records([*self._buffer, *([] if records is None else [records])])
@@ -218,6 +221,9 @@ class Writer:
             settings=to_json(dict(session.settings)),
             gfp_flags=to_json(dict(session.gfp_flags)),
             unknown=to_json(sorted(session.unknown)),
+            topology=to_json({node: astuple(place) for node, place in session.topology.items()}),
+            since_boot=to_json(dict(session.since_boot)),
+            uptime_s=session.uptime_s,
         )
         insert_many(db, "probes", [tuple(map(clean, astuple(probe))) for probe in session.probes])
         insert_many(db, "paths", list(enumerate(PATHS)))
@@ -271,6 +277,7 @@ class Writer:
             vmstat=to_json(dict(interval.vmstat)),
             pressure=to_json(dict(interval.pressure)),
             settings=to_json(dict(interval.settings)),
+            memory=to_json(dict(interval.memory)),
             kswapd=to_json(dict(interval.kswapd)),
             lost=to_json(dict(loss.lost)),
             suppressed=to_json(dict(loss.suppressed)),
@@ -345,7 +352,8 @@ class Writer:
                 who = (process.ppid, clean(process.comm), clean(process.cmdline))
                 new.append((key, tgid, *who))
             now[tgid] = (key, process)
-            times.append((number, key, plain(process.system_time_us), plain(process.freepages_delay_ns)))
+            figures = [plain(getattr(process, name)) for name in PROCESS_TIMES]
+            times.append((number, key, *figures, clean(process.mems_allowed), clean(process.mempolicy)))
         if len(before) + len(now) <= _REMEMBERED:
             now = {**before, **now}
         self._known_processes = now

@@ -14,11 +14,13 @@ import pytest
 
 from mmwatch.host import taskstats as taskstats_module
 from mmwatch.host import vmstat as vmstat_module
-from mmwatch.host.cgroup_memory import read_memory, shortage
+from mmwatch.host.cgroup_memory import read_memory, read_stat, shortage
 from mmwatch.host.cgroups import CgroupMount, memory_mount, resolve
+from mmwatch.host.meminfo import read_levels
 from mmwatch.host.pressure import read_pressure
 from mmwatch.host.processes import ProcessNames
 from mmwatch.host.settings import read_settings
+from mmwatch.host.task import read_placement, read_times
 from mmwatch.host.taskstats import TaskStats
 from mmwatch.host.vmstat import Vmstat
 from mmwatch.host.zoneinfo import Zoneinfo, read_topology
@@ -44,6 +46,16 @@ READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
     ("proc/kallsyms", gather),
     ("etc/os-release", gather),
     ("sys/kernel/tracing/events/vmscan/mm_vmscan_lru_isolate/format", gather),
+    ("proc/meminfo", read_levels),
+    ("proc/swaps", lambda root: read_levels(root)),
+    ("proc/7/stat", lambda root: read_times(7, root)),
+    ("proc/7/status", lambda root: read_placement(7, root)),
+    ("proc/7/numa_maps", lambda root: read_placement(7, root)),
+    *(
+        (f"a/memory.{name}", lambda root, version=version: read_stat(CgroupMount(root, version), "/a"))
+        for version, names in ((1, ("stat", "failcnt", "oom_control")), (2, ("stat", "events.local", "pressure")))
+        for name in names
+    ),
     ("a/memory.current", lambda root: read_memory(CgroupMount(root, 2), "/a")),
     ("a/memory.usage_in_bytes", lambda root: read_memory(CgroupMount(root, 1), "/a")),
 )

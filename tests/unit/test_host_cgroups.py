@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmwatch.errors import EXIT_ERROR, MmwatchError, UnavailableError
-from mmwatch.host.cgroup_memory import CgroupMemory, read_memory, shortage
+from mmwatch.host.cgroup_memory import CgroupMemory, CgroupStat, read_memory, read_stat, shortage
 from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, memory_mount, resolve
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
@@ -277,6 +277,40 @@ def test_memory_of_version_1(tmp_path: Path) -> None:
         tmp_path, 1, memory_limit_in_bytes="9223372036854771712", memory_usage_in_bytes="0", memory_failcnt="7"
     )
     assert read_memory(mount, "/a") == CgroupMemory(None, None, 0, 7)
+
+
+def test_counters_of_version_2(tmp_path: Path) -> None:
+    mount = fake_group(
+        tmp_path,
+        2,
+        memory_stat="anon 4096\nfile 8192\nfile_dirty 100\nworkingset_refault_file 7\npgmajfault 3\nthp_fault_alloc 9",
+    )
+    (tmp_path / "a/memory.swap.current").write_text("12288\n")
+    (tmp_path / "a/memory.events").write_text("max 900\noom_kill 2\n")
+    (tmp_path / "a/memory.events.local").write_text("low 0\nhigh 12\nmax 345\n")
+    (tmp_path / "a/memory.pressure").write_text("some avg10=1.00 total=55\nfull avg10=0.00 avg60=0.00 total=44\n")
+    assert read_stat(mount, "/a") == CgroupStat(
+        counts={
+            "workingset_refault_file": 7,
+            "pgmajfault": 3,
+            "high": 12,
+            "max": 345,
+            "oom_kill": 2,
+            "some_us": 55,
+            "full_us": 44,
+        },
+        levels={"anon": 4096, "file": 8192, "file_dirty": 100, "swap": 12288},
+    )
+    assert read_stat(mount, "/gone") == CgroupStat({}, {})
+
+
+def test_counters_of_version_1(tmp_path: Path) -> None:
+    stat = "cache 1\ntotal_cache 8192\ntotal_rss 4096\nworkingset_refault_file 1\ntotal_workingset_refault_file 7"
+    mount = fake_group(tmp_path, 1, memory_stat=stat, memory_failcnt="5")
+    (tmp_path / "a/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    assert read_stat(mount, "/a") == CgroupStat(
+        {"workingset_refault_file": 7, "max": 5, "oom_kill": 2}, {"file": 8192, "anon": 4096}
+    )
 
 
 def test_memory_of_odd_names_and_of_cgroups_that_are_gone(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from mmwatch.errors import UnavailableError
+from mmwatch.host.meminfo import read_levels
 from mmwatch.host.pressure import MemoryPressure, read_pressure
 from mmwatch.host.settings import read_settings
+from mmwatch.host.task import Placement, TaskTimes, read_placement, read_times
 from mmwatch.host.vmstat import Vmstat
 from mmwatch.host.zoneinfo import NodeTopology, Zoneinfo, parse_zoneinfo, read_topology
 from mmwatch.units import number_list
@@ -125,7 +127,8 @@ def test_zoneinfo_of_this_kind_of_machine() -> None:
     text = (FIXTURES / "zoneinfo-6.18-1node.txt").read_text()
     managed = [int(line.split()[1]) for line in text.splitlines() if line.strip().startswith("managed")]
     assert node.managed_pages == sum(managed)
-    assert None not in vars(node).values()
+    assert node.free_movable_pages is None  # an empty zone
+    assert [name for name, value in vars(node).items() if value is None] == ["free_movable_pages"]
 
 
 def test_zoneinfo_with_nothing_in_it() -> None:
@@ -143,6 +146,34 @@ def test_topology(tmp_path: Path) -> None:
         NodeTopology(2, (), {0: 40, 2: 10}),
     )
     assert read_topology(tmp_path / "nowhere") == ()
+
+
+def test_levels(tmp_path: Path) -> None:
+    assert read_levels(tmp_path) == {}
+    put(tmp_path, "proc/meminfo", "MemTotal: 100 kB\nSwapTotal: 30 kB\nActive(file): 7 kB\nHugePages_Total: 5\n")
+    assert read_levels(tmp_path) == {"total": 102400, "swap_total": 30720, "active_file": 7168, "swap_in_ram": 0}
+    put(
+        tmp_path,
+        "proc/swaps",
+        "Filename Type Size Used Priority\n/dev/zram0 partition 20 5 100\n/dev/sda2 partition 10 0 -2\n"
+        "/zram1 file 10 0 -3\n",
+    )
+    assert read_levels(tmp_path)["swap_in_ram"] == 20480
+
+
+def test_a_task(tmp_path: Path) -> None:
+    assert (read_times(7, tmp_path), read_placement(7, tmp_path)) == (None, Placement("", ""))
+    put(tmp_path, "proc/7/stat", "7 (a ) b) S " + " ".join(map(str, range(1, 30))) + "\n")
+    tick_us = 1_000_000 // os.sysconf("SC_CLK_TCK")
+    assert read_times(7, tmp_path) == TaskTimes(11 * tick_us, 12 * tick_us, 9)
+    put(tmp_path, "proc/7/status", "Name:\tx\nVmRSS:\t  100 kB\nMems_allowed_list:\t0-1\n")
+    assert read_placement(7, tmp_path) == Placement("0-1", "")
+    put(tmp_path, "proc/7/numa_maps", "1000 default file=/x\n2000 bind:0 anon=5\n3000 bind:0 heap\n")
+    assert read_placement(7, tmp_path) == Placement("0-1", "bind:0")
+    put(tmp_path, "proc/7/numa_maps", "1000 default file=/x\n")
+    assert read_placement(7, tmp_path).mempolicy == "default"
+    put(tmp_path, "proc/7/status", "VmRSS:\t900000000 kB\nMems_allowed_list:\t1\n")
+    assert read_placement(7, tmp_path) == Placement("1", "")  # numa_maps of so large a process takes too long
 
 
 def test_pressure(tmp_path: Path) -> None:

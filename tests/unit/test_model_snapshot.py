@@ -34,8 +34,19 @@ CONTRACT = {
     },
 }
 ADDED = {
-    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups"},
-    "session": {"end", "hostname", "version", "page_size", "by", "unknown", "settings", "probes"},
+    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups", "memory"},
+    "session": {
+        "end",
+        "hostname",
+        "version",
+        "page_size",
+        "by",
+        "unknown",
+        "settings",
+        "probes",
+        "topology",
+        "uptime_s",
+    },
     "row": {"cmdline", "nodes", "overshoot", "efficiency", "system_time_us", "freepages_delay_ns"},
     "accounting": {
         *("scanned_ratio", "reclaimed_pages", "vmstat_reclaimed_pages", "scanned_pages", "vmstat_scanned_pages"),

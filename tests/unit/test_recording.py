@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mmwatch.abi import RECORD_KINDS
 from mmwatch.errors import MmwatchError, UsageError
 from mmwatch.model.course import course
 from mmwatch.model.groupings import GROUPINGS
-from mmwatch.model.interval import CgroupMemory, Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.interval import CgroupMemory, Cost, Interval, Loss, Node, NodePlace, Probe, Process, Session
 from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
 from mmwatch.model.merge import merge
@@ -62,6 +62,9 @@ def full_session(**other: Any) -> Session:
         gfp_flags={"GFP_KERNEL": 0xCC0, "__GFP_IO": 0x40},
         settings={"zone_reclaim_mode": 1, "thp_enabled": "madvise", "swappiness": None},
         probes=(Probe("direct", "tracepoint:vmscan", "attached"), Probe("pass", "", "missing", "no fentry")),
+        topology={0: NodePlace("0-1", {0: 10, 1: 40}), 1: NodePlace("", {0: 40, 1: 10})},
+        since_boot={"pgsteal_file": (1 << 64) - 1},
+        uptime_s=12.5,
         **other,
     )
 
@@ -83,16 +86,23 @@ def full_interval(number: int, session: Session | None = None, count: int = 20) 
         edge_end_pages=7,
         edge_begin_scanned_pages=64,
         edge_end_scanned_pages=9,
-        nodes=(Node(0, 1, 2, 3, 4, 5, 6, 7), Node(1, free_pages=8)),
+        nodes=(Node(*range(len(fields(Node)))), Node(1, free_pages=8)),
         pressure={"some_avg10": 0.25, "some_us": 17},
         settings={"zone_reclaim_mode": number % 2},
+        memory={"swap_free": number},
         kswapd={0: "running", 1: "gave up"},
         cgroups={id: f"/a/{id}" for id in np.unique(rows["cgroup_id"]).tolist() if id},
-        processes={tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None) for tgid in tgids},
+        processes={
+            tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None, 3, 4, 5, None, 6, "0-1", "bind:0")
+            for tgid in tgids
+        },
         cgroup_memory=dict(
             zip(
                 [id for id in np.unique(rows["cgroup_id"]).tolist() if id],
-                (CgroupMemory(1 << 30, None, number, 8), CgroupMemory(None, 0, 1 << 60, None)),
+                (
+                    CgroupMemory(1 << 30, None, number, 8, {"max": number}, {"anon": 9}),
+                    CgroupMemory(None, 0, 1 << 60, None),
+                ),
             )
         ),
         loss=Loss({"reclaim": 3}, {"batch": number}, None if number % 2 else 4, 5, 6, 7, 8),
@@ -389,6 +399,8 @@ def test_fold_is_what_merging_one_by_one_gives(path: Path, by: str, monkeypatch:
         view["rows"].sort(key=lambda row: [str(row.get(key)) for key in keys])
         for row in view["rows"]:
             row.pop("gfp_flags")  # of the latest: start_ns is the same for all intervals of a thread, so any
+        for memory in view["cgroups"]:
+            memory.pop("grown")  # not summed up over a recording
     assert shown[0] == shown[1]
 
 
@@ -808,6 +820,47 @@ def test_the_views_answer_the_usual_questions(path: Path) -> None:
         assert ask("SELECT pgsteal_file, oom_kill, pswpin FROM vmstat WHERE interval = 1") == [(9, 1, None)]
         assert ask("SELECT begin_s, end_s FROM intervals") == [(99.0, 100.0), (100.0, 101.0)]
         assert [name for _, name, _ in ask("SELECT * FROM throttle_reasons")] == list(abi.THROTTLE_REASONS)
+
+
+ADDED_BY_3 = {
+    "session": ("topology", "since_boot", "uptime_s"),
+    "intervals": ("memory",),
+    "nodes": tuple(field.name for field in fields(Node))[8:],
+    "cgroup_memory": ("grown", "levels"),
+    "process_times": tuple(field.name for field in fields(Process))[6:],
+}
+
+
+def _without(sql: str, table: str, columns: tuple[str, ...]) -> str:
+    """The statement without these columns, if it makes this table. The comma before the last one goes, too."""
+    if not sql.startswith(f'CREATE TABLE "{table}"'):
+        return sql
+    for column in columns:
+        sql = re.sub(rf'  "{column}" .*\n', "", sql)
+    return re.sub(r",( -- [^\n]*\n\))", r"\1", sql)
+
+
+def test_a_recording_of_schema_2(path: Path) -> None:
+    """It lacks all that version 3 added."""
+    made = [full_interval(number) for number in (1, 2)]
+    record(path, full_session(), made)
+    for table, columns in ADDED_BY_3.items():
+        remake(path, lambda sql, table=table, columns=columns: _without(sql, table, columns))
+    with sqlite3.connect(path) as database:
+        for (view,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
+            database.execute(f"DROP VIEW {view}")
+        database.execute("PRAGMA user_version = 2")
+    with Reader(path) as reader:
+        assert reader.session == replace(full_session(), topology={}, since_boot={}, uptime_s=0.0)
+        for theirs, ours in zip(reader.intervals(), made):
+            assert theirs.memory == {}
+            assert theirs.nodes == tuple(Node(*astuple(node)[:8]) for node in ours.nodes)
+            assert theirs.cgroup_memory == {
+                number: CgroupMemory(*astuple(memory)[:4]) for number, memory in ours.cgroup_memory.items()
+            }
+            assert theirs.processes == {
+                tgid: Process(*astuple(process)[:6]) for tgid, process in ours.processes.items()
+            }
 
 
 def test_a_recording_of_schema_1(path: Path) -> None:

@@ -130,3 +130,8 @@ def test_cgroups_as_their_tools_name_them() -> None:
 )
 def test_ancestors(path: str, above: list[str]) -> None:
     assert units.ancestors(path) == above
+
+
+def test_ranges() -> None:
+    for text in ("", "0", "0-2,8", "1,3,5-6"):
+        assert units.number_ranges(units.number_list(text)) == text

@@ -1,0 +1,115 @@
+"""Names, limits, usage and counters of the memory cgroups that reclaim, and of those above them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmwatch import units
+from mmwatch.host.cgroup_memory import read_memory, read_stat
+from mmwatch.host.cgroups import CgroupMount, CgroupNames
+from mmwatch.model.interval import CgroupMemory
+
+if TYPE_CHECKING:
+    from mmwatch.model.rows import Rows
+
+CGROUPS_MAX = 64
+"""In each interval, limits and usage are read for at most this many cgroups and those above them. 40 us each."""
+STATS_MAX = 16
+"""Counters are read for so many, and from then on in every interval: growth needs two readings. 0.1 ms each."""
+FOLLOWED_MAX = 64
+ALL_MAX = 1024
+"""So many are read at both ends of a diagnosis, whether or not they reclaim."""
+
+MOVED = ("max", "high", "oom_kill", "workingset_refault_file", "workingset_refault_anon")
+
+
+class Cgroups:
+    """Reads cgroups.
+
+    :param mount: None: there are none, and nothing is known.
+    """
+
+    def __init__(self, mount: CgroupMount | None) -> None:
+        self._mount = mount
+        self._names = CgroupNames(mount)
+        self._counts: dict[int, dict[str, int]] = {}
+        self._followed: dict[int, str] = {}
+        self._all: dict[int, str] = {}
+
+    def name(self, number: int) -> str | None:
+        """The path of a cgroup, clean; None if unknown."""
+        return self._names.get(number) if number else None
+
+    def begin(self) -> None:
+        """Read the counters of all cgroups, so that :meth:`of` can tell at the end which of them moved."""
+        self._names.path(0)  # walks the tree
+        self._all = dict(self._names.known()[:ALL_MAX])
+        for number, path in self._all.items():
+            self._read_stat(number, path)
+
+    def of(self, rows: Rows, everything: bool = False) -> tuple[dict[int, str], dict[int, CgroupMemory]]:
+        """The names of all cgroups in ``rows``; limits, usage and counters of those with the most reclaim.
+
+        All include the cgroups above them, because a limit there may be the one that binds.
+
+        :param everything: also those that :meth:`begin` read, if a counter of :data:`MOVED` has grown.
+        """
+        numbers, where = np.unique(rows["cgroup_id"], return_inverse=True)
+        stall = np.bincount(where, rows["stall_ns"].astype(float)) if len(rows) else np.zeros(0)
+        names: dict[int, str] = {}
+        memory: dict[int, CgroupMemory] = {}
+        for rank, number in enumerate(numbers[np.argsort(-stall)].tolist()):
+            path = self._names.path(number) if number else None
+            if path is None or self._mount is None:
+                continue
+            names[number] = units.clean(path)
+            self._add(self._above(path) if rank < CGROUPS_MAX else (), rank < STATS_MAX, names, memory)
+        self._add(list(self._followed.items()), True, names, memory)
+        if everything:
+            here = set(memory)
+            self._add(self._all.items(), True, names, memory)
+            for number in set(memory) - here:
+                if not any(memory[number].grown.get(name) for name in MOVED):
+                    del memory[number]
+        return names, memory
+
+    def _above(self, path: str) -> list[tuple[int, str]]:
+        """A cgroup and those above it: number and path."""
+        found = ((self._names.number(one), one) for one in (path, *units.ancestors(path)))
+        return [(number, one) for number, one in found if number is not None]
+
+    def _add(
+        self,
+        cgroups: Iterable[tuple[int, str]],
+        counted: bool,
+        names: dict[int, str],
+        memory: dict[int, CgroupMemory],
+    ) -> None:
+        for number, path in cgroups:
+            if self._mount is None or (number in memory and (not counted or memory[number].levels)):
+                continue
+            found = read_memory(self._mount, path)
+            if found is None:
+                self._followed.pop(number, None)
+                continue
+            names[number] = units.clean(path)
+            grown, levels = self._read_stat(number, path) if counted else ({}, {})
+            memory[number] = CgroupMemory(**asdict(found), grown=grown, levels=levels)
+            if counted and len(self._followed) < FOLLOWED_MAX and number not in self._all:
+                self._followed[number] = path
+
+    def _read_stat(self, number: int, path: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Growth of the counters since the last call for this cgroup (empty if this is the first), and levels."""
+        if self._mount is None:
+            return {}, {}
+        found = read_stat(self._mount, path)
+        before = self._counts.get(number)
+        self._counts[number] = dict(found.counts)
+        if before is None:
+            return {}, dict(found.levels)
+        grown = {name: max(value - before[name], 0) for name, value in found.counts.items() if name in before}
+        return grown, dict(found.levels)

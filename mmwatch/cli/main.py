@@ -15,15 +15,16 @@ from mmwatch.cli.options import suggestion
 from mmwatch.errors import EXIT_ERROR, EXIT_OK, EXIT_USAGE, MmwatchError, UsageError
 from mmwatch.units import clean
 
-COMMANDS = ("top", "record", "report", "replay", "trace", "demo", "doctor")
+COMMANDS = ("diagnose", "top", "record", "report", "replay", "trace", "demo", "doctor")
 """Each is a module of this package with ``add(subparsers)`` and ``run(arguments)``."""
 
 DESCRIPTION = "Shows who reclaims memory on this host, by which path, on which NUMA node, how hard, and at what cost."
 
 EPILOG = """\
-exit status: 0 success, 1 error, 2 a diagnosis or threshold was hit, 64 usage, 69 this host cannot be probed,
+exit status: 0 success, 1 error, 2 a finding, 3 inconclusive, 64 usage, 69 this host cannot be probed,
 77 no permission, 130 or 143 interrupted before it was done; record -- COMMAND has that of COMMAND
 
+  sudo mmwatch diagnose                what is wrong, why, and what to change
   sudo mmwatch top                     who reclaims, every second
   sudo mmwatch record -d 30s -o a.mmw  record half a minute; mmwatch report a.mmw shows it
   mmwatch doctor                       what works on this host, what does not, and what to do

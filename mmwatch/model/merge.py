@@ -16,6 +16,7 @@ from mmwatch.units import ancestors
 
 THREAD_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
 """Rows that agree in these are of the same thread, path and nodes."""
+PROCESS_KEYS = ["tgid", "path", "node", "cpu_node", "cgroup_id"]
 
 _NO_ROWS: Rows = np.zeros(0, ROW_DTYPE)
 _BARE = np.zeros(0, "V1")
@@ -88,6 +89,14 @@ def merge_memory(first: Mapping[int, CgroupMemory], second: Mapping[int, CgroupM
             memory = replace(memory, grown=sum_maps(before.grown, memory.grown), levels=memory.levels or before.levels)
         found[number] = memory
     return found
+
+
+def lighten(interval: Interval, rows_max: int) -> Interval:
+    """The interval with about ``rows_max`` rows: threads become processes, and those with the least time one row."""
+    if len(interval.rows) <= rows_max:
+        return interval
+    rows, _, _ = fold_rows(interval.rows, PROCESS_KEYS)
+    return replace(interval, rows=limit_rows(rows, rows_max))
 
 
 def _sum_known(a: int | None, b: int | None) -> int | None:

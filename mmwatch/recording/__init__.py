@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.recording.folding import fold
+from mmwatch.recording.folding import fold, series
 from mmwatch.recording.new import NewFile
 from mmwatch.recording.reader import Reader
 from mmwatch.recording.timeline import ALL, Moment, Span, Timeline
 from mmwatch.recording.writer import Summary, Writer
 
-__all__ = ["ALL", "Moment", "NewFile", "Reader", "Span", "Summary", "Timeline", "Writer", "fold"]
+__all__ = ["ALL", "Moment", "NewFile", "Reader", "Span", "Summary", "Timeline", "Writer", "fold", "series"]

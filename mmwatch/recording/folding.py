@@ -8,7 +8,7 @@ import numpy as np
 
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval
-from mmwatch.model.merge import Sums
+from mmwatch.model.merge import PROCESS_KEYS, Sums, lighten
 from mmwatch.model.rows import ROW_DTYPE
 from mmwatch.recording.reader import Reader
 from mmwatch.recording.timeline import ALL, Span
@@ -55,3 +55,30 @@ def _keys(by: str) -> list[str]:
     keys = GROUPINGS[by]
     more = ("path", "node", "cpu_node", "cgroup_id") + (("comm",) if "tgid" in keys else ())
     return [*keys, *(key for key in more if key not in keys)]
+
+
+SERIES_MAX = 120
+SERIES_ROWS_MAX = 2048
+
+
+def series(reader: Reader, span: Span = ALL, *, most: int = SERIES_MAX) -> list[Interval]:
+    """A span of intervals in order, for a diagnosis: neighbours become one if there are more than ``most``.
+
+    Memory does not grow with the recording: each has about :data:`SERIES_ROWS_MAX` rows at most.
+
+    :raises MmwatchError: the recording is damaged.
+    """
+    each = max(1, -(-len(reader.timeline(span).numbers) // most))
+    found: list[Interval] = []
+    sums, count = None, 0
+    for interval in reader.intervals(span):
+        if each == 1:
+            found.append(lighten(interval, SERIES_ROWS_MAX))
+            continue
+        sums = sums or Sums(PROCESS_KEYS, SERIES_ROWS_MAX, WAITING_ROWS)
+        sums.add(interval)
+        count += 1
+        if count == each:
+            found += filter(None, [sums.whole()])
+            sums, count = None, 0
+    return [*found, *filter(None, [sums.whole() if sums else None])]

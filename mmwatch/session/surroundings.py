@@ -15,7 +15,7 @@ from mmwatch.host.vmstat import Vmstat
 from mmwatch.host.zoneinfo import NodeState, Zoneinfo, read_topology
 from mmwatch.model.interval import Node, NodePlace
 from mmwatch.session.cgroups import Cgroups
-from mmwatch.units import number_ranges
+from mmwatch.units import clean, number_ranges
 
 if TYPE_CHECKING:
     from mmwatch.model.rows import Rows
@@ -33,7 +33,8 @@ class Surroundings:
     def __init__(self, everything: bool = False) -> None:
         self.vmstat = Vmstat()
         self._zoneinfo = Zoneinfo()
-        self.cgroups = Cgroups(memory_mount())
+        self._mount = memory_mount()
+        self.cgroups = Cgroups(self._mount)
         self._first = self.settings = read_settings()
         self.states: tuple[NodeState, ...] = ()
         self._everything = everything
@@ -50,7 +51,11 @@ class Surroundings:
         return {
             "start_s": time.time(),
             "page_size": self._first.page_size_bytes,
-            "settings": asdict(self._first),
+            "settings": {
+                **asdict(self._first),
+                "cgroup_mount": clean(str(self._mount.path)) if self._mount else None,
+                "cgroup_version": self._mount.version if self._mount else None,
+            },
             "since_boot": since_boot,
             "uptime_s": float(uptime[0]) if uptime else 0.0,
             "topology": {

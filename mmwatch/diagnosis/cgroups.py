@@ -1,0 +1,219 @@
+"""What the rules about memory cgroups and about refaults share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmwatch.diagnosis.answers import Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
+from mmwatch.diagnosis.thresholds import FULL, PRESSURE, Threshold
+
+REFAULTS = ("workingset_refault_file", "workingset_refault")
+THRASH = Threshold(
+    1000.0, "1/s", "file pages refaulted", "4 MB of reads a second that memory should have spared; less is hardly felt"
+)
+BACK = Threshold(
+    0.3,
+    "ratio",
+    "pages refaulted for each page reclaimed",
+    "a working set that fits refaults next to nothing, and a stream nothing at all",
+)
+
+
+def refaults(observation: Observation, path: str) -> int | None:
+    """File pages of a cgroup that were read again soon after they had been reclaimed; None if unknown."""
+    grown = observation.limited[path].grown
+    found = [grown[name] for name in REFAULTS if name in grown]
+    return sum(found) if found else None
+
+
+def waits_ns(observation: Observation, path: str) -> int:
+    """Time in which some task of a cgroup waited for memory (memory.pressure); 0 if unknown."""
+    return observation.limited[path].grown.get("some_us", 0) * 1000
+
+
+def limit_evidence(observation: Observation, path: str, which: str) -> list[Evidence]:
+    """That a cgroup is at its limit (``max``) or above memory.high (``high``)."""
+    memory = observation.limited[path]
+    hits, bound = memory.grown.get(which), memory.limit_bytes if which == "max" else memory.high_bytes
+    found = []
+    if hits:
+        what = "hit its limit" if which == "max" else "went above memory.high"
+        found.append(
+            Evidence("counter", f"{path} itself {what} {count(hits)} times", "memory.events.local", hits, "count")
+        )
+    if bound:
+        share = memory.usage_bytes / bound
+        used = f"{observation.bytes(memory.usage_bytes)} of {observation.bytes(bound)}"
+        threshold = FULL.value if share >= FULL.value else None
+        found.append(Evidence("limit", f"{path} uses {used}", "memory.current", share, "ratio", threshold))
+    return found
+
+
+def host_has_room(observation: Observation) -> list[Evidence]:
+    """That the host itself is not short."""
+    free, total = (observation.last.memory.get(name) for name in ("available", "total"))
+    if not free or not total or free < 0.1 * total:
+        return []
+    return [Evidence("host", f"the host has {observation.bytes(free)} available", "/proc/meminfo", free, "bytes")]
+
+
+def refault_evidence(observation: Observation, path: str) -> list[Evidence]:
+    """How much of what was reclaimed from a cgroup came back."""
+    again = refaults(observation, path)
+    if again is None:
+        return []
+    rate = count(observation.rate(again))
+    return [
+        Evidence(
+            "refault",
+            f"{count(again)} pages were read again after reclaim, {rate} a second",
+            "memory.stat",
+            observation.rate(again),
+            "1/s",
+        )
+    ]
+
+
+def raise_limit(observation: Observation, path: str, streams: bool = False) -> Remedy:
+    """Give the cgroup more."""
+    limit = observation.limited[path].limit_bytes
+    first = observation.setting("cgroup_version") == 1
+    file = observation.control(path, "memory.limit_in_bytes" if first else "memory.max")
+    if streams or not limit:
+        return Remedy(
+            "Read and write past the page cache (O_DIRECT), drop it behind the reader (posix_fadvise DONTNEED), or "
+            "reclaim ahead of the limit with memory.high or memory.reclaim.",
+        )
+    more = int(1.5 * limit) >> 20 << 20
+    return Remedy(
+        "Raise the limit, or use less memory.",
+        (f"echo {more} >{file}",),
+        (f"echo {limit} >{file}",),
+        "MemoryMax= of the systemd unit, or the memory limit of the container",
+        "the cgroup takes more of the host's memory",
+    )
+
+
+@dataclass(frozen=True)
+class Thrash:
+    """Where page cache is reclaimed and read again.
+
+    :param path: of the cgroup; None: the whole host.
+    :param rows: the reclaim of it.
+    """
+
+    path: str | None
+    rows: Mask
+    refaults: int
+    reclaimed_pages: int
+    major_faults: int
+    waited_ns: int
+
+
+def thrashing(observation: Observation) -> Thrash | str:
+    """The cgroup with the most refaults, or the host; or why there is none."""
+    found = []
+    for path, memory in observation.limited.items():
+        again, rows = refaults(observation, path), observation.below(path) & observation.on("memcg")
+        if again is None or (memory.limit_bytes is None and memory.high_bytes is None):
+            continue
+        reclaimed = max(observation.freed(rows), memory.grown.get("pgsteal", 0))
+        found.append(
+            Thrash(path, rows, again, reclaimed, memory.grown.get("pgmajfault", 0), waits_ns(observation, path))
+        )
+    again = observation.grown(*REFAULTS)
+    if again is not None and not observation.session.filter:
+        rows = observation.on("direct", "kswapd", "node")
+        waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
+        host = Thrash(None, rows, again, observation.freed(rows), observation.grown("pgmajfault") or 0, waited)
+        # What came back to cgroups at their limits is theirs.
+        theirs = max((one.refaults for one in found if one.rows.any()), default=0)
+        if again - theirs > theirs:
+            found.append(host)
+    # What was reclaimed long ago and comes back now is no sign that the memory is too small now.
+    bad = [
+        one
+        for one in found
+        if observation.rate(min(one.refaults, one.reclaimed_pages)) >= THRASH.value
+        and one.refaults >= BACK.value * one.reclaimed_pages
+        and one.rows.any()
+    ]
+    if not bad:
+        if again is None and not found:
+            return "the kernel counts no refaults"
+        return f"{count(observation.rate(again))} pages a second were read again after reclaim"
+    # Of nested cgroups that show the same refaults, the one whose own limit was hit.
+    most = max(one.refaults for one in bad)
+    near = [one for one in bad if one.refaults >= 0.9 * most]
+    return max(near, key=lambda one: observation.limited[one.path].grown.get("max", 0) if one.path else -1)
+
+
+def thrash_found(
+    observation: Observation, worst: Thrash, what: str, cause: str, more: Sequence[Evidence] = ()
+) -> Found:
+    """The finding for :func:`thrashing`.
+
+    :param what: ``The page cache of {} does``.
+    """
+    lost = observation.lost_ns(worst.rows & observation.tasks)
+    back = worst.refaults / max(worst.reclaimed_pages, 1)
+    rate = observation.rate(worst.refaults)
+    source = "memory.stat" if worst.path else "/proc/vmstat"
+    evidence = [
+        Evidence(
+            "refault",
+            f"{count(worst.refaults)} pages were read again soon after they had been reclaimed, {count(rate)} a second",
+            source,
+            rate,
+            "1/s",
+            THRASH.value,
+        ),
+        Evidence(
+            "back",
+            f"{percent(min(back, 1))} of {count(worst.reclaimed_pages)} reclaimed pages came back",
+            "reclaims",
+            back,
+            "ratio",
+            BACK.value,
+        ),
+        *more,
+    ]
+    if worst.path:
+        evidence += limit_evidence(observation, worst.path, "max")
+        evidence += host_has_room(observation)
+    share = 100 * observation.share(worst.waited_ns)
+    if worst.waited_ns:
+        threshold = PRESSURE.value if share >= PRESSURE.value else None
+        where = "memory.pressure" if worst.path else "/proc/pressure/memory"
+        evidence.append(
+            Evidence(
+                "pressure", f"tasks waited for memory {share:.1f}% of the time", where, share, "percent", threshold
+            )
+        )
+    where = f"cgroup {worst.path}" if worst.path else "the host"
+    limit = observation.limited[worst.path].limit_bytes if worst.path else None
+    bounded = f", whose limit is {observation.bytes(limit)}," if limit else ""
+    remedy = (
+        raise_limit(observation, worst.path)
+        if worst.path
+        else Remedy(
+            "Add memory, or make the working set smaller; protect what matters with memory.low, and let the rest read "
+            "past the page cache.",
+        )
+    )
+    return Found(
+        f"{what.format(where + bounded)} not stay in memory: {observation.pages(rate)} a second are read again. "
+        f"{observation.names(worst.rows & observation.tasks)} spent {time(lost)} of {time(observation.duration_ns)} "
+        "in reclaim for it.",
+        tuple(evidence),
+        cause,
+        remedy,
+        observation.claim(worst.rows),
+        cgroups=(worst.path,) if worst.path else (),
+        cost=(f"{observation.pages(worst.refaults)} of reads that enough memory would have spared",),
+        cost_ns=max(worst.waited_ns - lost, 0),
+        resolves=Resolves("file pages refaulted", "<", THRASH.value, "1/s", "bytes read"),
+        next=f"mmwatch top -c {observation.quoted(worst.path)}" if worst.path else "mmwatch top --by cgroup",
+    )

@@ -1,0 +1,99 @@
+"""The JSON of ``diagnose --json`` and ``report --verdict --json``; tests/contract/test_json.py pins its keys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mmwatch.diagnosis.answers import Evidence, Finding, Verdict
+from mmwatch.diagnosis.judge import lost_share
+from mmwatch.diagnosis.observation import Observation
+from mmwatch.diagnosis.subject import Subject
+from mmwatch.model.json import accounting_json
+
+SCHEMA = 1
+
+
+def to_json(verdict: Verdict, observation: Observation, of: Subject | None = None) -> dict[str, Any]:
+    """A verdict as one object; every figure of the text is in it.
+
+    :param of: the process or cgroup that the user asked about.
+    """
+    session, whole, account = observation.session, observation.whole, verdict.account
+    return {
+        "schema": SCHEMA,
+        "status": verdict.status,
+        "summary": verdict.summary,
+        "traced": verdict.traced,
+        "begin": observation.intervals[0].end_s - observation.intervals[0].duration_ns / 1e9,
+        "end": whole.end_s,
+        "duration_ns": whole.duration_ns,
+        "account": {
+            "total_ns": account.total_ns,
+            "claimed_ns": account.claimed_ns,
+            "unexplained_ns": account.unexplained_ns,
+            "kswapd_ns": account.kswapd_ns,
+            "kswapd_claimed_ns": account.kswapd_claimed_ns,
+        },
+        "findings": [_finding(finding) for finding in verdict.findings],
+        "rejected": [{"id": one.rule.id, "state": one.state, "reason": one.reason} for one in verdict.rejected],
+        "signs": [_evidence(one) for one in verdict.signs],
+        "avoidable": asdict(verdict.avoidable),
+        "quality": {
+            "lost_ratio": lost_share(observation) if verdict.traced else None,
+            "caveats": list(verdict.caveats),
+            "paths": [probe.need for probe in session.probes if probe.state == "attached"],
+            "accounting": accounting_json(observation.account),
+        },
+        "next": verdict.next or None,
+        "subject": asdict(of) if of else None,
+        "host": {
+            "hostname": session.hostname,
+            "kernel": session.kernel,
+            "version": session.version,
+            "filter": dict(session.filter),
+            "settings": {**session.settings, **observation.last.settings},
+        },
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    found = finding.found
+    return {
+        "id": finding.rule.id,
+        "title": finding.rule.title,
+        "severity": finding.severity,
+        "confidence": finding.confidence,
+        "uncalibrated": finding.rule.uncalibrated or None,
+        "summary": found.summary,
+        "claims_ns": finding.claims_ns,
+        "kswapd_claims_ns": finding.kswapd_claims_ns,
+        "cost": list(found.cost),
+        "cost_ns": found.cost_ns,
+        "evidence": [_evidence(one) for one in found.evidence],
+        "against": [_evidence(one) for one in found.against],
+        "who": [asdict(one) for one in finding.who],
+        "nodes": list(found.nodes),
+        "cgroups": list(found.cgroups),
+        "cause": found.cause,
+        "remedy": {
+            "advice": found.remedy.advice,
+            "commands": list(found.remedy.commands),
+            "undo": list(found.remedy.undo),
+            "persistent": found.remedy.persistent or None,
+            "risk": found.remedy.risk or None,
+        },
+        "resolves": asdict(found.resolves) if found.resolves else None,
+        "next": found.next or None,
+    }
+
+
+def _evidence(one: Evidence) -> dict[str, Any]:
+    return {
+        "label": one.label,
+        "text": one.text,
+        "observed": one.observed,
+        "threshold": one.threshold,
+        "unit": one.unit or None,
+        "source": one.source,
+    }

@@ -1,0 +1,34 @@
+"""Page cache that was just reclaimed is read again: the memory is too small for what is in use."""
+
+from __future__ import annotations
+
+from mmwatch.diagnosis.answers import Answer, Clear, Rule
+from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrash_found, thrashing
+from mmwatch.diagnosis.observation import Observation
+
+
+def judge(observation: Observation) -> Answer:
+    worst = thrashing(observation)
+    if not isinstance(worst, Thrash):
+        return Clear(worst)
+    cause = (
+        "What is read again and again does not fit the memory that it may use, so each page read throws out one that "
+        "is needed next. Time in reclaim looks harmless; the time is lost waiting for the disk."
+    )
+    return thrash_found(observation, worst, "The page cache of {} does", cause)
+
+
+RULE = Rule(
+    "cache-thrash",
+    "page cache is reclaimed and read again",
+    "The kernel remembers what it reclaimed (workingset_refault). If much of it comes back at once, reclaim takes "
+    "what is in use. Its own time may be small: the cost is the disk.",
+    judge,
+    (THRASH, BACK),
+    limits="A loop over a file that is larger than memory looks the same, and it is the same.",
+    yields_to=("exec-thrash", "memcg-dirty", "swap-storm", "no-swap-anon", "zone-reclaim-thrash", "drop-caches"),
+    evidence="workingset_refault_file of the cgroup or host; pages reclaimed; the cgroup's own hits of its limit; "
+    "memory pressure.",
+    remedy="Raise the limit of the cgroup, or give the host more memory; protect what matters with memory.low; let "
+    "the rest read past the page cache.",
+)

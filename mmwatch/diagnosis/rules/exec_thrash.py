@@ -1,0 +1,57 @@
+"""Mapped files, such as programs and libraries, are reclaimed and faulted in again."""
+
+from __future__ import annotations
+
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Rule
+from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrash_found, thrashing
+from mmwatch.diagnosis.observation import Observation, count
+from mmwatch.diagnosis.thresholds import Threshold
+
+MAJOR = Threshold(
+    20.0,
+    "1/s",
+    "major faults",
+    "each waits for the disk in the middle of a running program; a start has a burst of them",
+)
+SHARE = Threshold(
+    0.02,
+    "ratio",
+    "major faults for each page refaulted",
+    "one fault reads up to 32 pages around it; reads of files without mapping have no faults at all",
+)
+
+
+def judge(observation: Observation) -> Answer:
+    worst = thrashing(observation)
+    if not isinstance(worst, Thrash):
+        return Clear(worst)
+    major = worst.major_faults
+    if observation.rate(major) < MAJOR.value or major < SHARE.value * worst.refaults:
+        return Clear(f"{count(observation.rate(major))} major faults a second")
+    evidence = Evidence(
+        "faults",
+        f"{count(major)} major faults: mapped pages are read again while a program runs",
+        "pgmajfault",
+        observation.rate(major),
+        "1/s",
+        MAJOR.value,
+    )
+    cause = (
+        "The pages of running programs and libraries, or of mapped data, are page cache too. If little else is left "
+        "to reclaim, they are thrown out while they are in use, and each instruction on them waits for the disk. "
+        "Nothing is killed, because reclaim makes progress."
+    )
+    return thrash_found(observation, worst, "The mapped files of {} do", cause, (evidence,))
+
+
+RULE = Rule(
+    "exec-thrash",
+    "running programs are reclaimed and read again",
+    "The working set of mapped files does not fit: the host or cgroup reads its own programs again and again.",
+    judge,
+    (THRASH, BACK, MAJOR, SHARE),
+    limits="It cannot tell programs from other mapped files.",
+    yields_to=("no-swap-anon",),
+    evidence="As cache-thrash, and major faults (pgmajfault).",
+    remedy="As cache-thrash.",
+)

@@ -1,0 +1,101 @@
+"""Reclaim for large blocks of contiguous pages: huge pages, mostly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule
+from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.thresholds import HARM, Threshold
+
+COSTLY = 4
+"""Above PAGE_ALLOC_COSTLY_ORDER (3), the kernel itself calls an order costly (include/linux/mmzone.h)."""
+PART = Threshold(
+    0.5, "ratio", "direct reclaims of a costly order, as a share of all of a row", "then order is what it is about"
+)
+
+
+def judge(observation: Observation) -> Answer:
+    direct = observation.on("direct")
+    orders = observation.rows["order_histogram"].astype(np.int64)
+    costly = orders[:, COSTLY:].sum(axis=1)
+    rows = direct & (costly > 0) & (costly >= PART.value * np.maximum(observation.rows["reclaims"].astype(np.int64), 1))
+    lost = observation.lost_ns(rows)
+    if not observation.harmful(rows):
+        return Clear(
+            f"direct reclaim for orders of {COSTLY} and more took {percent(observation.share(lost))} of the time"
+        )
+    usual = int(orders[rows].sum(axis=0).argmax())
+    huge = usual >= 9
+    evidence = [
+        Evidence(
+            "order",
+            f"{count(int(costly[rows].sum()))} reclaims were for orders of {COSTLY} and more, most of them for order "
+            f"{usual} ({observation.pages(1 << usual)})",
+            "reclaims",
+            observation.share(lost),
+            "ratio",
+            HARM.value,
+        ),
+    ]
+    stall, fail = observation.grown("compact_stall"), observation.grown("compact_fail")
+    if stall:
+        evidence.append(
+            Evidence(
+                "compaction",
+                f"compact_stall grew by {count(stall)}, compact_fail by {count(fail or 0)}",
+                "/proc/vmstat",
+                stall,
+                "count",
+            )
+        )
+    back = observation.grown("thp_fault_fallback")
+    if back:
+        evidence.append(
+            Evidence("huge", f"{count(back)} faults did not get a huge page", "thp_fault_fallback", back, "count")
+        )
+    defrag = observation.setting("thp_defrag")
+    if huge and defrag:
+        evidence.append(
+            Evidence(
+                "config",
+                f"transparent_hugepage/defrag is {defrag}, enabled is {observation.setting('thp_enabled')}",
+                "transparent_hugepage/defrag",
+            )
+        )
+    remedy = Remedy(
+        "Find who allocates large blocks (mmwatch trace shows gfp flags and order), and let it take small ones."
+    )
+    if huge:
+        file = "/sys/kernel/mm/transparent_hugepage/defrag"
+        remedy = Remedy(
+            "Let faults fall back to small pages at once, and leave the rest to khugepaged and kcompactd.",
+            (f"echo defer+madvise >{file}",),
+            (f"echo {defrag} >{file}",) if defrag else (),
+            "transparent_hugepage.defrag is not a boot option before 6.x: write it at boot (tmpfiles.d)",
+            "fewer huge pages right after a start",
+        )
+    return Found(
+        f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming for blocks of "
+        f"{observation.pages(1 << usual)}" + (": huge pages." if huge else "."),
+        tuple(evidence),
+        "Memory is fragmented: there are enough free pages, but not side by side. Reclaim and compaction then work "
+        "for the allocation while the task waits.",
+        remedy,
+        observation.claim(rows),
+        resolves=Resolves("share of the time in direct reclaim of costly orders", "<", 0.01, "ratio"),
+        next="mmwatch trace",
+    )
+
+
+RULE = Rule(
+    "high-order",
+    "reclaim for huge pages and large blocks",
+    "Direct reclaim runs because many contiguous pages are wanted, for transparent huge pages or by a driver.",
+    judge,
+    (HARM, PART),
+    ("stall_ns", "order_histogram"),
+    "Direct compaction itself is not inside the time in reclaim.",
+    evidence="Orders of the reclaims, compact_stall and compact_fail, thp_fault_fallback, transparent_hugepage/defrag.",
+    remedy="Write defer+madvise to transparent_hugepage/defrag.",
+)

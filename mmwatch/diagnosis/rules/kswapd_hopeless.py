@@ -1,0 +1,91 @@
+"""kswapd burns a CPU and frees next to nothing."""
+
+from __future__ import annotations
+
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule
+from mmwatch.diagnosis.observation import KSWAPD, Observation, count, percent, time
+from mmwatch.diagnosis.thresholds import Threshold
+
+BUSY = Threshold(0.5, "ratio", "CPU time of kswapd, all of them added up", "half a CPU for nothing shows on any host")
+EFFICIENCY_MAX = Threshold(
+    0.05, "ratio", "pages freed for each page scanned", "a healthy kswapd frees most of what it scans"
+)
+
+
+def judge(observation: Observation) -> Answer:
+    kswapd = observation.rows["path"] == KSWAPD
+    busy = observation.share(
+        observation.sum(kswapd, "cpu_ns") if observation.known("cpu_ns") else observation.lost_ns(kswapd)
+    )
+    efficiency = observation.efficiency(kswapd)
+    if busy < BUSY.value:
+        return Clear(f"kswapd ran {percent(busy)} of the time")
+    if efficiency is None or efficiency > EFFICIENCY_MAX.value:
+        told = "is busy" if efficiency is None else f"freed {percent(efficiency)} of what it scanned"
+        return Clear(f"kswapd {told}")
+    scanned, freed = observation.scanned(kswapd), observation.reclaimed(kswapd)
+    nodes = sorted({int(number) for number in observation.rows["node"][kswapd] if number >= 0})
+    evidence = [
+        Evidence("kswapd", f"kswapd ran {percent(busy)} of the time", "kswapd", busy, "ratio", BUSY.value),
+        Evidence(
+            "efficiency",
+            f"it freed {count(freed)} of {count(scanned)} pages that it scanned",
+            "batches",
+            efficiency,
+            "ratio",
+            EFFICIENCY_MAX.value,
+        ),
+    ]
+    steal, scan = observation.grown_like("pgsteal_kswapd"), observation.grown_like("pgscan_kswapd")
+    if steal is not None and scan:
+        evidence.append(
+            Evidence(
+                "counter",
+                f"pgsteal_kswapd grew by {count(steal)}, pgscan_kswapd by {count(scan)}",
+                "/proc/vmstat",
+                steal / scan,
+                "ratio",
+                EFFICIENCY_MAX.value,
+            )
+        )
+    priority = observation.priority(kswapd)
+    if priority is not None:
+        evidence.append(Evidence("depth", f"its priority fell to {priority}", "batches and passes", priority))
+    return Found(
+        f"kswapd of node {', '.join(map(str, nodes)) or '?'} ran {percent(busy)} of {time(observation.duration_ns)} "
+        f"and freed {percent(efficiency)} of what it scanned.",
+        tuple(evidence),
+        _cause(observation),
+        Remedy(
+            "Free what cannot be reclaimed: locked memory, shared memory, anonymous memory without swap. Or add swap "
+            "or memory.",
+        ),
+        observation.claim(kswapd),
+        nodes=tuple(nodes),
+        cost=(f"{percent(busy)} of a CPU",),
+        resolves=Resolves("pages that kswapd frees for each page it scans", ">", 0.5, "ratio"),
+        next="mmwatch top --by node",
+    )
+
+
+def _cause(observation: Observation) -> str:
+    memory = observation.last.memory
+    if memory and not memory.get("swap_total"):
+        return "There is no swap, so anonymous memory cannot be reclaimed, and hardly anything else is left."
+    return "What is left on the lists cannot be freed: it is locked, dirty, in use, or swap is full."
+
+
+RULE = Rule(
+    "kswapd-hopeless",
+    "kswapd runs for nothing",
+    "kswapd scans all day, because its node stays below the high watermark, and frees next to nothing of what it "
+    "scans.",
+    judge,
+    (BUSY, EFFICIENCY_MAX),
+    ("stall_ns", "scanned_file_pages", "reclaimed_file_pages"),
+    "It needs events of batches, which the multi-generational LRU has since 6.8.",
+    ("no-swap-anon", "zram-spin", "swap-storm"),
+    evidence="CPU time of kswapd, pages freed for each page scanned, pgsteal_kswapd against pgscan_kswapd, the scan "
+    "priority.",
+    remedy="Free locked, shared or anonymous memory, or add swap.",
+)

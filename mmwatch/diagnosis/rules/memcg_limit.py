@@ -1,0 +1,91 @@
+"""A memory cgroup is at its limit, and its tasks reclaim."""
+
+from __future__ import annotations
+
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves, Rule, Unknown
+from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, raise_limit, refault_evidence, refaults
+from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.thresholds import FULL, HARM, Threshold
+
+STREAM = Threshold(
+    0.05, "ratio", "pages refaulted for each page reclaimed", "below that, what was dropped is not missed: a stream"
+)
+
+
+def judge(observation: Observation) -> Answer:
+    memcg = observation.on("memcg")
+    lost = observation.lost_ns(memcg)
+    if not observation.harmful(memcg):
+        return Clear(f"reclaim at the limits of cgroups took {percent(observation.share(lost))} of the time")
+    bound = observation.bound(memcg, "max")
+    if not bound:
+        if not observation.limited:
+            return Unknown("limits and counters of the cgroups could not be read")
+        return Clear("no cgroup hit its limit (memory.events max, failcnt)")
+    path, rows = max(bound.items(), key=lambda one: observation.lost_ns(one[1]))
+    if not observation.harmful(rows):
+        return Clear(
+            f"reclaim at the limit of {path} took {percent(observation.share(observation.lost_ns(rows)))} of the time"
+        )
+    lost, memory = observation.lost_ns(rows), observation.limited[path]
+    evidence = [
+        Evidence(
+            "path",
+            f"reclaim at the limit took {percent(observation.share(lost))} of the time, "
+            f"{count(observation.sum(rows, 'reclaims'))} calls",
+            "reclaims",
+            observation.share(lost),
+            "ratio",
+            HARM.value,
+        ),
+        *limit_evidence(observation, path, "max"),
+        *host_has_room(observation),
+    ]
+    again = refaults(observation, path)
+    evidence += refault_evidence(observation, path)
+    streams = again is not None and again < STREAM.value * max(observation.freed(rows), 1)
+    own = {observation.whole.cgroups.get(int(number)) for number in observation.rows["cgroup_id"][rows]}
+    above = f" {path} is above their own cgroup {sorted(filter(None, own))[0]}." if path not in own and any(own) else ""
+    return Found(
+        f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming because cgroup "
+        f"{path} is at its limit of {observation.bytes(memory.limit_bytes)}.{above}",
+        tuple(evidence),
+        "The cgroup streams through files: hardly anything that it drops is read again, so a higher limit would not "
+        "help; reclaim is the price of each new page."
+        if streams
+        else "What the cgroup's tasks use does not fit its limit, so each new page costs one of the old ones.",
+        raise_limit(observation, path, streams),
+        observation.claim(rows),
+        cgroups=(path,),
+        resolves=Resolves("share of the time in reclaim at the limit", "<", 0.01, "ratio", "pages charged"),
+        next=f"mmwatch top -c {observation.quoted(path)}",
+    )
+
+
+RULE = Rule(
+    "memcg-limit",
+    "a cgroup at its limit",
+    "A memory cgroup has used up its limit (memory.max, or memory.limit_in_bytes), or one above it has: then each "
+    "allocation of its tasks first reclaims from it, although the host may have free memory.",
+    judge,
+    (HARM, FULL, STREAM),
+    limits="Without probes for passes, the cgroup whose limit binds is inferred: the one whose own counter of hits "
+    "grew.",
+    yields_to=(
+        "memcg-high",
+        "memcg-high-livelock",
+        "memcg-dirty",
+        "cache-thrash",
+        "exec-thrash",
+        "swap-storm",
+        "zram-spin",
+        "shrinker-stall",
+        "proactive-agent",
+        "writeback-throttle",
+        "isolation-throttle",
+        "no-progress-throttle",
+    ),
+    evidence="Time in reclaim at limits, growth of max in memory.events.local (failcnt), usage against the limit, "
+    "memory available on the host, refaults.",
+    remedy="Raise the limit. If the cgroup streams through files, read past the page cache instead.",
+)

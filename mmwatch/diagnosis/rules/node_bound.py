@@ -1,0 +1,94 @@
+"""A node is short of memory while others have plenty, because its tasks may not use them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule
+from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.thresholds import HARM
+
+
+def judge(observation: Observation) -> Answer:
+    direct = observation.on("direct")
+    if not observation.harmful(direct):
+        return Clear(f"direct reclaim took {percent(observation.share(observation.lost_ns(direct)))} of the time")
+    if len(observation.last.nodes) < 2:
+        return Clear("the host has one node")
+    elsewhere = observation.elsewhere("direct")
+    here = direct & np.isin(observation.rows["node"], sorted(elsewhere))
+    if not elsewhere or not observation.harmful(here):
+        return Clear("no other node had free memory above its high watermark meanwhile")
+    lost = observation.lost_ns(here)
+    node, spare = max(elsewhere.items(), key=lambda one: one[1].stall_ns)
+    why = observation.restricted(here, spare.free_node)
+    evidence = [
+        Evidence(
+            "path",
+            f"direct reclaim on node {node} took {percent(observation.share(lost))} of the time",
+            "reclaims",
+            observation.share(lost),
+            "ratio",
+            HARM.value,
+        ),
+        Evidence(
+            "spare",
+            f"node {spare.free_node} had {observation.pages(spare.free_pages)} free, above its high watermark, "
+            "meanwhile",
+            "/proc/zoneinfo",
+            spare.free_pages,
+            "pages",
+        ),
+    ]
+    against = []
+    if why and why != "?":
+        source = "/proc/PID/status" if "cpuset" in why else "/proc/PID/numa_maps"
+        evidence.append(Evidence("policy", why, source))
+    else:
+        text = "which nodes its tasks may use could not be read" if why else "its tasks may use that node"
+        against.append(Evidence("policy", text, "/proc/PID/status"))
+    foreign = observation.grown("numa_foreign")
+    if foreign is not None and foreign < observation.freed(here):
+        evidence.append(
+            Evidence(
+                "counter",
+                f"numa_foreign grew by {count(foreign)} only: hardly any page came from another node instead",
+                "/proc/vmstat",
+                foreign,
+                "pages",
+            )
+        )
+    return Found(
+        f"{observation.names(here)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming memory of node "
+        f"{node}, while node {spare.free_node} had {observation.pages(spare.free_pages)} free"
+        + (f": {why}." if why and why != "?" else "."),
+        tuple(evidence),
+        "A memory policy (numactl --membind) or a cpuset (cpuset.mems) keeps the tasks on a node that is too small "
+        "for them.",
+        Remedy(
+            "Prefer the node instead of binding to it (numactl --preferred, or --interleave for shared data), or "
+            "allow more nodes in cpuset.mems of the cgroup.",
+            risk="memory on other nodes is slower to reach",
+        ),
+        observation.claim(here),
+        tuple(against),
+        nodes=(node,),
+        resolves=Resolves("share of the time in direct reclaim", "<", 0.01, "ratio", "pages allocated"),
+        next="mmwatch top --by node",
+    )
+
+
+RULE = Rule(
+    "node-bound",
+    "a node is full, others are not",
+    "Tasks that a memory policy or a cpuset binds to a node reclaim that node as if the host were full, although "
+    "other nodes have free memory.",
+    judge,
+    (HARM,),
+    ("stall_ns",),
+    "Policies are read from the first mappings of processes up to 4 GiB only, because the kernel walks their page "
+    "tables for it.",
+    evidence="Direct reclaim on a node while another stood above its high watermark; Mems_allowed_list of status, "
+    "numa_maps, numa_foreign.",
+    remedy="Prefer instead of bind, or allow more nodes in cpuset.mems.",
+)

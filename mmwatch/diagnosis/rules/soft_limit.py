@@ -1,0 +1,61 @@
+"""Reclaim at the soft limits of version 1."""
+
+from __future__ import annotations
+
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule
+from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.thresholds import HARM
+
+
+def judge(observation: Observation) -> Answer:
+    rows = observation.on("softlimit")
+    lost = observation.lost_ns(rows)
+    waited = rows & ~observation.kswapd_threads
+    if not observation.harmful(waited):
+        return Clear(f"reclaim at soft limits took {percent(observation.share(lost))} of the time")
+    evidence = [
+        Evidence(
+            "path",
+            f"reclaim at soft limits took {percent(observation.share(lost))} of the time, "
+            f"{count(observation.sum(rows, 'reclaims'))} calls",
+            "reclaims",
+            observation.share(lost),
+            "ratio",
+            HARM.value,
+        ),
+    ]
+    stalls = observation.grown_like("allocstall")
+    if stalls:
+        evidence.append(
+            Evidence(
+                "counter", f"allocstall grew by {count(stalls)}: the host is short", "/proc/vmstat", stalls, "count"
+            )
+        )
+    priority = observation.priority(rows)
+    if priority is not None:
+        evidence.append(Evidence("depth", f"scan priority {priority}", "batches", priority))
+    return Found(
+        f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming from cgroups "
+        "that are above their soft limit.",
+        tuple(evidence),
+        "When the host is short, version 1 first takes everything from the cgroups that are the furthest above their "
+        "soft limit, at priority 0 (mm/vmscan.c, mem_cgroup_shrink_node).",
+        Remedy("Use hard limits, or version 2 with memory.low and memory.high instead of soft limits."),
+        observation.claim(rows),
+        resolves=Resolves("share of the time at soft limits", "<", 0.01, "ratio"),
+        next="mmwatch top --by cgroup",
+    )
+
+
+RULE = Rule(
+    "soft-limit",
+    "soft limits of version 1",
+    "A cgroup above its soft limit loses whole lists at once when the host runs short, and whoever allocated waits "
+    "for that.",
+    judge,
+    (HARM,),
+    ("stall_ns", "reclaims"),
+    uncalibrated="the laboratory has one load for it",
+    evidence="Time in reclaim at soft limits, allocstall, the scan priority.",
+    remedy="Use hard limits, or version 2 with memory.low and memory.high.",
+)

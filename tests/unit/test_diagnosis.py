@@ -1,0 +1,281 @@
+"""The verdict: each kind of trouble is found first, nothing is found on a healthy host, and the account adds up."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from make import make_session
+from make_observations import GIB, HEALTHY, TROUBLES, S, cgroup, host, row, total
+
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Rule, Unknown
+from mmwatch.diagnosis.json import to_json
+from mmwatch.diagnosis.judge import independent, judge
+from mmwatch.diagnosis.observation import Observation
+from mmwatch.diagnosis.rules import all_rules
+from mmwatch.diagnosis.subject import restrict, subject
+from mmwatch.display.verdict import headline, verdict_lines
+from mmwatch.model.interval import CgroupMemory, Loss, Process
+from mmwatch.model.measures import MEASURES
+
+RULES = {rule.id: rule for rule in all_rules()}
+NEVER = {"kswapd-busy"}
+"""Rules that only say what they saw."""
+
+
+def found_by(observation: Observation) -> list[str]:
+    return [finding.rule.id for finding in judge(observation).findings]
+
+
+def test_there_is_a_case_for_each_rule() -> None:
+    assert set(TROUBLES) == set(RULES) - NEVER
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_each_kind_of_trouble_is_found_first(name: str) -> None:
+    verdict = judge(TROUBLES[name]())
+    assert verdict.status == "finding"
+    assert verdict.findings[0].rule.id == name
+    found = verdict.findings[0].found
+    assert independent(found.evidence) >= 2
+    assert found.remedy.advice
+    assert found.cause
+    assert found.resolves is not None
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_host_is_healthy(name: str) -> None:
+    verdict = judge(HEALTHY[name]())
+    assert (verdict.status, found_by(HEALTHY[name]())) == ("healthy", [])
+    assert verdict.summary
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_no_time_is_claimed_twice(name: str) -> None:
+    observation = TROUBLES[name]()
+    verdict = judge(observation)
+    account = verdict.account
+    assert account.total_ns + account.kswapd_ns == total(observation)
+    assert 0 <= account.claimed_ns <= account.total_ns
+    assert 0 <= account.kswapd_claimed_ns <= account.kswapd_ns
+    assert account.unexplained_ns == account.total_ns - sum(one.claims_ns for one in verdict.findings)
+
+
+def test_two_kinds_of_trouble_share_the_time() -> None:
+    observation = host(
+        row(path="node", reclaims_futile=100, reported_pages=0),
+        row(tgid=200, comm=b"other", stall_ns=S // 4),
+        nodes=TROUBLES["zone-reclaim-futile"]().last.nodes,
+        settings={"zone_reclaim_mode": 1, "watermark_scale_factor": 10},
+        vmstat={"zone_reclaim_failed": 100, "allocstall_normal": 100},
+        processes={200: Process(200, "other", mempolicy="bind:0", mems_allowed="0-1")},
+    )
+    verdict = judge(observation)
+    assert [(one.rule.id, one.claims_ns) for one in verdict.findings] == [
+        ("zone-reclaim-futile", 3 * S // 2),
+        ("node-bound", 3 * S // 4),
+    ]
+    assert verdict.account.unexplained_ns == 0
+    assert verdict.summary.startswith("100% of 2.25s")
+
+
+def test_what_nobody_explains_is_said_first() -> None:
+    """Reclaim that was under way when mmwatch started has no path."""
+    observation = host(
+        row(path="node", reclaims_futile=100, reported_pages=0),
+        row(path="other", tgid=300, stall_ns=S),
+        settings={"zone_reclaim_mode": 1},
+        nodes=TROUBLES["zone-reclaim-futile"]().last.nodes,
+        vmstat={"zone_reclaim_failed": 100},
+    )
+    verdict = judge(observation)
+    assert verdict.summary.startswith("66.7% of 4.50s in reclaim is not explained.")
+    assert verdict.status == "finding"
+
+
+def test_harm_that_no_rule_explains_is_inconclusive() -> None:
+    verdict = judge(host(row(path="other")))
+    assert (verdict.status, verdict.findings) == ("inconclusive", ())
+    assert verdict.next
+
+
+def test_pressure_alone_is_no_finding() -> None:
+    observation = host(pressure={"some_us": 900_000, "full_us": 0})
+    verdict = judge(observation)
+    assert (verdict.status, verdict.findings) == ("inconclusive", ())
+    assert "PSI" in verdict.summary
+
+
+def test_with_too_much_lost_nothing_is_ruled_out() -> None:
+    verdict = judge(host(loss=Loss(missed_runs=1000)))
+    assert verdict.status == "degraded"
+    assert {one.state for one in verdict.rejected} == {"unknown"}
+    found = judge(replace_loss(TROUBLES["direct-reclaim"](), Loss(missed_runs=1000)))
+    assert (found.status, found.findings[0].confidence) == ("finding", "low")
+
+
+def replace_loss(observation: Observation, loss: Loss) -> Observation:
+    return replace(observation, intervals=tuple(replace(one, loss=loss) for one in observation.intervals))
+
+
+@pytest.mark.parametrize("name", sorted(TROUBLES))
+def test_a_need_that_is_not_met_is_unknown(name: str) -> None:
+    observation = TROUBLES[name]()
+    for need in RULES[name].needs:
+        session = replace(observation.session, unknown=frozenset({need}))
+        verdict = judge(replace(observation, session=session), [RULES[name]])
+        assert [(one.state, need in one.reason) for one in verdict.rejected] == [("unknown", True)]
+
+
+def test_without_tracing_counters_name_suspects() -> None:
+    everything = frozenset(measure.name for measure in MEASURES)
+
+    def look(**fields: Any) -> Observation:
+        return replace(host(count=1, session={"unknown": everything}, **fields), traced=False)
+
+    quiet = judge(look())
+    assert (quiet.status, quiet.signs) == ("healthy", ())
+    assert quiet.caveats
+    verdict = judge(look(vmstat={"zone_reclaim_failed": 25_000}, settings={"zone_reclaim_mode": 1}))
+    assert (verdict.status, [sign.label for sign in verdict.signs]) == ("inconclusive", ["zone-reclaim-futile"])
+    assert verdict.next == "sudo mmwatch diagnose"
+    assert {
+        sign.label for sign in judge(look(vmstat={"allocstall_normal": 5, "pswpin": 500, "pswpout": 500})).signs
+    } == {
+        "direct-reclaim",
+        "swap-storm",
+    }
+
+
+def test_one_piece_of_evidence_makes_no_finding() -> None:
+    def answer(observation: Observation) -> Answer:
+        evidence = (Evidence("a", "one", "x"), Evidence("b", "two", "x"))
+        return Found("s", evidence, "c", Remedy("r"), np.zeros(0, np.int64))
+
+    verdict = judge(host(), [Rule("x", "t", "m", answer, needs=())])
+    assert [one.state for one in verdict.rejected] == ["unknown"]
+
+
+def test_the_limit_that_binds_may_be_a_parents() -> None:
+    verdict = judge(TROUBLES["memcg-limit"]())
+    found = verdict.findings[0].found
+    assert found.cgroups == ("/app",)
+    assert "/app is above their own cgroup /app/web" in found.summary
+    assert found.remedy.commands == ("echo 157286400 >/sys/fs/cgroup/app/memory.max",)
+    assert found.remedy.undo == ("echo 104857600 >/sys/fs/cgroup/app/memory.max",)
+
+
+def test_the_nearest_cgroup_whose_limit_is_hit_binds() -> None:
+    observation = cgroup(row(), grown={"max": 1000})
+    inner = CgroupMemory(60 << 20, None, 60 << 20, 5, grown={"max": 900}, levels={})
+    memory = {7: observation.last.cgroup_memory[7], 8: inner}
+    intervals = tuple(replace(one, cgroup_memory=memory) for one in observation.intervals)
+    assert list(replace(observation, intervals=intervals).bound(observation.on("memcg"), "max")) == ["/app/web"]
+
+
+def test_hostile_names_reach_neither_a_terminal_nor_a_shell() -> None:
+    observation = TROUBLES["memcg-limit"]()
+    name = "/a; rm -rf \\x1b[31m"
+    intervals = tuple(replace(one, cgroups={7: name, 8: f"{name}/b"}) for one in observation.intervals)
+    observation = replace(observation, intervals=intervals)
+    (command,) = judge(observation).findings[0].found.remedy.commands
+    assert shlex.split(command.replace(" >", " > ")) == ["echo", "157286400", ">", f"/sys/fs/cgroup{name}/memory.max"]
+
+
+@pytest.mark.parametrize("name", [*TROUBLES, *HEALTHY])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_text_fits_and_the_commands_are_whole(name: str, width: int) -> None:
+    observation = {**TROUBLES, **HEALTHY}[name]()
+    verdict = judge(observation)
+    for verbose in (False, True):
+        lines = verdict_lines(verdict, observation, verbose, width)
+        commands = {line for one in verdict.findings for line in (*one.found.remedy.commands, *one.found.remedy.undo)}
+        for line in lines:
+            assert len(line) <= width or " " not in line.strip() or any(command in line for command in commands), line
+        if verdict.findings:
+            text = "\n".join(lines)
+            assert all(command in text for command in verdict.findings[0].found.remedy.commands)
+    assert headline(verdict)
+
+
+def test_the_first_finding_fits_one_screen() -> None:
+    for name, make in TROUBLES.items():
+        observation = make()
+        assert len(verdict_lines(judge(observation), observation)) <= 48, name
+
+
+def test_every_figure_is_in_the_json() -> None:
+    for make in (*TROUBLES.values(), *HEALTHY.values()):
+        observation = make()
+        verdict = judge(observation)
+        made = json.loads(json.dumps(to_json(verdict, observation), allow_nan=False))
+        assert [one["id"] for one in made["findings"]] == [one.rule.id for one in verdict.findings]
+        assert len(made["rejected"]) + len(made["findings"]) == len(RULES)
+
+
+def test_one_process() -> None:
+    observation = host(
+        row(stall_ns=S // 50),
+        row(tgid=200, comm=b"other"),
+        vmstat={"allocstall_normal": 100},
+        processes={100: Process(100, "task", system_time_us=300_000, user_time_us=100_000, major_faults=7)},
+    )
+    mine = restrict(observation, [100])
+    of = subject(mine, [100])
+    assert (of.name, of.stall_ns, of.duration_ns) == ("task[100]", 3 * (S // 50), 3 * S)
+    assert (of.system_ns, of.user_ns, of.major_faults) == (900_000_000, 300_000_000, 21)
+    text = "\n".join(verdict_lines(judge(mine), mine, of=of))
+    assert "task[100] spent 60.0ms of 3.00s (2.0%) in reclaim" in text
+    assert "Reclaim itself is not what makes it slow." in text
+    assert judge(restrict(observation, [200])).findings[0].rule.id == "direct-reclaim"
+
+
+def test_one_cgroup() -> None:
+    observation = TROUBLES["cache-thrash"]()
+    mine = restrict(observation, cgroup="/app")
+    of = subject(mine, cgroup="/app")
+    assert (of.refaults, of.memory_wait_ns) == (6000, 1_800_000_000)
+    assert judge(mine).findings[0].rule.id == "cache-thrash"
+    assert judge(restrict(observation, cgroup="/elsewhere")).findings == ()
+
+
+def test_avoidable_reclaim_is_quantified() -> None:
+    observation = TROUBLES["zone-reclaim-thrash"]()
+    avoidable = judge(observation).avoidable
+    assert (avoidable.reclaimed_pages, avoidable.stall_ns) == (3 * 3300, 3 * S // 2)
+    assert judge(HEALTHY["quiet"]()).avoidable.stall_ns == 0
+
+
+def test_rules_are_declared_whole() -> None:
+    for rule in all_rules():
+        for text in (rule.title, rule.meaning, rule.evidence, rule.remedy):
+            assert text, rule.id
+        assert set(rule.yields_to) <= RULES.keys()
+        for threshold in rule.thresholds:
+            assert threshold.reason
+            assert threshold.what
+        assert rule.meaning.endswith(".")
+
+
+def test_a_module_has_the_name_of_its_rule() -> None:
+    for rule in all_rules():
+        assert rule.judge.__module__.rpartition(".")[2] == rule.id.replace("-", "_")
+
+
+def test_answers_are_what_they_claim() -> None:
+    """Each rule on each case: no rule raises, whatever else is wrong."""
+    for make in (*TROUBLES.values(), *HEALTHY.values()):
+        observation = make()
+        for rule in all_rules():
+            answer = rule.judge(observation)
+            assert isinstance(answer, (Found, Clear, Unknown))
+            if isinstance(answer, Found):
+                assert (answer.claim <= observation.stalls_ns).all()
+                assert answer.claim.min(initial=0) >= 0
+    empty = replace(host(), session=make_session(), intervals=(replace(host().last, nodes=(), memory={}, vmstat={}),))
+    assert judge(empty).status == "healthy"
+    assert GIB

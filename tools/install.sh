@@ -76,7 +76,7 @@ install() {
         die $EXIT_ERROR "$home exists and was not made by make install" "move it away, or choose another PREFIX"
     fi
     need_free "$PREFIX/bin/mmwatch"
-    for page in man/*.[58]; do need_free "$PREFIX/share/$(page_path "$page")"; done
+    for page in man/*.[578]; do need_free "$PREFIX/share/$(page_path "$page")"; done
     python=$(need_system_python)
     say "installing into $home"
     if [ -f "$list" ]; then remove_all; fi
@@ -91,7 +91,7 @@ install() {
     isolate "$home/bin/mmwatch"
     works || die $EXIT_ERROR "the installed mmwatch does not start" "try: $home/bin/mmwatch --version"
     link "$PREFIX/bin/mmwatch" "$home/bin/mmwatch"
-    for page in man/*.[58]; do
+    for page in man/*.[578]; do
         link "$PREFIX/share/$(page_path "$page")" "$home/share/$(page_path "$page")"
     done
     if searched "$(sudo_path)" "$PREFIX/bin"; then

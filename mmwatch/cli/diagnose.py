@@ -25,9 +25,9 @@ from mmwatch.session.target import Target, resolve_target
 from mmwatch.units import clean, parse_duration_s
 
 if TYPE_CHECKING:
-    from mmwatch.diagnosis.answers import Verdict
     from mmwatch.diagnosis.observation import Observation
     from mmwatch.diagnosis.subject import Subject
+    from mmwatch.diagnosis.verdict import Verdict
     from mmwatch.model.interval import Interval, Session
     from mmwatch.session.look import Look
 

@@ -1,18 +1,12 @@
-"""What a rule answers, and what a verdict is made of."""
+"""What a rule answers, and the figures of a verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Union
+from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 import numpy.typing as npt
-
-from mmwatch.diagnosis.thresholds import Threshold
-
-if TYPE_CHECKING:
-    from mmwatch.diagnosis.observation import Observation
 
 Claim = npt.NDArray[np.int64]
 """Nanoseconds per row of the whole observation, at most the row's own time in reclaim."""
@@ -122,34 +116,6 @@ Answer = Union[Found, Clear, Unknown]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A rule of the diagnosis: a pure function of an observation, and what the manual says about it.
-
-    :param id: of its finding; part of the interface, never renamed.
-    :param title: a few words.
-    :param meaning: what happens, and why that is trouble.
-    :param limits: what it cannot tell.
-    :param needs: measures (:data:`mmwatch.model.measures.MEASURES`) without which it answers Unknown.
-    :param yields_to: rules that explain the same time better: what they claim, this one does not.
-    :param uncalibrated: why its thresholds have not been tried on a real case; empty if they have.
-    :param evidence: what it looks at, for the manual.
-    :param remedy: what it advises, for the manual.
-    """
-
-    id: str
-    title: str
-    meaning: str
-    judge: Callable[[Observation], Answer]
-    thresholds: tuple[Threshold, ...] = ()
-    needs: tuple[str, ...] = ("stall_ns",)
-    limits: str = ""
-    yields_to: tuple[str, ...] = ()
-    uncalibrated: str = ""
-    evidence: str = ""
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
 class Who:
     """A task that suffers or causes.
 
@@ -163,35 +129,6 @@ class Who:
     cgroup: str | None
     stall_ns: int
     share: float
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A finding with its place in the verdict.
-
-    :param severity: ``critical`` or ``warning``.
-    :param confidence: ``high``, ``medium`` or ``low``.
-    :param claims_ns: time that tasks spent in reclaim which this finding explains, no other claims it;
-        ``kswapd_claims_ns`` likewise of kswapd.
-    :param who: the tasks with the most of it.
-    """
-
-    rule: Rule
-    found: Found
-    severity: str
-    confidence: str
-    claims_ns: int
-    kswapd_claims_ns: int
-    who: tuple[Who, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A rule that found nothing (``clear``), could not tell (``unknown``), or whose time others explain better."""
-
-    rule: Rule
-    state: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -228,27 +165,3 @@ class Avoidable:
     reclaimed_pages: int = 0
     stall_ns: int = 0
     futile: int = 0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The whole answer.
-
-    :param status: ``finding``, ``healthy``, ``inconclusive`` or ``degraded``.
-    :param summary: one or two sentences.
-    :param next: what to do next if the answer is not enough.
-    :param caveats: what limits the answer.
-    :param traced: whether probes were attached; without them there are only counters.
-    :param signs: what counters alone show; each is labelled with the rule that it makes suspect.
-    """
-
-    status: str
-    summary: str
-    account: Account
-    findings: tuple[Finding, ...] = ()
-    rejected: tuple[Rejected, ...] = ()
-    avoidable: Avoidable = field(default_factory=Avoidable)
-    caveats: tuple[str, ...] = ()
-    next: str = ""
-    traced: bool = True
-    signs: tuple[Evidence, ...] = ()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from mmwatch.diagnosis.answers import Evidence, Finding, Verdict
+from mmwatch.diagnosis.answers import Evidence
 from mmwatch.diagnosis.judge import lost_share
 from mmwatch.diagnosis.observation import Observation
 from mmwatch.diagnosis.subject import Subject
+from mmwatch.diagnosis.verdict import Finding, Verdict
 from mmwatch.model.json import accounting_json
 
 SCHEMA = 1

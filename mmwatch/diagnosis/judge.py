@@ -7,22 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmwatch.diagnosis.answers import (
-    Account,
-    Claim,
-    Clear,
-    Evidence,
-    Finding,
-    Found,
-    Rejected,
-    Rule,
-    Unknown,
-    Verdict,
-)
+from mmwatch.diagnosis.answers import Account, Claim, Clear, Evidence, Found, Unknown
 from mmwatch.diagnosis.observation import Observation, percent, time
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules import all_rules
 from mmwatch.diagnosis.signs import signs
 from mmwatch.diagnosis.thresholds import COST_MIN, HARM, LONG, LOST_MAX, PRESSURE, UNEXPLAINED
+from mmwatch.diagnosis.verdict import Finding, Rejected, Verdict
 from mmwatch.units import number_text
 
 CRITICAL_SHARE = 0.5

@@ -1,4 +1,4 @@
-"""What is bad and what is worth a look: the thresholds behind every sign and colour of a table."""
+"""What is bad and what is worth a look: the signs and colours of a table, by the thresholds of the diagnosis."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmwatch.diagnosis import thresholds
 from mmwatch.display.spans import Tone
 from mmwatch.model.columns import Column
 from mmwatch.model.groupings import GROUPINGS
@@ -16,20 +17,17 @@ from mmwatch.model.measures import PATHS
 from mmwatch.model.records import Recent
 from mmwatch.model.snapshot import Snapshot
 
-PRIORITY_BAD = 2
-"""At this priority and below, a pass scans a quarter of each list or more."""
-OVERSHOOT_WARN, OVERSHOOT_BAD = 3.0, 8.0
+PRIORITY_BAD = thresholds.PRIORITY_LOW.value
+OVERSHOOT_WARN, OVERSHOOT_BAD = 3.0, thresholds.OVERSHOOT.value
 """Pages freed for each page asked for."""
 SHARE_WARN, SHARE_BAD = 0.1, 0.5
 """Share of the time, or of the reclaims."""
-COST_MIN = 0.01
+COST_MIN = thresholds.COST_MIN.value
 """Share of the time. Below it, a row is not marked."""
-LONG_WARN_NS, LONG_BAD_NS = 1_000_000, 100_000_000
+LONG_WARN_NS, LONG_BAD_NS = 1_000_000, thresholds.LONG.value
 """A shorter reclaim is not marked; a longer one is, whatever it freed."""
-FULL_SHARE = 0.97
-"""A cgroup that uses so much of its limit is full: reclaim keeps it a little below."""
-PRESSURE_WARN_PCT = 10.0
-"""Percent of the last ten seconds in which some task waited for memory."""
+FULL_SHARE = thresholds.FULL.value
+PRESSURE_WARN_PCT = thresholds.PRESSURE.value
 
 
 def _at_least(warn: float, bad: float) -> Callable[[float], Tone]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from mmwatch.diagnosis.answers import Evidence, Finding, Rejected, Remedy, Verdict
+from mmwatch.diagnosis.answers import Evidence, Remedy
 from mmwatch.diagnosis.observation import Observation
 from mmwatch.diagnosis.subject import Subject
 from mmwatch.diagnosis.thresholds import HARM
+from mmwatch.diagnosis.verdict import Finding, Rejected, Verdict
 from mmwatch.display.host import accounting_line, filter_text, local_time
 from mmwatch.units import clean, count_text, ns_text, number_text, pages_text, ratio_text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 
@@ -32,7 +31,7 @@ class Look:
         self._around.begin()
         self.session = Session(
             **self._around.of_session(self._before),
-            kernel=clean(os.uname().release),
+            kernel=self._around.settings.kernel_release,
             hostname=clean(socket.gethostname()),
             version=mmwatch.__version__,
             unknown=frozenset(measure.name for measure in MEASURES),

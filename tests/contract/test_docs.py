@@ -74,7 +74,7 @@ def shown_command_lines(text: str) -> list[str]:
     return [re.split(r" -- | [|;&>#]|\s{2,}", line)[0] for line in code]
 
 
-NAMES = ["top", "record", "report", "replay", "trace", "demo", "doctor"]  # a contract: add, don't rename
+NAMES = ["diagnose", "top", "record", "report", "replay", "trace", "demo", "doctor"]  # a contract: add, don't rename
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -175,6 +175,6 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["mmwatch.8", "mmwatch-recording.5"])
+@pytest.mark.parametrize("page", ["mmwatch.8", "mmwatch-recording.5", "mmwatch-rules.7"])
 def test_generated_parts_of_the_manual_are_up_to_date(page: str) -> None:
     assert (ROOT / "man" / page).read_text() == generator().renewed(page), "make man renews it"

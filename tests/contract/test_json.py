@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ sys.path.insert(0, str(ROOT / "tests" / "unit"))
 
 from make import make_interval, make_session, random_rows  # noqa: E402
 from make_facts import FACTS  # noqa: E402
+from make_observations import TROUBLES  # noqa: E402
 
 from mmwatch.abi import RECORD_KINDS  # noqa: E402
 from mmwatch.cli import doctor  # noqa: E402
+from mmwatch.diagnosis.json import to_json as verdict_json  # noqa: E402
+from mmwatch.diagnosis.judge import judge  # noqa: E402
+from mmwatch.diagnosis.observation import observe  # noqa: E402
+from mmwatch.diagnosis.subject import restrict, subject  # noqa: E402
 from mmwatch.display.trace import Tracing, trace_json  # noqa: E402
 from mmwatch.model.accounting import accounting  # noqa: E402
 from mmwatch.model.course import Stretch  # noqa: E402
@@ -245,6 +251,78 @@ DOCTOR = {
     "blockers[].permission": "flag",
     "problems": "list",
 }
+EVIDENCE = {"label": "text", "text": "text", "observed": "any", "threshold": "any", "unit": "text", "source": "text"}
+DIAGNOSE = {
+    "schema": "number",
+    "status": "text",
+    "summary": "text",
+    "traced": "flag",
+    "begin": "s",
+    "end": "s",
+    "duration_ns": "ns",
+    "account.total_ns": "ns",
+    "account.claimed_ns": "ns",
+    "account.unexplained_ns": "ns",
+    "account.kswapd_ns": "ns",
+    "account.kswapd_claimed_ns": "ns",
+    "findings[].id": "text",
+    "findings[].title": "text",
+    "findings[].severity": "text",
+    "findings[].confidence": "text",
+    "findings[].uncalibrated": "text",
+    "findings[].summary": "text",
+    "findings[].claims_ns": "ns",
+    "findings[].kswapd_claims_ns": "ns",
+    "findings[].cost": "list",
+    "findings[].cost_ns": "ns",
+    **{f"findings[].evidence[].{key}": unit for key, unit in EVIDENCE.items()},
+    **{f"findings[].against[].{key}": unit for key, unit in EVIDENCE.items()},
+    "findings[].who[].tgid": "number",
+    "findings[].who[].comm": "text",
+    "findings[].who[].path": "text",
+    "findings[].who[].cgroup": "text",
+    "findings[].who[].stall_ns": "ns",
+    "findings[].who[].share": "ratio",
+    "findings[].nodes": "list",
+    "findings[].cgroups": "list",
+    "findings[].cause": "text",
+    "findings[].remedy.advice": "text",
+    "findings[].remedy.commands": "list",
+    "findings[].remedy.undo": "list",
+    "findings[].remedy.persistent": "text",
+    "findings[].remedy.risk": "text",
+    "findings[].resolves.metric": "text",
+    "findings[].resolves.op": "text",
+    "findings[].resolves.value": "any",
+    "findings[].resolves.unit": "text",
+    "findings[].resolves.normaliser": "text",
+    "findings[].next": "text",
+    "rejected[].id": "text",
+    "rejected[].state": "text",
+    "rejected[].reason": "text",
+    **{f"signs[].{key}": unit for key, unit in EVIDENCE.items()},
+    "avoidable.reclaimed_pages": "pages",
+    "avoidable.stall_ns": "ns",
+    "avoidable.futile": "count",
+    "quality.lost_ratio": "ratio",
+    "quality.caveats": "list",
+    "quality.paths": "list",
+    "quality.accounting": "object",
+    "next": "text",
+    "subject.name": "text",
+    "subject.tasks": "number",
+    **{
+        f"subject.{name}_ns": "ns" for name in ("duration", "stall", "on_cpu", "throttled", "user", "system", "io_wait")
+    },
+    **{f"subject.{name}_ns": "ns" for name in ("io_wait", "refault_wait", "swap_wait", "memory_wait")},
+    "subject.major_faults": "count",
+    "subject.refaults": "count",
+    "host.hostname": "text",
+    "host.kernel": "text",
+    "host.version": "text",
+    "host.filter": "object",
+    "host.settings": "object",
+}
 CHECKS = {
     *("privileges", "bcc", "numpy", "pyroute2", "textual", "btf", "tracefs", "lockdown", "lru", "filters"),
     *("pid_namespace", "memory_cgroup", "numa_nodes", "zone_reclaim_mode", "swap", "pressure", "process_events"),
@@ -334,6 +412,19 @@ def test_report(by: str) -> None:
     check(to_json(take(session, interval, by), course=[Stretch(1.0, 2.0, 3, 4)]), REPORT)
 
 
+def test_diagnose() -> None:
+    observation = TROUBLES["node-bound"]()
+    unsure = {100: Process(100, "task")}
+    unsure_of = observe(
+        observation.session, [replace(one, processes=unsure) for one in observation.intervals], traced=False
+    )
+    restricted = restrict(replace(unsure_of, traced=True), [100])
+    verdict = judge(unsure_of)  # without its policy, something speaks against the finding
+    made = verdict_json(verdict, unsure_of, subject(restricted, [100]))
+    made["signs"] = made["signs"] or made["findings"][0]["against"]
+    check(made, DIAGNOSE)
+
+
 def test_trace() -> None:
     records = np.ones(len(RECORD_KINDS), RECORD_DTYPE)
     records["kind"] = range(len(RECORD_KINDS))
@@ -389,7 +480,8 @@ def test_the_manual_has_every_key() -> None:
     """mmwatch(8) has all keys except the measures: those are columns of a recording and documented there."""
     documented = manual("mmwatch.8", "JSON")
     recorded = manual("mmwatch-recording.5", "TABLES")
-    keys = {part.rstrip("[]") for path in {**TOP, **REPORT, **TRACE, **DOCTOR} for part in path.split(".")} | CHECKS
+    pinned = {**TOP, **REPORT, **TRACE, **DOCTOR, **DIAGNOSE}
+    keys = {part.rstrip("[]") for path in pinned for part in path.split(".")} | CHECKS
     assert sorted(keys - documented - set(MEASURED) - {"gfp_flags", "*", ""}) == []
     assert sorted({*MEASURED, "gfp_flags"} - recorded) == []
     assert set(PATHS) <= manual("mmwatch.8", "PATHS")

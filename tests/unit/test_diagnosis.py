@@ -12,10 +12,11 @@ import pytest
 from make import make_session
 from make_observations import GIB, HEALTHY, TROUBLES, S, cgroup, host, row, total
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Rule, Unknown
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Unknown
 from mmwatch.diagnosis.json import to_json
 from mmwatch.diagnosis.judge import independent, judge
 from mmwatch.diagnosis.observation import Observation
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules import all_rules
 from mmwatch.diagnosis.subject import restrict, subject
 from mmwatch.display.verdict import headline, verdict_lines

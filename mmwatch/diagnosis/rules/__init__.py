@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from mmwatch.diagnosis.answers import Rule
+from mmwatch.diagnosis.rule import Rule
 
 
 @cache

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Rule
+from mmwatch.diagnosis.answers import Answer, Clear
 from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrash_found, thrashing
 from mmwatch.diagnosis.observation import Observation
+from mmwatch.diagnosis.rule import Rule
 
 
 def judge(observation: Observation) -> Answer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Rule
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence
 from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrash_found, thrashing
 from mmwatch.diagnosis.observation import Observation, count
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
 
 MAJOR = Threshold(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Rule
+from mmwatch.diagnosis.answers import Answer, Clear
 from mmwatch.diagnosis.observation import KSWAPD, Observation, count, percent
+from mmwatch.diagnosis.rule import Rule
 
 
 def judge(observation: Observation) -> Answer:

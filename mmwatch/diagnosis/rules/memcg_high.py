@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, refault_evidence, waits_ns
 from mmwatch.diagnosis.observation import Observation, percent, time
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE
 
 

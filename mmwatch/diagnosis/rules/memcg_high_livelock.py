@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves, Rule
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves
 from mmwatch.diagnosis.cgroups import limit_evidence
 from mmwatch.diagnosis.observation import Observation, count, percent
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules.memcg_high import raise_high, worst_high
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
 

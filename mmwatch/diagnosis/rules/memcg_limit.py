@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves, Rule, Unknown
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves, Unknown
 from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, raise_limit, refault_evidence, refaults
 from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import FULL, HARM, Threshold
 
 STREAM = Threshold(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Remedy, Rule
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Remedy
 from mmwatch.diagnosis.observation import Observation, count, percent
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM
 from mmwatch.diagnosis.throttling import PART, throttle_found, throttled
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule, Unknown
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
 from mmwatch.diagnosis.observation import Observation, count
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import PRESSURE
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule, Unknown
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
 from mmwatch.diagnosis.cgroups import limit_evidence
 from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
 
 BOTH_WAYS = Threshold(

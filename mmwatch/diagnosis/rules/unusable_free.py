@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Observation, percent, time
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, Threshold
 
 READINGS = Threshold(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves, Rule
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves
 from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules.zone_reclaim_thrash import (
     FUTILE_SHARE,
     asked_for_by_write,

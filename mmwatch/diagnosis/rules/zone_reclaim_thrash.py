@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Rule
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
+from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, OVERSHOOT, PRIORITY_LOW, Threshold
 
 FUTILE_SHARE = Threshold(

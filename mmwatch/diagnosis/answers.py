@@ -97,9 +97,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Clear:
-    """The rule looked, and this is not the trouble."""
+    """The rule looked, and this is not the trouble.
+
+    :param ordinary: time in reclaim that is the price of ordinary work: nobody need explain it. None: no time.
+    """
 
     reason: str
+    ordinary: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Account:
 
     :param total_ns: that tasks spent in reclaim, kswapd left out.
     :param claimed_ns: the sum of what the findings claim.
+    :param ordinary_ns: what rules took for the price of ordinary work.
     :param kswapd_ns: that kswapd spent, which no task waited for.
     """
 
@@ -144,10 +149,11 @@ class Account:
     claimed_ns: int
     kswapd_ns: int
     kswapd_claimed_ns: int
+    ordinary_ns: int = 0
 
     @property
     def unexplained_ns(self) -> int:
-        return self.total_ns - self.claimed_ns
+        return self.total_ns - self.claimed_ns - self.ordinary_ns
 
     @property
     def unexplained(self) -> float:

@@ -32,6 +32,7 @@ def to_json(verdict: Verdict, observation: Observation, of: Subject | None = Non
         "account": {
             "total_ns": account.total_ns,
             "claimed_ns": account.claimed_ns,
+            "ordinary_ns": account.ordinary_ns,
             "unexplained_ns": account.unexplained_ns,
             "kswapd_ns": account.kswapd_ns,
             "kswapd_claimed_ns": account.kswapd_claimed_ns,

@@ -38,12 +38,16 @@ def judge(observation: Observation, rules: Sequence[Rule] | None = None) -> Verd
     """
     granted: list[_Granted] = []
     rejected: list[Rejected] = []
-    left = observation.stalls_ns.copy()
+    left, ordinary = observation.stalls_ns.copy(), np.zeros(len(observation.rows), np.int64)
     lossy = lost_share(observation) > LOST_MAX.value
     for rule in all_rules() if rules is None else rules:
         answer = _ask(rule, observation)
         if isinstance(answer, Clear) and lossy:
             answer = Unknown("too many events were lost to rule it out")
+        if isinstance(answer, Clear) and answer.ordinary is not None:
+            usual = np.minimum(answer.ordinary, left)
+            left -= usual
+            ordinary += usual
         if not isinstance(answer, Found):
             rejected.append(Rejected(rule, "unknown" if isinstance(answer, Unknown) else "clear", answer.reason))
             continue
@@ -58,7 +62,7 @@ def judge(observation: Observation, rules: Sequence[Rule] | None = None) -> Verd
         granted.append(_Granted(rule, answer, claim))
     findings = [_finding(observation, one, lossy) for one in granted]
     findings.sort(key=lambda one: -max(one.claims_ns, one.found.cost_ns, one.kswapd_claims_ns // 4))
-    return _verdict(observation, findings, rejected, lossy)
+    return _verdict(observation, findings, rejected, ordinary, lossy)
 
 
 def _ask(rule: Rule, observation: Observation) -> Found | Clear | Unknown:
@@ -102,12 +106,15 @@ def lost_share(observation: Observation) -> float:
     return lost / max(int(observation.rows["reclaims"].sum()) + lost, 1)
 
 
-def _verdict(observation: Observation, findings: list[Finding], rejected: list[Rejected], lossy: bool) -> Verdict:
+def _verdict(
+    observation: Observation, findings: list[Finding], rejected: list[Rejected], ordinary: Claim, lossy: bool
+) -> Verdict:
     account = Account(
         total_ns=observation.lost_ns(observation.tasks),
         claimed_ns=sum(one.claims_ns for one in findings),
         kswapd_ns=observation.lost_ns(~observation.tasks),
         kswapd_claimed_ns=sum(one.kswapd_claims_ns for one in findings),
+        ordinary_ns=int(ordinary[observation.tasks].sum()),
     )
     verdict = Verdict(
         "healthy",
@@ -120,7 +127,7 @@ def _verdict(observation: Observation, findings: list[Finding], rejected: list[R
         traced=observation.traced,
         signs=signs(observation),
     )
-    harm = "" if not observation.traced else _harm(observation)
+    harm = "" if not observation.traced else _harm(observation, ordinary)
     if findings:
         return replace(verdict, status="finding", summary=_explained(observation, account, findings))
     if lossy:
@@ -151,16 +158,16 @@ def _explained(observation: Observation, account: Account, findings: Sequence[Fi
     numbers = ", ".join(str(number) for number in range(1, len(findings) + 1))
     if not account.total_ns:
         return f"Tasks spent no time in reclaim itself; see {numbers}."
-    share = account.claimed_ns / account.total_ns
+    share = (account.claimed_ns + account.ordinary_ns) / account.total_ns
     text = f"{percent(share)} of {time(account.total_ns)} that tasks spent in reclaim is explained by {numbers}."
     if account.unexplained > UNEXPLAINED.value and observation.share(account.unexplained_ns) >= HARM.value:
         text = f"{percent(account.unexplained)} of {time(account.total_ns)} in reclaim is not explained. {text}"
     return text
 
 
-def _harm(observation: Observation) -> str:
+def _harm(observation: Observation, ordinary: Claim) -> str:
     """What is bad, whatever the cause; empty if nothing is."""
-    tasks = observation.waiting
+    tasks = observation.waiting & (ordinary < observation.stalls_ns)
     if observation.known("stall_ns") and observation.harmful(tasks):
         lost = observation.lost_ns(tasks)
         if observation.share(lost) >= HARM.value:

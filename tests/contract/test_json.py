@@ -262,6 +262,7 @@ DIAGNOSE = {
     "duration_ns": "ns",
     "account.total_ns": "ns",
     "account.claimed_ns": "ns",
+    "account.ordinary_ns": "ns",
     "account.unexplained_ns": "ns",
     "account.kswapd_ns": "ns",
     "account.kswapd_claimed_ns": "ns",

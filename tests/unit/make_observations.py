@@ -264,6 +264,7 @@ HEALTHY = {
     "a few short reclaims": lambda: host(
         row(stall_ns=S // 100, stall_max_ns=S // 1000), vmstat={"allocstall_normal": 5}
     ),
+    "a stream at its limit": lambda: cgroup(row(stall_ns=S // 8), grown={"max": 1000, "workingset_refault_file": 0}),
     "a full cgroup at rest": lambda: cgroup(row(stall_ns=S // 1000), grown={"max": 5, "workingset_refault_file": 0}),
     "an agent that rests": lambda: host(row(path="proactive", stall_ns=S // 20)),
     "swap that is full and idle": lambda: host(memory={"swap_total": GIB, "swap_free": 0}),

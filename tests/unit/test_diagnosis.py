@@ -63,7 +63,13 @@ def test_no_time_is_claimed_twice(name: str) -> None:
     assert account.total_ns + account.kswapd_ns == total(observation)
     assert 0 <= account.claimed_ns <= account.total_ns
     assert 0 <= account.kswapd_claimed_ns <= account.kswapd_ns
-    assert account.unexplained_ns == account.total_ns - sum(one.claims_ns for one in verdict.findings)
+    claimed = sum(one.claims_ns for one in verdict.findings)
+    assert account.unexplained_ns == account.total_ns - claimed - account.ordinary_ns
+
+
+def test_the_price_of_ordinary_work_is_explained() -> None:
+    verdict = judge(HEALTHY["a stream at its limit"]())
+    assert (verdict.account.ordinary_ns, verdict.account.unexplained_ns) == (3 * (S // 8), 0)
 
 
 def test_two_kinds_of_trouble_share_the_time() -> None:

@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32, help="limit of the cgroup, MiB")
     parser.add_argument("--comm", default="mmw-stream")
     parser.add_argument("--share", type=float, default=1.0, help="share of a CPU for each thread")
+    parser.add_argument("--rounds", type=int, default=1, help="how often to read each part")
     parser.add_argument("--group", default="", help="child cgroup to put the workers in")
     parser.add_argument("--note", help="ignored; it only appears in the command line")
     arguments = parser.parse_args()
@@ -43,7 +44,8 @@ def main() -> None:
     parts = arguments.processes * arguments.threads
 
     def read(part: int) -> None:
-        read_part(file.fileno(), part * length, length, share=arguments.share)
+        for _ in range(arguments.rounds):
+            read_part(file.fileno(), part * length, length, share=arguments.share)
 
     def work(first: int) -> None:
         threads = [threading.Thread(target=read, args=(part,)) for part in range(first + 1, first + arguments.threads)]

@@ -11,6 +11,9 @@ from mmwatch.diagnosis.thresholds import FULL, HARM, Threshold
 STREAM = Threshold(
     0.05, "ratio", "pages refaulted for each page reclaimed", "below that, what was dropped is not missed: a stream"
 )
+STREAM_HARM = Threshold(
+    0.25, "ratio", "the time that one task loses, if it streams", "each new page costs an old one: that is the price"
+)
 
 
 def judge(observation: Observation) -> Answer:
@@ -29,6 +32,15 @@ def judge(observation: Observation) -> Answer:
             f"reclaim at the limit of {path} took {percent(observation.share(observation.lost_ns(rows)))} of the time"
         )
     lost, memory = observation.lost_ns(rows), observation.limited[path]
+    again = refaults(observation, path)
+    streams = again is not None and again < STREAM.value * max(observation.freed(rows), 1)
+    worst = observation.who(observation.claim(rows), 1)
+    if streams and worst[0].share < STREAM_HARM.value:
+        return Clear(
+            f"{path} streams through files at its limit: {percent(observation.share(lost))} of the time, and hardly "
+            "anything that it drops is read again",
+            observation.claim(rows),
+        )
     evidence = [
         Evidence(
             "path",
@@ -42,9 +54,7 @@ def judge(observation: Observation) -> Answer:
         *limit_evidence(observation, path, "max"),
         *host_has_room(observation),
     ]
-    again = refaults(observation, path)
     evidence += refault_evidence(observation, path)
-    streams = again is not None and again < STREAM.value * max(observation.freed(rows), 1)
     own = {observation.whole.cgroups.get(int(number)) for number in observation.rows["cgroup_id"][rows]}
     above = f" {path} is above their own cgroup {sorted(filter(None, own))[0]}." if path not in own and any(own) else ""
     return Found(
@@ -69,7 +79,7 @@ RULE = Rule(
     "A memory cgroup has used up its limit (memory.max, or memory.limit_in_bytes), or one above it has: then each "
     "allocation of its tasks first reclaims from it, although the host may have free memory.",
     judge,
-    (HARM, FULL, STREAM),
+    (HARM, FULL, STREAM, STREAM_HARM),
     limits="Without probes for passes, the cgroup whose limit binds is inferred: the one whose own counter of hits "
     "grew.",
     yields_to=(

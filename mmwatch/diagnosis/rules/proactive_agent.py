@@ -25,7 +25,9 @@ def judge(observation: Observation) -> Answer:
     names = observation.names(rows)
     if observation.share(lost) < BUSY.value and observation.rate(again) < BACK.value:
         return Clear(
-            f"{names} requests reclaim, {percent(observation.share(lost))} of the time, and hardly any of it comes back"
+            f"{names} requests reclaim, {percent(observation.share(lost))} of the time, and hardly any of it comes "
+            "back",
+            observation.claim(rows),
         )
     freed = observation.freed(rows)
     evidence = [

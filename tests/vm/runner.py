@@ -52,7 +52,7 @@ SEARCH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:
 INIT = """\
 exec </dev/null >{folder}/guest.log 2>&1
 # The modules first: the binds hide where the guest has them.
-modprobe -a virtio_blk ext4
+modprobe -a virtio_blk ext4 {modules}
 # virtme's mount of the host reads page by page. This one reads ahead, so a BPF program loads twice as fast.
 mkdir -p /run/host
 if mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /run/host; then
@@ -185,7 +185,13 @@ def _quietly(*command: str) -> None:
 
 
 def _command(
-    vmlinuz: Path, folder: Path, layout: Layout, disks: Sequence[Path], options: Sequence[str] = ()
+    vmlinuz: Path,
+    folder: Path,
+    layout: Layout,
+    disks: Sequence[Path],
+    options: Sequence[str] = (),
+    guest: str = "guest.py",
+    modules: Sequence[str] = (),
 ) -> list[str]:
     places = ["/usr", str(CHECKOUT), sys.prefix]
     places = [place for place in places if place == "/usr" or not place.startswith("/usr/")]
@@ -195,7 +201,8 @@ def _command(
             folder=shlex.quote(str(folder)),
             places=" ".join(map(shlex.quote, places)),
             python=shlex.quote(sys.executable),
-            guest=shlex.quote(str(Path(__file__).with_name("guest.py"))),
+            guest=shlex.quote(str(Path(__file__).with_name(guest))),
+            modules=" ".join(modules),
         )
     )
     # One thread for all CPUs of a guest. With more, when one CPU patches code (static keys, which attaching a probe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.evidence import of_counter, of_path
 from mmwatch.diagnosis.observation import KSWAPD, Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM
@@ -15,16 +16,8 @@ def judge(observation: Observation) -> Answer:
     if not observation.harmful(direct):
         more = f", allocstall +{count(stalls)}" if stalls is not None else ""
         return Clear(f"direct reclaim took {percent(observation.share(lost))} of the time{more}")
-    calls = observation.sum(direct, "reclaims")
     evidence = [
-        Evidence(
-            "path",
-            f"direct reclaim took {percent(observation.share(lost))} of the time, {count(calls)} calls",
-            "reclaims",
-            observation.share(lost),
-            "ratio",
-            HARM.value,
-        ),
+        of_path(observation, direct, "direct reclaim"),
         Evidence(
             "longest",
             f"the longest took {time(observation.longest_ns(direct))}",
@@ -33,8 +26,7 @@ def judge(observation: Observation) -> Answer:
             "ns",
         ),
     ]
-    if stalls:
-        evidence.append(Evidence("counter", f"allocstall grew by {count(stalls)}", "/proc/vmstat", stalls, "count"))
+    evidence += of_counter(observation, "allocstall")
     short = [
         number
         for number, states in observation.nodes()

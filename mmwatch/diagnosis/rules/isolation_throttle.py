@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Remedy
+from mmwatch.diagnosis.evidence import of_counter
 from mmwatch.diagnosis.observation import Observation, count
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM
@@ -20,9 +21,7 @@ def judge(observation: Observation) -> Answer:
     rows, slept = found
     threads = len(np.unique(observation.rows["tid"][rows]))
     evidence = [Evidence("crowd", f"{count(threads)} threads reclaimed", "reclaims", threads, "count")]
-    stalls = observation.grown_like("allocstall")
-    if stalls:
-        evidence.append(Evidence("counter", f"allocstall grew by {count(stalls)}", "/proc/vmstat", stalls, "count"))
+    evidence += of_counter(observation, "allocstall")
     return throttle_found(
         observation,
         rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.evidence import of_priority
 from mmwatch.diagnosis.observation import KSWAPD, Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
@@ -49,9 +50,7 @@ def judge(observation: Observation) -> Answer:
                 EFFICIENCY_MAX.value,
             )
         )
-    priority = observation.priority(kswapd)
-    if priority is not None:
-        evidence.append(Evidence("depth", f"its priority fell to {priority}", "batches and passes", priority))
+    evidence += of_priority(observation, kswapd)
     return Found(
         f"kswapd of node {', '.join(map(str, nodes)) or '?'} ran {percent(busy)} of {time(observation.duration_ns)} "
         f"and freed {percent(efficiency)} of what it scanned.",

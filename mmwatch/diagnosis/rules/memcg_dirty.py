@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.cgroups import limit_evidence
+from mmwatch.diagnosis.evidence import of_path
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, Threshold
@@ -48,14 +49,7 @@ def judge(observation: Observation) -> Answer:
     lost, path, seen, held, slept = max(found)
     rows = bound[path]
     evidence = [
-        Evidence(
-            "path",
-            f"reclaim at the limit took {percent(observation.share(lost))} of the time",
-            "reclaims",
-            observation.share(lost),
-            "ratio",
-            HARM.value,
-        ),
+        of_path(observation, rows, "reclaim at the limit"),
         *limit_evidence(observation, path, "max"),
     ]
     if seen >= DIRTY.value:

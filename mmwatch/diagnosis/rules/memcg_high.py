@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, refault_evidence, waits_ns
-from mmwatch.diagnosis.observation import Observation, percent, time
+from mmwatch.diagnosis.evidence import of_path
+from mmwatch.diagnosis.observation import Observation, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE
 
@@ -18,14 +19,7 @@ def judge(observation: Observation) -> Answer:
     memory = observation.limited[path]
     outside = max(waited - lost, 0)
     evidence = [
-        Evidence(
-            "path",
-            f"reclaim above memory.high took {percent(observation.share(lost))} of the time",
-            "reclaims",
-            observation.share(lost),
-            "ratio",
-            HARM.value,
-        ),
+        of_path(observation, rows, "reclaim above memory.high"),
         *limit_evidence(observation, path, "high"),
         *host_has_room(observation),
         *refault_evidence(observation, path),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves, Unknown
+from mmwatch.diagnosis.answers import Answer, Clear, Found, Resolves, Unknown
 from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, raise_limit, refault_evidence, refaults
-from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.evidence import of_path
+from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import FULL, HARM, Threshold
 
@@ -42,15 +43,7 @@ def judge(observation: Observation) -> Answer:
             observation.claim(rows),
         )
     evidence = [
-        Evidence(
-            "path",
-            f"reclaim at the limit took {percent(observation.share(lost))} of the time, "
-            f"{count(observation.sum(rows, 'reclaims'))} calls",
-            "reclaims",
-            observation.share(lost),
-            "ratio",
-            HARM.value,
-        ),
+        of_path(observation, rows, "reclaim at the limit"),
         *limit_evidence(observation, path, "max"),
         *host_has_room(observation),
     ]

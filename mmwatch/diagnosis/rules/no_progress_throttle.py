@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Remedy
+from mmwatch.diagnosis.evidence import of_priority
 from mmwatch.diagnosis.observation import Observation, count, percent
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM
@@ -29,9 +30,7 @@ def judge(observation: Observation) -> Answer:
                 "ratio",
             )
         )
-    priority = observation.priority(rows)
-    if priority is not None:
-        evidence.append(Evidence("depth", f"scan priority fell to {priority}", "batches and passes", priority))
+    evidence += of_priority(observation, rows)
     return throttle_found(
         observation,
         rows,

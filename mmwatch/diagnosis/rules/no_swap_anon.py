@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
+from mmwatch.diagnosis.evidence import of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
@@ -73,17 +74,7 @@ def judge(observation: Observation) -> Answer:
                 "1/s",
             )
         )
-    if pressed:
-        evidence.append(
-            Evidence(
-                "pressure",
-                f"tasks waited for memory {observation.pressure:.1f}% of the time",
-                "/proc/pressure/memory",
-                observation.pressure,
-                "percent",
-                PRESSURE.value,
-            )
-        )
+    evidence += of_pressure(observation)
     waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
     return Found(
         f"Anonymous memory fills the host and {'swap is full' if total else 'there is no swap'}: reclaim is left with "

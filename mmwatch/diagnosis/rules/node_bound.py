@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.evidence import of_path
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM
@@ -24,14 +25,7 @@ def judge(observation: Observation) -> Answer:
     node, spare = max(elsewhere.items(), key=lambda one: one[1].stall_ns)
     why = observation.restricted(here, spare.free_node)
     evidence = [
-        Evidence(
-            "path",
-            f"direct reclaim on node {node} took {percent(observation.share(lost))} of the time",
-            "reclaims",
-            observation.share(lost),
-            "ratio",
-            HARM.value,
-        ),
+        of_path(observation, here, f"direct reclaim on node {node}"),
         Evidence(
             "spare",
             f"node {spare.free_node} had {observation.pages(spare.free_pages)} free, above its high watermark, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
+from mmwatch.diagnosis.evidence import of_pressure
 from mmwatch.diagnosis.observation import Observation, count
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import PRESSURE
@@ -31,17 +32,7 @@ def judge(observation: Observation) -> Answer:
                     "pages",
                 )
             )
-    if observation.pressure is not None and observation.pressure >= PRESSURE.value:
-        evidence.append(
-            Evidence(
-                "pressure",
-                f"tasks waited for memory {observation.pressure:.1f}% of the time",
-                "/proc/pressure/memory",
-                observation.pressure,
-                "percent",
-                PRESSURE.value,
-            )
-        )
+    evidence += of_pressure(observation)
     return Found(
         f"Tasks were put to sleep {count(times)} times before they could reclaim: half of the memory reserves was "
         "used up.",

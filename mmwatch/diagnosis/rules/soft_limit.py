@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
-from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.answers import Answer, Clear, Found, Remedy, Resolves
+from mmwatch.diagnosis.evidence import of_counter, of_path, of_priority
+from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM
 
@@ -15,26 +16,10 @@ def judge(observation: Observation) -> Answer:
     if not observation.harmful(waited):
         return Clear(f"reclaim at soft limits took {percent(observation.share(lost))} of the time")
     evidence = [
-        Evidence(
-            "path",
-            f"reclaim at soft limits took {percent(observation.share(lost))} of the time, "
-            f"{count(observation.sum(rows, 'reclaims'))} calls",
-            "reclaims",
-            observation.share(lost),
-            "ratio",
-            HARM.value,
-        ),
+        of_path(observation, rows, "reclaim at soft limits"),
     ]
-    stalls = observation.grown_like("allocstall")
-    if stalls:
-        evidence.append(
-            Evidence(
-                "counter", f"allocstall grew by {count(stalls)}: the host is short", "/proc/vmstat", stalls, "count"
-            )
-        )
-    priority = observation.priority(rows)
-    if priority is not None:
-        evidence.append(Evidence("depth", f"scan priority {priority}", "batches", priority))
+    evidence += of_counter(observation, "allocstall", ": the host is short")
+    evidence += of_priority(observation, rows)
     return Found(
         f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming from cgroups "
         "that are above their soft limit.",

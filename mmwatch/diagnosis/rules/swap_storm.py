@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
 from mmwatch.diagnosis.cgroups import limit_evidence
+from mmwatch.diagnosis.evidence import of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
@@ -64,17 +65,7 @@ def judge(observation: Observation) -> Answer:
                 "pages",
             )
         )
-    if pressed:
-        evidence.append(
-            Evidence(
-                "pressure",
-                f"tasks waited for memory {observation.pressure:.1f}% of the time",
-                "/proc/pressure/memory",
-                observation.pressure,
-                "percent",
-                PRESSURE.value,
-            )
-        )
+    evidence += of_pressure(observation)
     bound = observation.bound(rows & observation.on("memcg"), "max", "high")
     path = max(bound, key=lambda one: observation.lost_ns(bound[one]), default=None)
     inside = path is not None and observation.lost_ns(bound[path]) >= 0.5 * max(lost, 1)

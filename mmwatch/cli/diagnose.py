@@ -28,12 +28,9 @@ if TYPE_CHECKING:
     from mmwatch.diagnosis.observation import Observation
     from mmwatch.diagnosis.subject import Subject
     from mmwatch.diagnosis.verdict import Verdict
-    from mmwatch.model.interval import Interval, Session
     from mmwatch.session.look import Look
 
 DEFAULT_S = 10.0
-ROWS_MAX = 4096
-"""Rows of an interval to keep: 1.5 KB each, while the host is short of memory."""
 
 EPILOG = """\
 It first looks at counters, then traces for ten seconds and gives its verdict. Nothing is changed.
@@ -89,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def from_recording(arguments: argparse.Namespace, path: Path) -> int:
     """Judge a recording."""
+    from mmwatch.diagnosis.observation import observe
     from mmwatch.recording import Reader, series
 
     with Reader(path) as reader:
@@ -101,7 +99,7 @@ def from_recording(arguments: argparse.Namespace, path: Path) -> int:
     tgids = [arguments.pid] if arguments.pid else []
     if tgids and not any((interval.rows["tgid"] == arguments.pid).any() for interval in intervals):
         raise MmwatchError(f"process {arguments.pid} has no reclaim in {clean(str(path))}", f"mmwatch report {path}")
-    return conclude(arguments, session, intervals, tgids, arguments.cgroup)
+    return conclude(arguments, observe(session, intervals), tgids, arguments.cgroup)
 
 
 def from_host(arguments: argparse.Namespace, target: Target, duration_s: float) -> int:
@@ -112,15 +110,15 @@ def from_host(arguments: argparse.Namespace, target: Target, duration_s: float) 
     tgids, cgroup = target.described.get("pid", []), _cgroup(target)
     if arguments.no_trace:
         time.sleep(look.left_s())
-        return conclude(arguments, look.session, [look.take()], (), None, traced=False)
+        return conclude(arguments, looked_at(look))
     try:
-        session, intervals = trace(arguments, look, tuple(tgids), duration_s)
+        observation = trace(arguments, look, tuple(tgids), duration_s)
     except (NoPermissionError, UnavailableError) as error:
         streams.say(f"cannot trace: {error.message}", error.hint)
         streams.say("judging by counters alone, which is weaker")
         time.sleep(look.left_s())
-        return conclude(arguments, look.session, [look.take()], (), None, traced=False)
-    return conclude(arguments, session, intervals, tgids, cgroup)
+        return conclude(arguments, looked_at(look))
+    return conclude(arguments, observation, tgids, cgroup)
 
 
 def _cgroup(target: Target) -> str | None:
@@ -134,9 +132,7 @@ def _cgroup(target: Target) -> str | None:
     return (path[len(str(mount.path)) :] if mount and path.startswith(str(mount.path)) else path) or "/"
 
 
-def trace(
-    arguments: argparse.Namespace, look: Look, tgids: tuple[int, ...], duration_s: float
-) -> tuple[Session, list[Interval]]:
+def trace(arguments: argparse.Namespace, look: Look, tgids: tuple[int, ...], duration_s: float) -> Observation:
     """Observe the whole host for so long: others may be the cause.
 
     Ctrl-C ends it early; what was seen so far is judged.
@@ -156,9 +152,9 @@ def trace(
         closely=tgids,
         everything=True,
     )
-    from mmwatch.model.merge import lighten
+    from mmwatch.diagnosis.observation import Gathering
 
-    found: list[Interval] = []
+    found = Gathering()
     try:
         options.protect()
         beat = Beat(min(1.0, duration_s), duration_s)
@@ -167,26 +163,25 @@ def trace(
                 time.sleep(beat.left_s())
                 over = beat.over()
                 with interrupts.held():
-                    found.append(lighten(observer.sample(final=over), ROWS_MAX))
+                    found.add(observer.sample(final=over))
                 if over:
                     break
                 beat.advance()
         except KeyboardInterrupt:
-            if not found:
+            if not found.intervals:
                 raise
             interrupts.begin()
             streams.say("interrupted: judging what was seen so far")
     finally:
         observer.close()
-    return observer.session, found
+    return found.observation(observer.session)
 
 
 def _tell(look: Look, duration_s: float) -> None:
     """What the look found, and that tracing begins."""
-    from mmwatch.diagnosis.observation import observe
     from mmwatch.diagnosis.signs import signs
 
-    found = signs(observe(look.session, [look.take()], traced=False))
+    found = signs(looked_at(look))
     for sign in found:
         streams.say(f"look: {sign.text} ({sign.label})")
     if not found:
@@ -194,20 +189,21 @@ def _tell(look: Look, duration_s: float) -> None:
     streams.say(f"tracing for {duration_s:g} s; Ctrl-C ends it early")
 
 
+def looked_at(look: Look) -> Observation:
+    """What counters alone tell."""
+    from mmwatch.diagnosis.observation import observe
+
+    return observe(look.session, [look.take()], traced=False)
+
+
 def conclude(
-    arguments: argparse.Namespace,
-    session: Session,
-    intervals: Sequence[Interval],
-    tgids: Sequence[int],
-    cgroup: str | None,
-    traced: bool = True,
+    arguments: argparse.Namespace, observation: Observation, tgids: Sequence[int] = (), cgroup: str | None = None
 ) -> int:
     """Judge, print, and return the exit status."""
     from mmwatch.diagnosis.judge import judge
-    from mmwatch.diagnosis.observation import observe
     from mmwatch.diagnosis.subject import restrict, subject
 
-    observation, of = observe(session, intervals, traced), None
+    of = None
     if tgids or cgroup is not None:
         observation = restrict(observation, tgids, cgroup)
         of = subject(observation, tgids, cgroup)

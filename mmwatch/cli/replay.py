@@ -77,18 +77,20 @@ def run(arguments: argparse.Namespace) -> int:
 def _print(reader: Reader, arguments: argparse.Namespace, span: Span) -> None:
     from mmwatch.cli.tables import Table
     from mmwatch.cli.top import json_line
+    from mmwatch.diagnosis.lately import Lately
     from mmwatch.model.accounting import sum_accounts
     from mmwatch.model.snapshot import take
 
     table = None if arguments.json else Table.of(arguments)
-    total = None
+    total, lately = None, Lately(reader.session)
     for interval in reader.intervals(span):
         snapshot = take(reader.session, interval, arguments.by)
         total = sum_accounts(total, snapshot.accounting)
         if table is None:
             print(json_line(arguments, snapshot, total))
         else:
-            print("\n".join([*table.screen(snapshot, total, None), ""]))
+            lately.add(interval)
+            print("\n".join([*table.screen(snapshot, total, None, lately), ""]))
 
 
 def _speed(text: str) -> float:

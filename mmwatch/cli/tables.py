@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmwatch.cli.options import suggestion
+from mmwatch.diagnosis.lately import Lately
 from mmwatch.display.host import host_lines
 from mmwatch.display.table import Order, table_lines
+from mmwatch.display.verdict import finding_line
 from mmwatch.errors import UsageError
 from mmwatch.model.accounting import Accounting
 from mmwatch.model.arrangement import DEFAULT, DEFAULT_SORT, RECORDED, active_order, cgroups_differ, default_keys
@@ -88,10 +90,16 @@ class Table:
         one_node = len(snapshot.interval.nodes) < 2
         return _columns(default_keys(self.arguments.by, width, cgroups_differ(snapshot), one_node), self.recorded)
 
-    def screen(self, snapshot: Snapshot, total: Accounting, size: os.terminal_size | None) -> list[str]:
-        """Host, accounting and table as lines: all rows, or as many as fit in the terminal."""
+    def screen(
+        self, snapshot: Snapshot, total: Accounting, size: os.terminal_size | None, lately: Lately | None = None
+    ) -> list[str]:
+        """Host, accounting and table as lines: all rows, or as many as fit in the terminal.
+
+        :param lately: judges the newest intervals.
+        """
         width = size.columns if size else None
-        lines = host_lines(snapshot, width, total)
+        judged = lately.verdict() if lately else None
+        lines = host_lines(snapshot, width, total, finding_line(judged[0]) if judged else "")
         order = row_order(self.arguments, snapshot)
         limit = max(1, size.lines - len(lines) - 3) if size else None
         return [*lines, "", *table_lines(snapshot, self.columns(snapshot, width), order, width, limit)]

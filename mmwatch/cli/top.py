@@ -15,6 +15,7 @@ from mmwatch.session.observer import FIRST_INTERVAL_S, Observer, intervals
 from mmwatch.session.target import Target
 
 if TYPE_CHECKING:  # slow imports run while the compiler works
+    from mmwatch.diagnosis.lately import Lately
     from mmwatch.model.accounting import Accounting
     from mmwatch.model.snapshot import Snapshot
 
@@ -96,6 +97,7 @@ def show(
             attached()
         options.protect()
         total: Accounting | None = None
+        lately: Lately | None = None
         beat = Beat(interval_s, duration_s, None if batch else FIRST_INTERVAL_S)
         for interval in intervals(observer, beat, arguments.count, quick=not batch):
             from mmwatch.model.accounting import sum_accounts
@@ -105,13 +107,18 @@ def show(
             total = sum_accounts(total, snapshot.accounting)
             if seen:
                 seen(snapshot, total)
-            if table is None:
+            if table is not None:
+                from mmwatch.diagnosis.lately import Lately
+
+                lately = lately or Lately(observer.session)
+                lately.add(interval)
+            else:
                 print(json_line(arguments, snapshot, total), flush=True)
                 continue
             above = [headline] if headline and not batch else []
             columns, height = shutil.get_terminal_size()
             size = os.terminal_size((columns, height - len(above)))
-            text = "\n".join([*above, *table.screen(snapshot, total, None if batch else size)])
+            text = "\n".join([*above, *table.screen(snapshot, total, None if batch else size, lately)])
             print(f"{text}\n" if batch else f"{CLEAR}{text}", end="\n" if batch else "", flush=True)
     finally:
         observer.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,13 +16,14 @@ from mmwatch.diagnosis.thresholds import COST_MIN, HARM, LONG
 from mmwatch.model.accounting import Accounting, accounting
 from mmwatch.model.interval import CgroupMemory, Elsewhere, Interval, Node, Session
 from mmwatch.model.measures import PATHS, THROTTLE_REASONS
-from mmwatch.model.merge import THREAD_KEYS, Sums
+from mmwatch.model.merge import THREAD_KEYS, Sums, lighten
 from mmwatch.model.nodes import elsewhere_of, merge_elsewhere
 from mmwatch.model.rows import SUMS, Rows
 from mmwatch.units import NS_PER_S, ancestors, clean, count_text, ns_text, number_list, pages_text, ratio_text
 
 Mask = npt.NDArray[np.bool_]
-ROWS_MAX = 16384
+ROWS_MAX = 1024
+"""Rows of an interval that are kept apart: 1.5 KB each, and a few microseconds to fold."""
 KSWAPD = PATHS.index("kswapd")
 
 
@@ -32,16 +33,20 @@ class Observation:
 
     :param intervals: at least one, in order.
     :param traced: probes were attached. Without them, all measures are unknown.
+    :param summed: all intervals as one, if that is known already.
     """
 
     session: Session
     intervals: tuple[Interval, ...]
     traced: bool = True
+    summed: Interval | None = None
 
     @cached_property
     def whole(self) -> Interval:
         """All of them as one."""
-        sums = Sums(THREAD_KEYS, ROWS_MAX, ROWS_MAX * len(self.intervals))
+        if self.summed is not None:
+            return self.summed
+        sums = Sums(THREAD_KEYS, 16 * ROWS_MAX, 16 * ROWS_MAX * len(self.intervals))
         for interval in self.intervals:
             sums.add(interval)
         return sums.whole() or self.intervals[0]
@@ -336,6 +341,35 @@ def count(value: float) -> str:
 
 def time(ns: float) -> str:
     return ns_text(ns)
+
+
+class Gathering:
+    """Gathers intervals as they come, and sums them up at once, so that the verdict does not wait for it.
+
+    :param keep_s: judge only so much time up to the newest interval; by default all of it.
+    """
+
+    def __init__(self, keep_s: float = float("inf")) -> None:
+        self._keep_s = keep_s
+        self.intervals: list[Interval] = []
+        self._sums = Sums(THREAD_KEYS, ROWS_MAX, 0)
+
+    def add(self, interval: Interval) -> None:
+        """Add the next interval."""
+        self.intervals.append(lighten(interval, ROWS_MAX))
+        if self._keep_s == float("inf"):
+            self._sums.add(self.intervals[-1])
+            return
+        while sum(one.duration_ns for one in self.intervals[1:]) >= self._keep_s * NS_PER_S:
+            del self.intervals[0]
+
+    def observation(self, session: Session, traced: bool = True) -> Observation:
+        """What was gathered.
+
+        :raises ValueError: there is no interval.
+        """
+        summed = self._sums.whole() if self._keep_s == float("inf") else None
+        return replace(observe(session, self.intervals, traced), summed=summed)
 
 
 def observe(session: Session, intervals: Sequence[Interval], traced: bool = True) -> Observation:

@@ -52,7 +52,7 @@ def restrict(observation: Observation, tgids: Collection[int] = (), cgroup: str 
         return replace(interval, rows=rows[mine | (rows["path"] == KSWAPD)])
 
     session = replace(observation.session, filter={**observation.session.filter, **described})
-    return replace(observation, session=session, intervals=tuple(map(kept, observation.intervals)))
+    return replace(observation, session=session, intervals=tuple(map(kept, observation.intervals)), summed=None)
 
 
 def subject(observation: Observation, tgids: Collection[int] = (), cgroup: str | None = None) -> Subject:

@@ -30,11 +30,14 @@ _SEGMENT = 4  # cells of the gauge between two watermarks
 _GAUGE_TITLE = "0   min  low  high   "
 
 
-def host_lines(snapshot: Snapshot, width: int | None, cumulative: Accounting | None = None) -> list[str]:
+def host_lines(
+    snapshot: Snapshot, width: int | None, cumulative: Accounting | None = None, finding: str = ""
+) -> list[str]:
     """The header of a block of text.
 
     :param width: of the terminal; None for no limit.
     :param cumulative: the account since the start, shown below that of the interval.
+    :param finding: what the diagnosis found, in one line.
     """
     session = snapshot.session
     parts = [local_time(snapshot.interval.end_s), clean(session.hostname) or "?", clean(session.kernel) or "?"]
@@ -47,7 +50,7 @@ def host_lines(snapshot: Snapshot, width: int | None, cumulative: Accounting | N
     if session.filter:
         lines.append(fit(f"only {filter_text(session.filter)}", width))
     lines += [fit(text_of(line), width) for line in node_lines(snapshot)]
-    lines += elsewhere_lines(snapshot, width)
+    lines += [fit(finding, width)] if finding else elsewhere_lines(snapshot, width)
     lines += join([fact.text for fact in state_facts(snapshot)], width)
     lines.append(accounting_line(snapshot.accounting, width))
     if cumulative is not None:

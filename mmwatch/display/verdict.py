@@ -59,6 +59,11 @@ def headline(verdict: Verdict) -> str:
     return f"{first.rule.id}{more}: {first.found.summary}"
 
 
+def finding_line(verdict: Verdict | None) -> str:
+    """The first finding in one line; empty if there is none."""
+    return f"! {headline(verdict)}" if verdict is not None and verdict.findings else ""
+
+
 def _head(verdict: Verdict, observation: Observation, width: int) -> list[str]:
     session = observation.session
     host = clean(session.hostname) or "?"

@@ -206,6 +206,29 @@ def test_the_detail_begins_as_its_table_is() -> None:
     drive(scenario)
 
 
+def test_the_verdict() -> None:
+    """Its first finding has a line; v shows it whole, and while the display is paused, what it was then."""
+
+    async def scenario(app: ScreenApp, pilot: Pilot[None]) -> None:
+        assert "! zone-reclaim-thrash: " in screen_text(app.screen)
+        await pilot.press("space", "v")
+        await until(pilot, lambda: "WHY" in screen_text(app.screen))
+        assert "sysctl -w vm.zone_reclaim_mode=0" in "".join(line for line in await _pages(app, pilot))
+        await pilot.press("v")
+        await until(pilot, lambda: "by task" in screen_text(app.screen))
+
+    drive(scenario)
+
+
+async def _pages(app: ScreenApp, pilot: Pilot[None]) -> list[str]:
+    """All pages of what is open."""
+    pages = []
+    for _ in range(8):
+        pages.append(screen_text(app.screen))
+        await pilot.press("pagedown")
+    return pages
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_the_whole_screen(size: tuple[int, int]) -> None:
     """Oracle: the screens in fixtures/, which were checked by eye."""

@@ -9,8 +9,10 @@ from textual.binding import Binding
 
 from mmwatch.display.screen.feed import Controls
 from mmwatch.display.screen.keys import KEYS
+from mmwatch.display.screen.state import State
 from mmwatch.display.spans import Line, Span, Tone
 from mmwatch.model.measures import PATH_HELP
+from mmwatch.units import clean
 
 _SIGNS = (
     (
@@ -57,6 +59,14 @@ _NAMES = {
 def key_name(key: str) -> str:
     """The label of a key, by Textual's name for it."""
     return _NAMES.get(key, key.capitalize() if len(key) > 1 else key)
+
+
+def notes_of(state: State) -> list[str]:
+    """What is to be said of this session."""
+    session = state.feed.session
+    probes = session.probes if session else ()
+    notes = [f"{one.need}: {one.state}. {one.reason}" for one in probes if one.state not in ("attached", "off")]
+    return [*state.services.notes(), *map(clean, notes)]
 
 
 def help_lines(notes: Sequence[str], controls: Controls | None, width: int) -> list[Line]:

@@ -33,6 +33,7 @@ KEYS: list[BindingType] = [
     Binding("x", "export", "write the screen as SVG and text"),
     Binding("r", "record", "start or stop recording"),
     Binding("enter", "detail", "show details of the row"),
+    Binding("v", "verdict", "what is wrong, why, and what to change"),
     Binding(
         "u", "foreign('there is no filter by user; f filters by name, PID, path or cgroup')", "no filter by user: see f"
     ),
@@ -63,6 +64,7 @@ FOOTER = (
     ("q", "quit"),
     ("?", "help"),
     ("Enter", "detail"),
+    ("v", "verdict"),
     ("Tab", "view"),
     ("s", "sort"),
     ("f", "filter"),

@@ -7,11 +7,14 @@ from datetime import datetime
 
 import numpy as np
 
+from mmwatch.diagnosis.observation import Observation
+from mmwatch.diagnosis.verdict import Verdict
 from mmwatch.display import host
 from mmwatch.display.screen.view import Frame
 from mmwatch.display.spans import Line, Span, Tone, fitted, width_of
 from mmwatch.display.text import cells, field, spark
 from mmwatch.display.tones import tones_of
+from mmwatch.display.verdict import finding_line, verdict_lines
 from mmwatch.model.accounting import Accounting
 from mmwatch.model.columns import Column
 from mmwatch.model.history import History
@@ -22,6 +25,8 @@ from mmwatch.units import cgroup_text, clean, count_text, pages_text
 
 SIGNS = {Tone.BAD: "!", Tone.WARN: "~"}
 """Signs for the first cell of a line, with the same meaning as the tone's colour."""
+
+_FINDING_MIN = 30
 
 # ---- the table ----
 
@@ -152,6 +157,22 @@ def _signed(line: Line) -> Line:
 def elsewhere_spans(snapshot: Snapshot, width: int) -> list[Line]:
     """Lines for nodes that were reclaimed while another had memory to spare."""
     return [[Span(text, Tone.BAD)] for text in host.elsewhere_lines(snapshot, width)]
+
+
+def finding_spans(verdict: Verdict | None, width: int) -> list[Line]:
+    """The first finding of the last seconds, and the key that opens the verdict."""
+    line = finding_line(verdict)
+    if not line or width < _FINDING_MIN:
+        return []
+    key = "  v: why"
+    return [[Span(field(line, width - len(key), left=True), Tone.BAD), Span(key, Tone.TITLE)]]
+
+
+def verdict_spans(judged: tuple[Verdict, Observation] | None, width: int) -> list[Line]:
+    """The whole verdict on the last seconds."""
+    if judged is None:
+        return [[Span(" no interval is over yet", Tone.DIM)]]
+    return [[Span(line)] for line in verdict_lines(*judged, verbose=True, width=min(width, 100))]
 
 
 def state_spans(snapshot: Snapshot, width: int) -> list[Line]:

@@ -13,7 +13,7 @@ from textual.widgets import Input
 from mmwatch.display.screen import lines as text
 from mmwatch.display.screen import picture
 from mmwatch.display.screen.cursor import Cursor
-from mmwatch.display.screen.help import help_lines
+from mmwatch.display.screen.help import help_lines, notes_of
 from mmwatch.display.screen.keys import KEYS
 from mmwatch.display.screen.layout import THEMES, TREES_OF
 from mmwatch.display.screen.position import go_to
@@ -317,13 +317,7 @@ class MainScreen(Screen[None]):
 
     def action_help(self) -> None:
         state = self._state
-        self.app.push_screen(Pager(state, lambda width: help_lines(self._notes(), state.controls, width), leave="?h"))
-
-    def _notes(self) -> list[str]:
-        session = self._state.feed.session
-        probes = session.probes if session else ()
-        notes = [f"{one.need}: {one.state}. {one.reason}" for one in probes if one.state not in ("attached", "off")]
-        return [*self._state.services.notes(), *map(clean, notes)]
+        self.app.push_screen(Pager(state, lambda width: help_lines(notes_of(state), state.controls, width), leave="?h"))
 
     def action_pause(self) -> None:
         """Stop drawing, or pause a recording; then continue."""
@@ -358,6 +352,10 @@ class MainScreen(Screen[None]):
             self._state.tell("this is a recording already")
         else:
             self._state.services.record()
+
+    def action_verdict(self) -> None:
+        state = self._state
+        self.app.push_screen(Pager(state, lambda width: text.verdict_spans(state.verdict(True), width), leave="v"))
 
     def action_detail(self) -> None:
         frame = self.frame

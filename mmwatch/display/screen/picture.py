@@ -41,7 +41,9 @@ def head(state: State, history: History, latest: Snapshot, width: int, room: int
     flags += [f"REC {state.services.recording()}"] if state.services.recording() else []
     first = [text.top_line(history.session, latest, flags, state.headline, width)]
     left = max(room - len(first), 0)
-    elsewhere = text.elsewhere_spans(latest, width)[:left]
+    judged = state.verdict()
+    finding = text.finding_spans(judged[0] if judged else None, width)
+    elsewhere = (finding or text.elsewhere_spans(latest, width))[:left]
     left -= len(elsewhere)
     facts, rates = text.state_spans(latest, width), text.rate_spans(history, width)
     rates = rates if left - len(facts) - len(rates) >= 3 else []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from mmwatch.diagnosis.lately import Lately
 from mmwatch.display.screen.feed import Controls, Feed, Services
 from mmwatch.display.screen.layout import Layout
 from mmwatch.display.screen.theme import styles
@@ -14,6 +15,9 @@ from mmwatch.model.history import History
 
 if TYPE_CHECKING:
     from rich.style import Style
+
+    from mmwatch.diagnosis.observation import Observation
+    from mmwatch.diagnosis.verdict import Verdict
 
 TAKEN_MAX = 20
 """Intervals taken at once when a recording plays fast; only the last one is drawn."""
@@ -50,6 +54,8 @@ class State:
         self.noticed: Callable[[], None] = lambda: None
         """Called when there is a notice; the application sets it."""
         self._still: History | None = None
+        self._lately: Lately | None = None
+        self._verdict: tuple[Verdict, Observation] | None = None
         self._began_s = time.monotonic()
 
     def waited_s(self) -> float:
@@ -70,6 +76,15 @@ class State:
         """Stop drawing new intervals, or continue."""
         self._still = None if self._still or self.history is None else self.history.frozen()
 
+    def verdict(self, now: bool = False) -> tuple[Verdict, Observation] | None:
+        """What the rules say of the last seconds; while paused, what they said then. None before the first interval.
+
+        :param now: of all intervals so far.
+        """
+        if not self.paused and self._lately is not None:
+            self._verdict = self._lately.verdict(now)
+        return self._verdict
+
     def take(self) -> bool:
         """Add new intervals to the history; False if there are none."""
         session = self.feed.session
@@ -78,7 +93,10 @@ class State:
         while taken < TAKEN_MAX and session is not None and (interval := self.feed.take()) is not None:
             if self.history is None or before is not None:
                 self.history, before = History(session, before), None
+                self._lately = Lately(session)
             self.history.add(interval)
+            if self._lately is not None:
+                self._lately.add(interval)
             taken += 1
         return taken > 0
 

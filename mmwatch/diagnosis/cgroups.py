@@ -10,13 +10,19 @@ from mmwatch.diagnosis.observation import Mask, Observation, count, percent, tim
 from mmwatch.diagnosis.thresholds import FULL, PRESSURE, Threshold
 
 REFAULTS = ("workingset_refault_file", "workingset_refault")
+SOON = ("workingset_activate_file", "workingset_activate")
+"""Of these, pages that came back before as many others were reclaimed as the memory holds (kernel: mm/workingset.c,
+workingset_test_recent): somewhat more memory would have kept them. A loop over a file much larger has none."""
 THRASH = Threshold(
-    1000.0, "1/s", "file pages refaulted", "4 MB of reads a second that memory should have spared; less is hardly felt"
+    1000.0,
+    "1/s",
+    "file pages refaulted soon",
+    "4 MB of reads a second that somewhat more memory would have spared; less is hardly felt",
 )
 BACK = Threshold(
     0.3,
     "ratio",
-    "pages refaulted for each page reclaimed",
+    "pages refaulted soon for each page reclaimed",
     "a working set that fits refaults next to nothing, and a stream nothing at all",
 )
 
@@ -26,6 +32,16 @@ def refaults(observation: Observation, path: str) -> int | None:
     grown = observation.limited[path].grown
     found = [grown[name] for name in REFAULTS if name in grown]
     return sum(found) if found else None
+
+
+def soon(observation: Observation, path: str) -> int | None:
+    """Those of :func:`refaults` that came back soon. Version 1 does not count them: then the host's share is taken."""
+    grown, again = observation.limited[path].grown, refaults(observation, path)
+    found = [grown[name] for name in SOON if name in grown]
+    if found or again is None:
+        return sum(found) if found else None
+    all_soon, all_again = observation.grown(*SOON), observation.grown(*REFAULTS)
+    return again if all_soon is None or not all_again else int(again * min(all_soon / all_again, 1))
 
 
 def waits_ns(observation: Observation, path: str) -> int:
@@ -102,11 +118,13 @@ class Thrash:
 
     :param path: of the cgroup; None: the whole host.
     :param rows: the reclaim of it.
+    :param soon: pages refaulted soon.
     """
 
     path: str | None
     rows: Mask
     refaults: int
+    soon: int
     reclaimed_pages: int
     major_faults: int
     waited_ns: int
@@ -116,18 +134,21 @@ def thrashing(observation: Observation) -> Thrash | str:
     """The cgroup with the most refaults, or the host; or why there is none."""
     found = []
     for path, memory in observation.limited.items():
-        again, rows = refaults(observation, path), observation.below(path) & observation.on("memcg")
-        if again is None or (memory.limit_bytes is None and memory.high_bytes is None):
+        again, near = refaults(observation, path), soon(observation, path)
+        rows = observation.below(path) & observation.on("memcg")
+        if again is None or near is None or (memory.limit_bytes is None and memory.high_bytes is None):
             continue
         reclaimed = max(observation.freed(rows), memory.grown.get("pgsteal", 0))
         found.append(
-            Thrash(path, rows, again, reclaimed, memory.grown.get("pgmajfault", 0), waits_ns(observation, path))
+            Thrash(path, rows, again, near, reclaimed, memory.grown.get("pgmajfault", 0), waits_ns(observation, path))
         )
     again = observation.grown(*REFAULTS)
     if again is not None and not observation.session.filter:
         rows = observation.on("direct", "kswapd", "node")
         waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
-        host = Thrash(None, rows, again, observation.freed(rows), observation.grown("pgmajfault") or 0, waited)
+        near = observation.grown(*SOON)
+        near = again if near is None else near
+        host = Thrash(None, rows, again, near, observation.freed(rows), observation.grown("pgmajfault") or 0, waited)
         # What came back to cgroups at their limits is theirs.
         theirs = max((one.refaults for one in found if one.rows.any()), default=0)
         if again - theirs > theirs:
@@ -136,8 +157,8 @@ def thrashing(observation: Observation) -> Thrash | str:
     bad = [
         one
         for one in found
-        if observation.rate(min(one.refaults, one.reclaimed_pages)) >= THRASH.value
-        and one.refaults >= BACK.value * one.reclaimed_pages
+        if observation.rate(min(one.soon, one.reclaimed_pages)) >= THRASH.value
+        and one.soon >= BACK.value * one.reclaimed_pages
         and one.rows.any()
     ]
     if not bad:
@@ -146,8 +167,8 @@ def thrashing(observation: Observation) -> Thrash | str:
         return f"{count(observation.rate(again))} pages a second were read again after reclaim"
     # Of nested cgroups that show the same refaults, the one whose own limit was hit.
     most = max(one.refaults for one in bad)
-    near = [one for one in bad if one.refaults >= 0.9 * most]
-    return max(near, key=lambda one: observation.limited[one.path].grown.get("max", 0) if one.path else -1)
+    nearest = [one for one in bad if one.refaults >= 0.9 * most]
+    return max(nearest, key=lambda one: observation.limited[one.path].grown.get("max", 0) if one.path else -1)
 
 
 def thrash_found(
@@ -158,13 +179,14 @@ def thrash_found(
     :param what: ``The page cache of {} does``.
     """
     lost = observation.lost_ns(worst.rows & observation.tasks)
-    back = worst.refaults / max(worst.reclaimed_pages, 1)
-    rate = observation.rate(worst.refaults)
+    back = worst.soon / max(worst.reclaimed_pages, 1)
+    rate = observation.rate(worst.soon)
     source = "memory.stat" if worst.path else "/proc/vmstat"
     evidence = [
         Evidence(
             "refault",
-            f"{count(worst.refaults)} pages were read again soon after they had been reclaimed, {count(rate)} a second",
+            f"{count(rate)} pages a second are read again that somewhat more memory would have kept "
+            f"({count(worst.refaults)} were read again in all)",
             source,
             rate,
             "1/s",

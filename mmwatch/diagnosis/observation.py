@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmwatch.diagnosis.answers import Avoidable, Claim, Who
-from mmwatch.diagnosis.thresholds import COST_MIN, HARM, LONG
+from mmwatch.diagnosis.thresholds import COST_MIN, HARM, LONG, SPARE
 from mmwatch.model.accounting import Accounting, accounting
 from mmwatch.model.interval import CgroupMemory, Elsewhere, Interval, Node, Session
 from mmwatch.model.measures import PATHS, THROTTLE_REASONS
@@ -236,11 +236,12 @@ class Observation:
         return place.distances.get(other) if place else None
 
     def elsewhere(self, *paths: str) -> dict[int, Elsewhere]:
-        """What these paths took from each node while another stood above its high watermark."""
+        """What these paths took from each node while another had plenty above its high watermark."""
         found: dict[int, Elsewhere] = {}
         for interval in self.intervals:
+            nodes = [node if _plenty(node) else replace(node, free_pages=None) for node in interval.nodes]
             rows = interval.rows[np.isin(interval.rows["path"], [PATHS.index(path) for path in paths])]
-            here = elsewhere_of(rows, np.zeros(len(rows), np.int64), {0: interval.nodes})
+            here = elsewhere_of(rows, np.zeros(len(rows), np.int64), {0: nodes})
             found = merge_elsewhere(found, here)
         return found
 
@@ -341,6 +342,13 @@ def count(value: float) -> str:
 
 def time(ns: float) -> str:
     return ns_text(ns)
+
+
+def _plenty(node: Node) -> bool:
+    """Whether a node has so much free memory above its high watermark that others could use it."""
+    if node.free_pages is None or node.high_pages is None or node.managed_pages is None:
+        return False
+    return node.free_pages - node.high_pages >= SPARE.value * node.managed_pages
 
 
 class Gathering:

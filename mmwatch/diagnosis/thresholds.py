@@ -71,6 +71,12 @@ PRESSURE = Threshold(
     "share of the time in which some task waited for memory (PSI)",
     "a tenth of the time is harm, whoever waited; PSI alone never makes a finding",
 )
+SPARE = Threshold(
+    0.02,
+    "ratio",
+    "free memory of the other node above its high watermark, as a share of its memory",
+    "less would be gone in a moment",
+)
 UNEXPLAINED = Threshold(
     0.2,
     "ratio",

@@ -26,8 +26,16 @@ RULE = Rule(
     "what is in use. Its own time may be small: the cost is the disk.",
     judge,
     (THRASH, BACK),
-    limits="A loop over a file that is larger than memory looks the same, and it is the same.",
-    yields_to=("exec-thrash", "memcg-dirty", "swap-storm", "no-swap-anon", "zone-reclaim-thrash", "drop-caches"),
+    limits="Version 1 counts no pages refaulted soon: there the share of the whole host is taken.",
+    yields_to=(
+        "exec-thrash",
+        "memcg-dirty",
+        "swap-storm",
+        "no-swap-anon",
+        "zone-reclaim-thrash",
+        "node-bound",
+        "drop-caches",
+    ),
     evidence="workingset_refault_file of the cgroup or host; pages reclaimed; the cgroup's own hits of its limit; "
     "memory pressure.",
     remedy="Raise the limit of the cgroup, or give the host more memory; protect what matters with memory.low; let "

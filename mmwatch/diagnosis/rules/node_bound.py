@@ -5,27 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
-from mmwatch.diagnosis.evidence import of_path
+from mmwatch.diagnosis.evidence import of_path, of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.thresholds import HARM
+from mmwatch.diagnosis.thresholds import HARM, PRESSURE, SPARE
 
 
 def judge(observation: Observation) -> Answer:
     direct = observation.on("direct")
-    if not observation.harmful(direct):
+    pressed = observation.pressure is not None and observation.pressure >= PRESSURE.value
+    if not observation.harmful(direct) and not pressed:
         return Clear(f"direct reclaim took {percent(observation.share(observation.lost_ns(direct)))} of the time")
     if len(observation.last.nodes) < 2:
         return Clear("the host has one node")
-    elsewhere = observation.elsewhere("direct")
-    here = direct & np.isin(observation.rows["node"], sorted(elsewhere))
-    if not elsewhere or not observation.harmful(here):
-        return Clear("no other node had free memory above its high watermark meanwhile")
-    lost = observation.lost_ns(here)
+    elsewhere = observation.elsewhere("direct", "kswapd")
+    here = observation.on("direct", "kswapd") & np.isin(observation.rows["node"], sorted(elsewhere))
+    if not (here & direct).any():
+        return Clear("no other node had plenty above its high watermark meanwhile")
+    lost = observation.lost_ns(here & direct)
     node, spare = max(elsewhere.items(), key=lambda one: one[1].stall_ns)
-    why = observation.restricted(here, spare.free_node)
+    why = observation.restricted(here & direct, spare.free_node)
+    if not observation.harmful(here & direct) and why in ("", "?"):
+        return Clear(f"direct reclaim with free memory elsewhere took {percent(observation.share(lost))} of the time")
     evidence = [
-        of_path(observation, here, f"direct reclaim on node {node}"),
+        of_path(observation, here & direct, f"direct reclaim on node {node}"),
         Evidence(
             "spare",
             f"node {spare.free_node} had {observation.pages(spare.free_pages)} free, above its high watermark, "
@@ -53,8 +56,10 @@ def judge(observation: Observation) -> Answer:
                 "pages",
             )
         )
+    evidence += of_pressure(observation)
+    waited = int(observation.whole.pressure.get("some_us", 0)) * 1000 if pressed else 0
     return Found(
-        f"{observation.names(here)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming memory of node "
+        f"{observation.names(here & direct)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming node "
         f"{node}, while node {spare.free_node} had {observation.pages(spare.free_pages)} free"
         + (f": {why}." if why and why != "?" else "."),
         tuple(evidence),
@@ -68,6 +73,7 @@ def judge(observation: Observation) -> Answer:
         observation.claim(here),
         tuple(against),
         nodes=(node,),
+        cost_ns=max(waited - lost, 0),
         resolves=Resolves("share of the time in direct reclaim", "<", 0.01, "ratio", "pages allocated"),
         next="mmwatch top --by node",
     )
@@ -79,7 +85,7 @@ RULE = Rule(
     "Tasks that a memory policy or a cpuset binds to a node reclaim that node as if the host were full, although "
     "other nodes have free memory.",
     judge,
-    (HARM,),
+    (HARM, PRESSURE, SPARE),
     ("stall_ns",),
     "Policies are read from the first mappings of processes up to 4 GiB only, because the kernel walks their page "
     "tables for it.",

@@ -13,6 +13,8 @@ FUTILE_SHARE = Threshold(
     "node reclaims that freed nothing, as a share of all",
     "above that, the time is spent for nothing: zone-reclaim-futile",
 )
+FIRST_PRIORITY = 4
+"""NODE_RECLAIM_PRIORITY, mm/vmscan.c."""
 
 
 def judge(observation: Observation) -> Answer:
@@ -35,18 +37,26 @@ def judge(observation: Observation) -> Answer:
         evidence.append(Evidence("excess", text, "reclaims", longest, "pages", OVERSHOOT.value * 32))
     return Found(
         f"{observation.names(node)} spent {time(lost)} of {time(observation.duration_ns)} freeing memory of node "
-        f"{', '.join(map(str, sorted(elsewhere)))} while another node had plenty: {count(freed)} pages, of which "
-        f"{count(asked)} were asked for.",
+        f"{', '.join(map(str, sorted(elsewhere)))} while another node had plenty: {count(freed)} pages"
+        + (f", where {count(asked)} were asked for." if freed > 1.5 * asked else "."),
         tuple(evidence),
         "vm.zone_reclaim_mode makes a task reclaim its own node before it allocates on another. That pays only if all "
         "data of a task fits one node.",
         remedy(observation),
         observation.claim(node),
         nodes=tuple(sorted(elsewhere)),
-        cost=(f"{count(freed)} pages were evicted, most of them page cache",),
+        cost=(f"{count(freed)} pages were evicted{_came_back(observation, freed)}",),
         resolves=Resolves("share of the time in node reclaim", "<", 0.01, "ratio", "pages allocated"),
         next="mmwatch top --by node",
     )
+
+
+def _came_back(observation: Observation, freed: int) -> str:
+    """How many of the evicted pages were read again, on the whole host."""
+    again = observation.grown("workingset_refault_file", "workingset_refault")
+    if again is None or not freed:
+        return ""
+    return f", and {percent(min(again / freed, 1))} as many were read again meanwhile"
 
 
 def futile_share(observation: Observation, node: Mask) -> float:
@@ -78,8 +88,8 @@ def node_evidence(observation: Observation, node: Mask) -> list[Evidence]:
         )
     ]
     priority = observation.priority(node)
-    if priority is not None:
-        text = f"scan priority went from 4, where node reclaim begins, down to {priority}"
+    if priority is not None and priority < FIRST_PRIORITY:
+        text = f"scan priority fell from {FIRST_PRIORITY}, where node reclaim begins, to {priority}"
         threshold = PRIORITY_LOW.value if priority <= PRIORITY_LOW.value else None
         found.append(Evidence("depth", text, "batches and passes", priority, "", threshold))
     for number, spare in sorted(observation.elsewhere("node").items()):

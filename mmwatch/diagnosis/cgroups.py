@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmwatch.diagnosis.answers import Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
@@ -12,18 +12,22 @@ from mmwatch.diagnosis.thresholds import FULL, PRESSURE, Threshold
 REFAULTS = ("workingset_refault_file", "workingset_refault")
 SOON = ("workingset_activate_file", "workingset_activate")
 """Of these, pages that came back before as many others were reclaimed as the memory holds (kernel: mm/workingset.c,
-workingset_test_recent): somewhat more memory would have kept them. A loop over a file much larger has none."""
+workingset_test_recent): somewhat more memory would have kept them. A loop over a file that is much larger has few."""
 THRASH = Threshold(
     1000.0,
     "1/s",
-    "file pages refaulted soon",
-    "4 MB of reads a second that somewhat more memory would have spared; less is hardly felt",
+    "file pages refaulted",
+    "4 MB of reads a second that memory would have spared; less is hardly felt",
 )
 BACK = Threshold(
     0.3,
     "ratio",
-    "pages refaulted soon for each page reclaimed",
+    "pages refaulted for each page reclaimed",
     "a working set that fits refaults next to nothing, and a stream nothing at all",
+)
+
+LITTLE = Threshold(
+    0.2, "ratio", "pages refaulted soon, of all refaulted", "below that, only much more memory would help"
 )
 
 
@@ -157,8 +161,8 @@ def thrashing(observation: Observation) -> Thrash | str:
     bad = [
         one
         for one in found
-        if observation.rate(min(one.soon, one.reclaimed_pages)) >= THRASH.value
-        and one.soon >= BACK.value * one.reclaimed_pages
+        if observation.rate(min(one.refaults, one.reclaimed_pages)) >= THRASH.value
+        and one.refaults >= BACK.value * one.reclaimed_pages
         and one.rows.any()
     ]
     if not bad:
@@ -179,14 +183,15 @@ def thrash_found(
     :param what: ``The page cache of {} does``.
     """
     lost = observation.lost_ns(worst.rows & observation.tasks)
-    back = worst.soon / max(worst.reclaimed_pages, 1)
-    rate = observation.rate(worst.soon)
+    back = worst.refaults / max(worst.reclaimed_pages, 1)
+    rate = observation.rate(worst.refaults)
+    near = percent(min(worst.soon / max(worst.refaults, 1), 1))
     source = "memory.stat" if worst.path else "/proc/vmstat"
     evidence = [
         Evidence(
             "refault",
-            f"{count(rate)} pages a second are read again that somewhat more memory would have kept "
-            f"({count(worst.refaults)} were read again in all)",
+            f"{count(rate)} pages a second are read again after they were reclaimed; {near} of them so soon that "
+            "somewhat more memory would have kept them",
             source,
             rate,
             "1/s",
@@ -225,6 +230,9 @@ def thrash_found(
             "past the page cache.",
         )
     )
+    if worst.soon < LITTLE.value * worst.refaults:
+        more_needed = " Somewhat more memory will not do: what is read again comes back late."
+        remedy = replace(remedy, advice=remedy.advice + more_needed)
     return Found(
         f"{what.format(where + bounded)} not stay in memory: {observation.pages(rate)} a second are read again. "
         f"{observation.names(worst.rows & observation.tasks)} spent {time(lost)} of {time(observation.duration_ns)} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence
-from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrash_found, thrashing
+from mmwatch.diagnosis.cgroups import BACK, LITTLE, THRASH, Thrash, thrash_found, thrashing
 from mmwatch.diagnosis.observation import Observation, count
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
@@ -50,7 +50,7 @@ RULE = Rule(
     "running programs are reclaimed and read again",
     "The working set of mapped files does not fit: the host or cgroup reads its own programs again and again.",
     judge,
-    (THRASH, BACK, MAJOR, SHARE),
+    (THRASH, BACK, LITTLE, MAJOR, SHARE),
     limits="It cannot tell programs from other mapped files.",
     yields_to=("no-swap-anon",),
     evidence="As cache-thrash, and major faults (pgmajfault).",

@@ -16,6 +16,7 @@ examples:
   mmwatch report a.mmw --by node              by NUMA node
   mmwatch report a.mmw --begin 14:30          from then on
   mmwatch report a.mmw --columns +p99,+futile more columns
+  mmwatch report a.mmw --verdict              what was wrong, why, and what to change
   mmwatch report a.mmw --json | jq .totals    figures for programs
 """
 
@@ -26,7 +27,9 @@ def add(subparsers: options.Subparsers) -> None:
     parser.add_argument("file", metavar="FILE", help="a recording by mmwatch record")
     times.add(parser)
     options.add_table(parser)
+    parser.add_argument("--verdict", action="store_true", help="say what was wrong instead, as diagnose --from does")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(pid=None, cgroup=None, verbose=False)  # as diagnose has them
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,6 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.columns == "help":
         print_columns()
         return 0
+    if arguments.verdict:
+        from mmwatch.cli.diagnose import from_recording
+
+        return from_recording(arguments, Path(arguments.file))
     table = Table.of(arguments, recorded=True)
     with Reader(Path(arguments.file)) as reader:
         if not reader.ended_cleanly:

@@ -173,6 +173,8 @@ def _limits(interval: Interval, name: str | None) -> list[Line]:
         text += (
             f", limit hit {count_text(memory.limit_hits, 9)} times" if memory.limit_hits and limit is not None else ""
         )
+        again = sum(grown for name, grown in memory.grown.items() if name.startswith("workingset_refault"))
+        text += f", {count_text(again, 9)} pages read again" if again else ""
         full = any(bound is not None and used >= FULL_SHARE * bound for bound in (limit, high))
         head = Span("         " if lines else "memory   ", Tone.DIM)
         lines.append(

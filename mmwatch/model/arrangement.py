@@ -14,7 +14,7 @@ DEFAULT = {
     "thread": "tid comm path node reclaimed scanned efficiency priority overshoot stall longest",
     "comm": "comm path node reclaimed scanned efficiency priority overshoot stall longest",
     "node": "node reclaimed scanned efficiency priority overshoot stall longest reclaims p99",
-    "cgroup": "cgroup node reclaimed scanned efficiency priority overshoot stall longest",
+    "cgroup": "cgroup node reclaimed scanned efficiency priority overshoot stall longest refaults",
     "path": "path node reclaimed scanned efficiency priority overshoot stall longest p99",
 }
 """The default columns by grouping; they fit 80 characters."""

@@ -156,6 +156,23 @@ def _quantile(quantile: float) -> Callable[[Snapshot], Floats]:
     return lambda snapshot: stall_quantile_ns(snapshot.rows, quantile)
 
 
+def _of_cgroup(snapshot: Snapshot, *prefixes: str) -> Floats:
+    """Growth per second of the counters of each row's cgroup that begin so; NaN in other groupings, and if not read."""
+    found = np.full(len(snapshot.rows), np.nan)
+    for index, number in enumerate(snapshot.rows["cgroup_id"].tolist() if snapshot.by == "cgroup" else ()):
+        memory = snapshot.interval.cgroup_memory.get(number)
+        counted = [n for name, n in memory.grown.items() if name.startswith(prefixes)] if memory else []
+        found[index] = sum(counted) / max(snapshot.duration_s, 1e-9) if counted else np.nan
+    return found
+
+
+def _major_faults(snapshot: Snapshot) -> Floats:
+    if snapshot.by != "task":
+        return _of_cgroup(snapshot, "pgmajfault")
+    counts = [np.nan if p is None or p.major_faults is None else p.major_faults for p in snapshot.processes()]
+    return np.array(counts, float) / max(snapshot.duration_s, 1e-9)
+
+
 _RECLAIMED, _SCANNED = SUMS["reclaimed_pages"], SUMS["scanned_pages"]
 
 COLUMNS: tuple[Column, ...] = (
@@ -309,6 +326,22 @@ COLUMNS: tuple[Column, ...] = (
         _count("reclaimed_max_pages"),
         _counted,
         ("reclaimed_max_pages",),
+    ),
+    Column(
+        "refaults",
+        "REFLT/s",
+        7,
+        "pages of the cgroup per second that were read again after they had been reclaimed (by cgroup only)",
+        lambda s: _of_cgroup(s, "workingset_refault"),
+        _counted,
+    ),
+    Column(
+        "faults",
+        "MAJF/s",
+        6,
+        "major faults per second, which wait for the disk: of the cgroup, or of the process",
+        _major_faults,
+        _counted,
     ),
     Column("passes", "PASS/s", 6, "passes (calls of shrink_node) per second", _rate("passes"), _counted, ("passes",)),
     Column(

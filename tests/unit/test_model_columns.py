@@ -11,7 +11,7 @@ from make import make_interval, make_rows, make_session, random_rows
 from mmwatch.model.arrangement import DEFAULT, DEFAULT_SORT, active_order, default_keys, is_active, sort_order
 from mmwatch.model.columns import BY_KEY, COLUMNS, system_share
 from mmwatch.model.groupings import GROUPINGS
-from mmwatch.model.interval import Process
+from mmwatch.model.interval import CgroupMemory, Process
 from mmwatch.model.measures import BY_NAME
 from mmwatch.model.snapshot import Snapshot, take
 
@@ -205,3 +205,15 @@ def test_system_time_is_never_exceeded() -> None:
 )
 def test_default_columns(by: str, width: int | None, differ: bool, one_node: bool, keys: str) -> None:
     assert default_keys(by, width, differ, one_node) == keys.split()
+
+
+def test_refaults_and_faults_of_cgroups() -> None:
+    rows = make_rows({"cgroup_id": 5}, {"cgroup_id": 6, "tgid": 7})
+    memory = {5: CgroupMemory(None, None, 1, 0, {"workingset_refault_file": 40, "workingset_refault_anon": 2}, {})}
+    interval = make_interval(
+        rows, cgroup_memory=memory, duration_ns=2_000_000_000, processes={7: Process(7, major_faults=8)}
+    )
+    assert shown(take(make_session(), interval, "cgroup"), "refaults") == ["21", "-"]
+    assert shown(take(make_session(), interval, "cgroup"), "faults") == ["-", "-"]  # not read
+    assert sorted(shown(take(make_session(), interval, "task"), "faults")) == ["-", "4"]
+    assert shown(take(make_session(), interval, "node"), "refaults") == ["-"]

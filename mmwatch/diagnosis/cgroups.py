@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mmwatch.diagnosis.answers import Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
@@ -231,8 +231,11 @@ def thrash_found(
         )
     )
     if worst.soon < LITTLE.value * worst.refaults:
-        more_needed = " Somewhat more memory will not do: what is read again comes back late."
-        remedy = replace(remedy, advice=remedy.advice + more_needed)
+        remedy = Remedy(
+            "Somewhat more memory will not do, since what is read again comes back late. Give it as much as its tasks "
+            "read "
+            "over and over, or let them read past the page cache, if they have a cache of their own (O_DIRECT).",
+        )
     return Found(
         f"{what.format(where + bounded)} not stay in memory: {observation.pages(rate)} a second are read again. "
         f"{observation.names(worst.rows & observation.tasks)} spent {time(lost)} of {time(observation.duration_ns)} "

@@ -61,9 +61,10 @@ def test_page_cache_that_does_not_fit(mmwatch: Mmwatch, tmp_path: Path) -> None:
     recorded = diagnosed(mmwatch, "--from", path, "-p", load.pids[0])
     for verdict in (live, recorded):
         assert (verdict["findings"][0]["id"], verdict["findings"][0]["cgroups"]) == ("cache-thrash", [name])
-        (command,) = verdict["findings"][0]["remedy"]["commands"]
-        assert command.startswith("echo ")
-        assert command.split(" >")[1].startswith(f"{load.about['cgroup']}/memory.")
+        remedy = verdict["findings"][0]["remedy"]
+        # Without a command, somewhat more would not do.
+        assert all(command.split(" >")[1].startswith(load.about["cgroup"]) for command in remedy["commands"])
+        assert remedy["commands"] or "Somewhat more memory will not do" in remedy["advice"]
         assert_adds_up(verdict)
     text = mmwatch.run("diagnose", "--from", path)
     assert text.returncode == EXIT_FINDING

@@ -24,7 +24,9 @@ def judge(observation: Observation) -> Answer:
         return Unknown("/proc/vmstat has no pswpin and pswpout")
     rate = min(observation.rate(into), observation.rate(out))
     if rate < BOTH_WAYS.value:
-        return Clear(f"swap: {count(observation.rate(out))} pages out and {count(observation.rate(into))} in a second")
+        return Clear(
+            f"{count(observation.rate(out))} pages a second went to swap, {count(observation.rate(into))} came back"
+        )
     memory = observation.last.memory
     if memory.get("swap_total") and memory.get("swap_in_ram", 0) >= RAM.value * memory["swap_total"]:
         return Clear("swap is kept in memory: see zram-spin")

@@ -11,6 +11,8 @@ from mmwatch.diagnosis.subject import Subject
 from mmwatch.diagnosis.thresholds import HARM
 from mmwatch.diagnosis.verdict import Finding, Rejected, Verdict
 from mmwatch.display.host import accounting_line, filter_text, local_time
+from mmwatch.display.look import look_lines
+from mmwatch.display.text import fit
 from mmwatch.units import clean, count_text, ns_text, number_text, pages_text, ratio_text
 
 WIDTH = 80
@@ -40,6 +42,8 @@ def verdict_lines(
         lines += ["", *_subject(of, width)]
     if not verdict.traced or (verbose and verdict.signs):
         lines += _labelled("SIGNS", [(one.label, one.text) for one in verdict.signs], width, 21)
+    if not verdict.traced or verbose:
+        lines += ["", *(fit(line, width) for line in look_lines(observation))]
     for number, finding in enumerate(verdict.findings, 1):
         lines.append("")
         if number == 1 or verbose:

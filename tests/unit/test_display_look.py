@@ -19,7 +19,7 @@ def test_what_a_look_shows() -> None:
     )
     text = "\n".join(look_lines(observation))
     assert "zone_reclaim_mode 1  " in text
-    assert "   0    23M  [####m##..l....h....]    20M   27M   35M     -  40 to 1, kswapd gave up" in text
+    assert "   0    23M  [####m##..l....h....]   20M   27M   35M     -  40 to 1, kswapd gave up" in text
     assert f"{'direct reclaims (allocstall)':<32}{42:>14}{4:>12}" in text
     assert f"{'pages reclaimed, by all':<32}{10:>14}{500:>12}" in text
     assert "file pages refaulted" not in text  # not counted since boot: the kernel has no such counter

@@ -19,8 +19,9 @@ from typing import Any
 from kernels import MissingError, cache_directory, fetch
 from lab import CLASSIC, DISK_MIB, KERNELS, MGLRU, SWAP_MIB, TWO_FAR_NODES, Kernel
 from runner import CHECKOUT, _command, _disk, _run, _swap, check_tools, collect
+from trouble import Trouble, moved, unmet
 from trouble_guest import OBSERVE_S, READY_S, STOP_S
-from troubles import MODULES, TROUBLES, Trouble, moved, unmet
+from troubles import MODULES, TROUBLES
 
 BOOT_S = 300.0
 OBSERVE = "{python} -m mmwatch top -b --json -n 5"
@@ -87,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(each.name for each in TROUBLES)}")
     parser.add_argument("--lru", choices=(CLASSIC, MGLRU), help="only with this one")
     parser.add_argument("--observe", default=OBSERVE, help=f"command that looks at each (default: {OBSERVE})")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     if unknown := set(options.names) - {trouble.name for trouble in TROUBLES}:
         parser.error(f"no such trouble: {', '.join(sorted(unknown))}")
     kernel = next(each for each in KERNELS if each.name == options.kernel)

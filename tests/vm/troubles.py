@@ -239,12 +239,13 @@ TROUBLES = (
         "shrinker-stall-2",
         ("group.py", "--max", "20", "--inodes", "20000", "--file", "64"),
         "shrinker-stall",
+        lrus=(CLASSIC,),
         shows=(("slabs_scanned", 20000),),
     ),
     Trouble(
         "high-order", ("hugefaults.py",), "high-order", sysctls=((DEFRAG, "always"),), shows=(("compact_stall", 20),)
     ),
-    Trouble("slab-unreclaimable", ("slab.py"), "slab-unreclaimable", shows=(("pgsteal_kswapd", 50000),)),
+    Trouble("slab-unreclaimable", ("slab.py",), "slab-unreclaimable", shows=(("pgsteal_kswapd", 50000),)),
     Trouble(
         "slab-unreclaimable-2",
         ("slab.py", "--max", "64", "--mib", "48"),
@@ -276,7 +277,7 @@ TROUBLES = (
     ),
     Trouble(
         "watermark-boost",
-        ("slab.py", "--churn", "--mib", "200", "--file-mib", "1200"),
+        ("slab.py", "--churn", "--mib", "400", "--file-mib", "1200"),
         "watermark-boost",
         sysctls=(("watermark_boost_factor", "150000"),),
         shows=(("pgsteal_kswapd", 20000),),

@@ -1,7 +1,8 @@
 """Boots a kernel once, provokes the troubles of troubles.py in it, and has a command look at each.
 
 ``python tests/vm/provoke.py KERNEL [NAME...]`` says which counters moved, whether as troubles.py expects, and where
-everything is: ``LRU-NAME.json`` has the counters' differences, the observer's output and the load's lines.
+everything is: ``LRU-NAME.json`` has the counters' differences, the observer's output and the load's lines. It fails if
+a load did not do what it is for, whatever the observer said.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any
 from kernels import MissingError, cache_directory, fetch
 from lab import CLASSIC, DISK_MIB, KERNELS, MGLRU, SWAP_MIB, TWO_FAR_NODES, Kernel
 from runner import CHECKOUT, _command, _disk, _run, _swap, check_tools, collect
+from trouble import Trouble, moved, unmet
 from trouble_guest import OBSERVE_S, READY_S, STOP_S
-from troubles import MODULES, TROUBLES, Trouble, moved, unmet
+from troubles import MODULES, TROUBLES
 
 BOOT_S = 300.0
 OBSERVE = "{python} -m mmwatch top -b --json -n 5"
@@ -64,21 +66,27 @@ def boot(kernel: Kernel, troubles: Sequence[tuple[str, Trouble]], observe: str) 
     return folder
 
 
-def summary(trouble: Trouble, result: dict[str, Any]) -> str:
-    """One line: whether it was provoked, and what shows it."""
+def problems(trouble: Trouble, result: dict[str, Any]) -> list[str]:
+    """Why this result says nothing, or something else than it should."""
     if result["error"]:
-        return f"FAILED {result['error']}"
+        return [result["error"]]
     ready, *rest = result["lines"]
     notes = [] if ready["steady"] else ["not steady"]
     notes += unmet(trouble, result["moved"])
-    if result["observer"]["status"]:
-        notes.append(f"the observer ended with {result['observer']['status']}")
     if result["stopped"] != 0 or result["left"]:
         notes.append(f"stopped {result['stopped']}, left {result['left']}")
     if rest and rest[-1]["dead"]:
         notes.append("workers died")
+    return notes
+
+
+def summary(trouble: Trouble, result: dict[str, Any], notes: list[str]) -> str:
+    """One line: whether it was provoked, and what shows it."""
+    if result["error"]:
+        return f"FAILED {result['error']}"
     figures = " ".join(f"{name}={moved(result['moved'], name)}" for name, _ in (*trouble.shows, *trouble.flat))
-    return f"{'; '.join(notes) or 'as expected'} ({result['ready_s']} s to ready) {figures}"
+    observer = f"observer {result['observer']['status']} in {result['observer']['seconds']} s"
+    return f"{'; '.join(notes) or 'as expected'} (ready in {result['ready_s']} s, {observer}) {figures}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -87,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(each.name for each in TROUBLES)}")
     parser.add_argument("--lru", choices=(CLASSIC, MGLRU), help="only with this one")
     parser.add_argument("--observe", default=OBSERVE, help=f"command that looks at each (default: {OBSERVE})")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     if unknown := set(options.names) - {trouble.name for trouble in TROUBLES}:
         parser.error(f"no such trouble: {', '.join(sorted(unknown))}")
     kernel = next(each for each in KERNELS if each.name == options.kernel)
@@ -95,13 +103,16 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
     folder = boot(kernel, troubles, options.observe)
     results = collect(folder)
+    failed = 0
     for lru, trouble in troubles:
         name = f"{lru}-{trouble.name}"
         found = results.cases.get(name)
-        print(f"{name}: {summary(trouble, found) if found else 'no result'}")
+        notes = problems(trouble, found) if found else ["no result"]
+        failed += bool(notes)
+        print(f"{name}: {summary(trouble, found, notes) if found else notes[0]}")
     print(f"{time.monotonic() - began:.0f} s, {folder}")
     print(json.dumps(results.done) if results.done else results.problem)
-    return 0 if results.done else 1
+    return 1 if failed or results.done is None else 0
 
 
 if __name__ == "__main__":

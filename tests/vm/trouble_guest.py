@@ -25,7 +25,7 @@ from typing import Any
 from guest import CGROUPS, DISK, LRU_GEN, SWAP, VM, prepare, vmstat, wait_until_quiet, written
 
 READY_S, OBSERVE_S, STOP_S = 150.0, 240.0, 90.0
-SAMPLE_S = 0.5
+SAMPLE_S = 0.2
 SAMPLED = ("free_pages", "low_pages", "boost_pages", "kswapd_gave_up")
 HOLD_S = 600
 """Longer than any observer takes; the load is told to stop by then."""

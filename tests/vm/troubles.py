@@ -1,4 +1,4 @@
-"""The troubles as data: loads that provoke a pathology of reclaim, and others that only look like one.
+"""The troubles as data: loads that provoke each pathology, those that only look like one, and what cannot be provoked.
 
 The loads are programs of ``tests/workloads/trouble``. A second load for the same finding, of different make, is named
 NAME-2. provoke.py runs them.
@@ -6,137 +6,290 @@ NAME-2. provoke.py runs them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from lab import CLASSIC, MGLRU
+from lookalikes import LOOKALIKES
+from trouble import NODE_MODE, WIDE, Trouble
 
-from lab import CLASSIC, MGLRU, Kernel
-
-HEALTHY = "healthy"
 MODULES = ("zram",)
 """Kernel modules that the loads need and the guest loads first."""
 DEFRAG = "/sys/kernel/mm/transparent_hugepage/defrag"
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """A load, the settings of the host it needs, and what is to be found.
-
-    :param command: a program of ``tests/workloads/trouble`` and its arguments.
-    :param expect: the id of the finding, or :data:`HEALTHY`.
-    :param shows: counters that rise at least by this much while somebody looks for ten seconds; see :func:`moved`.
-    :param flat: counters that rise at most by this much.
-    :param sysctls: sysctls below vm, or files by their full path, set before and restored afterwards.
-    :param swap: the guest's swap disk is on while it runs.
-    :param lrus: the kinds of LRU it runs with.
-    :param needs: fields of :class:`Kernel` that must be true.
-    :param kernels: names of the kernels it runs on; empty: all.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    expect: str
-    shows: tuple[tuple[str, int], ...] = ()
-    flat: tuple[tuple[str, int], ...] = ()
-    sysctls: tuple[tuple[str, str], ...] = ()
-    swap: bool = False
-    lrus: tuple[str, ...] = (CLASSIC, MGLRU)
-    needs: tuple[str, ...] = ()
-    kernels: tuple[str, ...] = ()
-
-    def runs_on(self, kernel: Kernel, lru: str) -> bool:
-        here = kernel.name in (self.kernels or (kernel.name,))
-        return here and lru in self.lrus and all(getattr(kernel, need) for need in self.needs)
-
-
-def moved(counters: Mapping[str, int], name: str) -> int:
-    """By how much a counter rose.
-
-    It is one of /proc/vmstat (``allocstall``: of all zones together), ``events.*`` and ``stat.*`` of the cgroups of the
-    load, or ``pressure.*`` of the host in microseconds.
-    """
-    if name in counters:
-        return counters[name]
-    return sum(value for each, value in counters.items() if each.startswith(f"{name}_"))
-
-
-def unmet(trouble: Trouble, counters: Mapping[str, int]) -> list[str]:
-    """What the counters should have shown and did not."""
-    found = [
-        f"{name} {moved(counters, name)} < {least}" for name, least in trouble.shows if moved(counters, name) < least
-    ]
-    return found + [
-        f"{name} {moved(counters, name)} > {most}" for name, most in trouble.flat if moved(counters, name) > most
-    ]
-
-
-NODE_MODE = (("zone_reclaim_mode", "1"),)
 TIGHT = (("min_free_kbytes", "1024"), ("watermark_scale_factor", "1"))
 """Little memory between the watermarks, so that kswapd starts late."""
-WIDE = (("min_free_kbytes", "4096"), ("watermark_scale_factor", "500"))
-"""Much memory between them: kswapd starts early, and a node can stay below low."""
+FUTILE = ("6.12", "newest")
+"""The multi-generational LRU frees nothing in node reclaim with mode 1 (from 6.3 on)."""
 ALL_DIRTY = (("dirty_ratio", "95"), ("dirty_background_ratio", "90"), ("dirty_expire_centisecs", "360000"))
 
 TROUBLES = (
-    Trouble("zone-reclaim-thrash", ("node.py",), "zone-reclaim-thrash", sysctls=NODE_MODE, lrus=(CLASSIC,)),
-    Trouble("zone-reclaim-futile", ("node.py",), "zone-reclaim-futile", sysctls=NODE_MODE, lrus=(MGLRU,)),
-    Trouble("node-bound", ("node.py", "--bind", "--processes", "6"), "node-bound", sysctls=TIGHT),
-    Trouble("node-bound-2", ("node.py", "--cpuset", "--processes", "6"), "node-bound", sysctls=TIGHT),
-    Trouble("direct-reclaim", ("streams.py",), "direct-reclaim", sysctls=TIGHT),
-    Trouble("direct-reclaim-2", ("streams.py", "--anon-mib", "60", "--mib", "200"), "direct-reclaim", sysctls=TIGHT),
-    Trouble("kswapd-hopeless", ("pinned.py", "--reset"), "kswapd-hopeless", sysctls=WIDE),
-    Trouble("kswapd-latched", ("pinned.py", "--latched"), "kswapd-latched", sysctls=WIDE),
-    Trouble("memcg-limit", ("group.py", "--max", "32", "--file", "256"), "memcg-limit"),
-    Trouble("memcg-limit-2", ("group.py", "--parent-max", "48", "--file", "256", "--anon", "24"), "memcg-limit"),
-    Trouble("memcg-high", ("group.py", "--high", "32", "--file", "256"), "memcg-high"),
+    Trouble(
+        "zone-reclaim-thrash",
+        ("node.py",),
+        "zone-reclaim-thrash",
+        sysctls=NODE_MODE,
+        lrus=(CLASSIC,),
+        shows=(("pgsteal_direct", 20000),),
+        flat=(("allocstall", 50),),
+    ),
+    Trouble(
+        "zone-reclaim-thrash-2",
+        ("streams.py", "--nodes", "1", "--readers", "1", "--once", "--until", "pgsteal_direct"),
+        "zone-reclaim-thrash",
+        sysctls=NODE_MODE,
+        lrus=(CLASSIC,),
+        shows=(("pgsteal_direct", 20000),),
+        flat=(("allocstall", 50),),
+    ),
+    Trouble(
+        "zone-reclaim-thrash-3",
+        ("node.py",),
+        "zone-reclaim-thrash",
+        sysctls=NODE_MODE,
+        lrus=(MGLRU,),
+        needs=("mglru_node_reclaim",),
+        shows=(("pgsteal_direct", 20000),),
+        flat=(("allocstall", 50),),
+    ),
+    Trouble(
+        "zone-reclaim-futile",
+        ("node.py",),
+        "zone-reclaim-futile",
+        sysctls=NODE_MODE,
+        lrus=(MGLRU,),
+        kernels=FUTILE,
+        shows=(("zone_reclaim_failed", 20000),),
+        flat=(("allocstall", 50),),
+    ),
+    Trouble(
+        "zone-reclaim-futile-2",
+        ("streams.py", "--nodes", "1", "--readers", "1", "--once", "--until", "zone_reclaim_failed"),
+        "zone-reclaim-futile",
+        sysctls=NODE_MODE,
+        lrus=(MGLRU,),
+        kernels=FUTILE,
+        shows=(("zone_reclaim_failed", 2000),),
+        flat=(("allocstall", 50),),
+    ),
+    Trouble(
+        "node-bound",
+        ("node.py", "--bind", "--processes", "6"),
+        "node-bound",
+        sysctls=TIGHT,
+        shows=(("allocstall", 20), ("pgsteal_kswapd", 20000)),
+    ),
+    Trouble(
+        "node-bound-2",
+        ("node.py", "--cpuset", "--processes", "6"),
+        "node-bound",
+        sysctls=TIGHT,
+        shows=(("allocstall", 20), ("pgsteal_kswapd", 20000)),
+    ),
+    Trouble(
+        "direct-reclaim",
+        ("streams.py",),
+        "direct-reclaim",
+        sysctls=TIGHT,
+        shows=(("allocstall", 20), ("pgsteal_direct", 1000)),
+    ),
+    Trouble(
+        "direct-reclaim-2",
+        ("streams.py", "--anon-mib", "60", "--mib", "200"),
+        "direct-reclaim",
+        sysctls=TIGHT,
+        shows=(("allocstall", 20), ("pgsteal_direct", 1000)),
+    ),
+    Trouble(
+        "kswapd-hopeless",
+        ("pinned.py", "--reset"),
+        "kswapd-hopeless",
+        sysctls=WIDE,
+        shows=(("pgscan_kswapd", 500000), ("pageoutrun", 30)),
+    ),
+    Trouble(
+        "kswapd-latched",
+        ("pinned.py", "--latched"),
+        "kswapd-latched",
+        sysctls=WIDE,
+        flat=(("pageoutrun", 2), ("pgscan_kswapd", 1000)),
+    ),
+    Trouble(
+        "memcg-limit",
+        ("group.py", "--max", "32", "--file", "256"),
+        "memcg-limit",
+        shows=(("events.max", 500), ("pgsteal_file", 50000)),
+        flat=(("allocstall", 5),),
+    ),
+    Trouble(
+        "memcg-limit-2",
+        ("group.py", "--parent-max", "48", "--file", "256", "--anon", "24"),
+        "memcg-limit",
+        shows=(("events.max", 200), ("pgsteal_file", 20000)),
+        flat=(("allocstall", 5),),
+    ),
+    Trouble(
+        "memcg-high",
+        ("group.py", "--high", "32", "--file", "256"),
+        "memcg-high",
+        shows=(("events.high", 200), ("pgsteal_file", 50000)),
+        flat=(("allocstall", 5),),
+    ),
     Trouble(
         "memcg-high-2",
         ("group.py", "--high", "32", "--file", "256", "--anon", "12", "--processes", "2"),
         "memcg-high",
+        shows=(("events.high", 200), ("pgsteal_file", 20000)),
+        flat=(("allocstall", 5),),
     ),
-    Trouble("memcg-high-livelock", ("group.py", "--high", "32", "--anon", "128"), "memcg-high-livelock"),
+    Trouble(
+        "memcg-high-livelock",
+        ("group.py", "--high", "32", "--anon", "128"),
+        "memcg-high-livelock",
+        shows=(("events.high", 50), ("pressure.memory.some", 4000000)),
+        flat=(("pgsteal_anon", 0),),
+    ),
     Trouble(
         "memcg-high-livelock-2",
         ("group.py", "--high", "32", "--anon", "64", "--mapped", "64", "--real", "--pinned", "4"),
         "memcg-high-livelock",
+        shows=(("events.high", 50), ("pgscan_file", 200000), ("pressure.memory.some", 4000000)),
     ),
-    Trouble("swap-storm", ("swapper.py", "--bind"), "swap-storm", swap=True),
-    Trouble("swap-storm-2", ("group.py", "--max", "64", "--anon", "128"), "swap-storm", swap=True),
-    Trouble("no-swap-anon", ("corner.py", "--exec"), "no-swap-anon"),
-    Trouble("cache-thrash", ("group.py", "--max", "64", "--file", "96", "--random", "--real"), "cache-thrash"),
-    Trouble("cache-thrash-2", ("corner.py",), "cache-thrash"),
-    Trouble("cache-thrash-3", ("streams.py", "--random", "--mib", "1600", "--readers", "1"), "cache-thrash"),
-    Trouble("exec-thrash", ("group.py", "--max", "48", "--mapped", "64", "--real"), "exec-thrash"),
-    Trouble("zram", ("swapper.py", "--bind", "--zram", "512"), "zram"),
-    Trouble("zram-2", ("group.py", "--max", "64", "--anon", "128", "--incompressible", "--zram", "256"), "zram"),
-    Trouble("memcg-dirty", ("writers.py", "--max", "64"), "memcg-dirty", sysctls=ALL_DIRTY),
-    Trouble("writeback-throttle", ("writers.py",), "writeback-throttle", sysctls=ALL_DIRTY),
-    Trouble("no-progress", ("pinned.py", "--huge"), "no-progress", sysctls=(*WIDE, (DEFRAG, "always"))),
-    Trouble("shrinker-stall", ("group.py", "--max", "16", "--dentries", "--processes", "4"), "shrinker-stall"),
-    Trouble("shrinker-stall-2", ("group.py", "--max", "20", "--inodes", "20000", "--file", "64"), "shrinker-stall"),
-    Trouble("high-order", ("hugefaults.py",), "high-order", sysctls=((DEFRAG, "always"),)),
-    Trouble("slab-unreclaimable", ("slab.py", "--mib", "850"), "slab-unreclaimable"),
-    Trouble("slab-unreclaimable-2", ("slab.py", "--max", "64", "--mib", "48"), "slab-unreclaimable"),
-    Trouble("proactive-agent", ("asked.py",), "proactive-agent", needs=("memory_reclaim",)),
-    Trouble("proactive-agent-2", ("asked.py", "--of", "node"), "proactive-agent", needs=("node_reclaim_file",)),
-    Trouble("drop-caches", ("asked.py", "--of", "caches", "--pause", "1"), "drop-caches"),
+    Trouble(
+        "swap-storm",
+        ("swapper.py", "--bind"),
+        "swap-storm",
+        swap=True,
+        shows=(("pswpin", 3000), ("pswpout", 3000), ("workingset_refault_anon", 3000)),
+    ),
+    Trouble(
+        "swap-storm-2",
+        ("group.py", "--max", "64", "--anon", "128"),
+        "swap-storm",
+        swap=True,
+        shows=(("pswpin", 3000), ("pswpout", 3000), ("events.max", 200)),
+    ),
+    Trouble(
+        "no-swap-anon",
+        ("corner.py", "--exec"),
+        "no-swap-anon",
+        shows=(("workingset_refault_file", 10000), ("pgmajfault", 500)),
+    ),
+    Trouble(
+        "no-swap-anon-2",
+        ("corner.py", "--exec", "--shared"),
+        "no-swap-anon",
+        shows=(("workingset_refault_file", 10000), ("pgmajfault", 500)),
+    ),
+    Trouble(
+        "cache-thrash",
+        ("group.py", "--max", "64", "--file", "96", "--random", "--real"),
+        "cache-thrash",
+        shows=(("workingset_refault_file", 10000), ("pressure.io.some", 300000)),
+    ),
+    Trouble(
+        "cache-thrash-2",
+        ("corner.py",),
+        "cache-thrash",
+        shows=(("workingset_refault_file", 10000), ("pressure.io.some", 300000)),
+    ),
+    Trouble(
+        "cache-thrash-3",
+        ("streams.py", "--random", "--mib", "1600", "--readers", "1"),
+        "cache-thrash",
+        shows=(("workingset_refault_file", 10000), ("pgsteal_kswapd", 50000)),
+    ),
+    Trouble(
+        "exec-thrash",
+        ("group.py", "--max", "48", "--mapped", "64", "--real"),
+        "exec-thrash",
+        shows=(("workingset_refault_file", 10000), ("pgmajfault", 1000), ("events.max", 200)),
+    ),
+    Trouble("zram", ("swapper.py", "--bind", "--zram", "512"), "zram", shows=(("pswpin", 3000), ("pswpout", 3000))),
+    Trouble(
+        "zram-2",
+        ("group.py", "--max", "64", "--anon", "128", "--incompressible", "--zram", "256"),
+        "zram",
+        shows=(("pswpin", 3000), ("pswpout", 3000), ("events.max", 200)),
+    ),
+    Trouble(
+        "memcg-dirty",
+        ("writers.py", "--max", "64"),
+        "memcg-dirty",
+        sysctls=ALL_DIRTY,
+        shows=(("events.max", 100), ("pgscan_file", 50000), ("nr_vmscan_immediate_reclaim", 1000)),
+    ),
+    Trouble(
+        "writeback-throttle",
+        ("writers.py",),
+        "writeback-throttle",
+        sysctls=ALL_DIRTY,
+        shows=(("allocstall", 5), ("nr_vmscan_immediate_reclaim", 10000)),
+    ),
+    Trouble(
+        "no-progress",
+        ("pinned.py", "--huge"),
+        "no-progress",
+        sysctls=(*WIDE, (DEFRAG, "always")),
+        shows=(("allocstall", 10), ("pgscan_direct", 100000), ("compact_fail", 5)),
+    ),
+    Trouble(
+        "shrinker-stall",
+        ("group.py", "--max", "16", "--dentries", "--processes", "4"),
+        "shrinker-stall",
+        shows=(("slabs_scanned", 50000),),
+    ),
+    Trouble(
+        "shrinker-stall-2",
+        ("group.py", "--max", "20", "--inodes", "20000", "--file", "64"),
+        "shrinker-stall",
+        lrus=(CLASSIC,),
+        shows=(("slabs_scanned", 20000),),
+    ),
+    Trouble(
+        "high-order", ("hugefaults.py",), "high-order", sysctls=((DEFRAG, "always"),), shows=(("compact_stall", 20),)
+    ),
+    Trouble("slab-unreclaimable", ("slab.py",), "slab-unreclaimable", shows=(("pgsteal_kswapd", 50000),)),
+    Trouble(
+        "slab-unreclaimable-2",
+        ("slab.py", "--max", "64", "--mib", "48"),
+        "slab-unreclaimable",
+        shows=(("events.max", 500),),
+    ),
+    Trouble(
+        "proactive-agent",
+        ("asked.py",),
+        "proactive-agent",
+        needs=("memory_reclaim",),
+        shows=(("pgsteal_file", 20000),),
+        flat=(("allocstall", 5),),
+    ),
+    Trouble(
+        "proactive-agent-2",
+        ("asked.py", "--of", "node"),
+        "proactive-agent",
+        needs=("node_reclaim_file",),
+        shows=(("pgsteal_file", 20000),),
+        flat=(("allocstall", 5),),
+    ),
+    Trouble(
+        "drop-caches",
+        ("asked.py", "--of", "caches", "--pause", "1"),
+        "drop-caches",
+        shows=(("drop_pagecache", 3), ("drop_slab", 3)),
+        flat=(("pgsteal_file", 1000),),
+    ),
     Trouble(
         "watermark-boost",
-        ("slab.py", "--churn", "--mib", "200", "--file-mib", "1200"),
+        ("slab.py", "--churn", "--mib", "400", "--file-mib", "1200"),
         "watermark-boost",
         sysctls=(("watermark_boost_factor", "150000"),),
+        shows=(("pgsteal_kswapd", 20000),),
     ),
-    Trouble("kswapd-quick", ("streams.py", "--readers", "1", "--share", "0.3", "--once"), HEALTHY, sysctls=WIDE),
-    Trouble(
-        "read-once",
-        ("streams.py", "--readers", "1", "--nodes", "1", "--share", "0.5", "--once", "--any"),
-        HEALTHY,
-    ),
-    Trouble("agent-at-rest", ("asked.py", "--rest"), HEALTHY),
-    Trouble("mode-1-never-entered", ("busy.py", "--of", "memory"), HEALTHY, sysctls=NODE_MODE),
-    Trouble("limit-but-cold", ("group.py", "--max", "64", "--file", "96", "--cold"), HEALTHY),
-    Trouble("busy-system", ("busy.py", "--of", "calls"), HEALTHY),
-    Trouble("wait-for-io", ("busy.py", "--of", "reads"), HEALTHY),
-    Trouble("spill", ("node.py", "--keep"), HEALTHY),
-    Trouble("dropped-once", ("asked.py", "--of", "caches", "--rest"), HEALTHY),
-    Trouble("swap-full-idle", ("swapper.py", "--idle-full"), HEALTHY),
+    *LOOKALIKES,
 )
+
+UNPROVOKED = (
+    ("isolated-throttle", "more must be isolated than is on the lists, by reclaimers on many CPUs; a node has one CPU"),
+    ("demotion", "needs a node without CPUs in a slower memory tier; the layout has two ordinary nodes"),
+    ("cma-split", "the kernels reserve no CMA area in a guest"),
+    ("lowmem-reserve", "2 GiB lie in DMA32, so there is no zone above it to protect it from"),
+    ("pfmemalloc-deadlock", "needs swap over the network; the wait itself shows in direct-reclaim"),
+)
+"""Pathologies that a guest of this laboratory cannot have, and why. A rule for one of them stays uncalibrated."""

@@ -14,6 +14,7 @@ import time
 from load import MIB, PAGE, Load, anonymous, arguments, read_random, room_pages, touch
 
 STEP = MIB
+MADV_REMOVE = 9  # include/uapi/asm-generic/mman-common.h
 NODE_MIB = 1500  # more than one process needs; the kernel refuses more than the host has
 
 
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--room-mib", type=int, default=200, help="what is left of the host")
     parser.add_argument("--file-mib", type=int, default=400, help="what is needed of the file")
     parser.add_argument("--exec", action="store_true", help="execute it instead of reading it")
+    parser.add_argument("--shared", action="store_true", help="fill the host with shared memory (tmpfs)")
     parser.add_argument("--processes", type=int, default=2, help="that need it")
     options = parser.parse_args()
     with Load(options.seconds) as load:
@@ -29,7 +31,8 @@ def main() -> None:
         code = mmap.mmap(file.fileno(), options.file_mib * MIB, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
 
         def fill() -> None:
-            memory = anonymous(NODE_MIB)
+            memory = mmap.mmap(-1, NODE_MIB * MIB) if options.shared else anonymous(NODE_MIB)
+            give_back = MADV_REMOVE if options.shared else mmap.MADV_DONTNEED
             top = 0
             while True:
                 spare = room_pages() * PAGE - options.room_mib * MIB
@@ -39,7 +42,7 @@ def main() -> None:
                     top += step
                 elif spare < -8 * STEP and top > 8 * STEP:
                     top -= 8 * STEP
-                    memory.madvise(mmap.MADV_DONTNEED, top, 8 * STEP)
+                    memory.madvise(give_back, top, 8 * STEP)
                 else:
                     time.sleep(0.05)
 

@@ -20,7 +20,6 @@ import resource
 import secrets
 import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -40,7 +39,6 @@ from mmwatch.host.zoneinfo import NodeState, parse_zoneinfo
 
 PAGE = mmap.PAGESIZE
 STEADY_WITHIN_S = 90.0
-_SLOT = struct.Struct("qq")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
@@ -61,7 +59,9 @@ class Load:
         self._seconds = seconds
         self._undo = contextlib.ExitStack()
         self._workers: dict[int, str] = {}
-        self._counts = mmap.mmap(-1, 64 * _SLOT.size)  # iterations and the longest one, shared with the workers
+        # Shared with the workers: of each, how often it did its work, and how long it took at most. A cast view stores
+        # each number at once; struct would clear it first.
+        self._counts = memoryview(mmap.mmap(-1, PAGE)).cast("q")
         self._relief: list[Callable[[], object]] = []
         self._before = vmstat()
         self.cgroups: list[Path] = []
@@ -152,7 +152,7 @@ class Load:
         :param node: on the CPUs of this node; None: on all.
         :param bind: and with memory of this node only.
         """
-        slot = len(self._workers) * _SLOT.size
+        slot = 2 * len(self._workers)
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
@@ -182,12 +182,11 @@ class Load:
             work()
             count += 1
             longest = max(longest, time.monotonic_ns() - began)
-            _SLOT.pack_into(self._counts, slot, count, longest)
+            self._counts[slot], self._counts[slot + 1] = count, longest
 
     def counted(self, number: int = 0) -> int:
         """How often a worker has done its work."""
-        found: int = _SLOT.unpack_from(self._counts, number * _SLOT.size)[0]
-        return found
+        return self._counts[2 * number]
 
     def moved(self, counter: str) -> int:
         """By how much a counter of /proc/vmstat has risen since this object was made."""
@@ -213,7 +212,7 @@ class Load:
             {
                 "comm": comm,
                 "iterations": self.counted(number) - counts[number],
-                "longest_s": round(_SLOT.unpack_from(self._counts, number * _SLOT.size)[1] / 1e9, 3),
+                "longest_s": round(self._counts[2 * number + 1] / 1e9, 3),
             }
             for number, comm in enumerate(self._workers.values())
         ]

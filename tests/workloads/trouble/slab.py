@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
-from load import MIB, Load, arguments, idle, read_range
+from load import MIB, Load, arguments, idle, node_state, read_range
 
 SO_SNDBUFFORCE = 32
 MESSAGE = bytes(3500)  # with its header just below 4 KiB, one object of slab
@@ -48,6 +49,9 @@ def main() -> None:
                 idle()
             for each in held:
                 each.close()
+            # First page cache must have the room again, and the blocks with it.
+            while (state := node_state(0)).free_pages > 2 * state.high_pages:
+                time.sleep(0.05)
 
         def read() -> None:
             read_range(file.fileno(), 0, options.file_mib * MIB)

@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--bind", action="store_true", help="to the memory of the node")
     parser.add_argument("--once", action="store_true", help="one file that is read for the whole time")
     parser.add_argument("--random", action="store_true")
+    parser.add_argument("--until", default="pageoutrun", help="steady when this counter of /proc/vmstat rises")
     parser.add_argument("--any", action="store_true", help="steady as soon as it has begun")
     options = parser.parse_args()
     mib = 1 << 20 if options.once else options.mib
@@ -44,7 +45,7 @@ def main() -> None:
         def steady() -> bool:
             states = [node_state(node) for node in range(options.nodes)]
             full = all(state.free_pages < state.high_pages + 16 * MIB // PAGE for state in states)
-            return options.any or (full and load.moved("pageoutrun") > 2)
+            return options.any or (full and load.moved(options.until) > 2)
 
         load.run(steady, room_pages=room_pages())
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("startup", "snapshot", "cost", "ring", "recording", "overhead", "storm", "screen")
+NAMES = ("startup", "snapshot", "cost", "ring", "recording", "overhead", "storm", "screen", "verdict")
 
 
 def main() -> int:

@@ -153,6 +153,9 @@ def trace(arguments: argparse.Namespace, look: Look, tgids: tuple[int, ...], dur
         everything=True,
     )
     from mmwatch.diagnosis.observation import Gathering
+    from mmwatch.diagnosis.rules import all_rules
+
+    all_rules()  # import them now, not after the last reading
 
     found = Gathering()
     try:

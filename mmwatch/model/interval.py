@@ -216,6 +216,7 @@ class Interval:
     :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (growth); empty without PSI.
     :param settings: those that differ from the session's at the end of the interval.
     :param memory: the host's memory at the end of the interval, bytes by kind: :mod:`mmwatch.host.meminfo`.
+    :param kernel_log: lines of the kernel's log that tell who dropped caches, or whom the OOM killer ended, clean.
     :param elsewhere: set in merged intervals, see :func:`mmwatch.model.nodes.elsewhere`; None: derive it from rows and
         nodes.
     :param cgroups: path by ``cgroup_id`` of the rows and of those above them, clean text.
@@ -236,6 +237,7 @@ class Interval:
     pressure: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
+    kernel_log: tuple[str, ...] = ()
     elsewhere: Mapping[int, Elsewhere] | None = None
     cgroups: Mapping[int, str] = field(default_factory=dict)
     cgroup_memory: Mapping[int, CgroupMemory] = field(default_factory=dict)

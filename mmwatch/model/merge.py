@@ -17,6 +17,8 @@ from mmwatch.units import ancestors
 THREAD_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
 """Rows that agree in these are of the same thread, path and nodes."""
 PROCESS_KEYS = ["tgid", "path", "node", "cpu_node", "cgroup_id"]
+LOG_MAX = 100
+"""Lines of the kernel's log that a merged interval keeps."""
 
 _NO_ROWS: Rows = np.zeros(0, ROW_DTYPE)
 _BARE = np.zeros(0, "V1")
@@ -66,6 +68,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
                 if name in second.pressure
             },
         },
+        kernel_log=(*first.kernel_log, *second.kernel_log)[-LOG_MAX:],
         elsewhere=merge_elsewhere(elsewhere(first), elsewhere(second)),
         cgroups={**first.cgroups, **second.cgroups},
         cgroup_memory=merge_memory(first.cgroup_memory, second.cgroup_memory),

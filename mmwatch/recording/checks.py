@@ -214,8 +214,12 @@ def node_states(place: Place, source: Any) -> dict[int, str]:
 
 def names(place: Place, source: Any) -> frozenset[str]:
     """A JSON array of texts."""
-    found = _parsed(place, source, list)
-    return frozenset(text(place, name) for name in found)
+    return frozenset(lines(place, source))
+
+
+def lines(place: Place, source: Any) -> tuple[str, ...]:
+    """The same in its order."""
+    return tuple(text(place, one) for one in _parsed(place, source, list))
 
 
 def _scalar(place: Place, value: Any) -> Any:

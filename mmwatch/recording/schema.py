@@ -178,6 +178,7 @@ TABLES = (
             ),
             Column("settings", "TEXT", "settings that differ from those at the start, JSON object"),
             Column("memory", "TEXT", "the host's memory at the end, from /proc/meminfo, bytes by kind, JSON object"),
+            Column("kernel_log", "TEXT", "lines of the kernel's log about caches dropped and OOM kills, JSON array"),
             Column("kswapd", "TEXT", "state of each node's kswapd: running, sleeping or gave up, JSON object"),
             Column("lost", "TEXT", "single records dropped because the ring buffer was full, JSON object by kind"),
             Column("suppressed", "TEXT", "single records over the rate limit, JSON object by kind"),

@@ -153,6 +153,7 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
         pressure=checks.numbers(place("pressure"), found.get("pressure")),
         settings=checks.scalars(place("settings"), found.get("settings")),
         memory=checks.counts(place("memory"), found.get("memory")),
+        kernel_log=checks.lines(place("kernel_log"), found.get("kernel_log", "[]")),
         kswapd=checks.node_states(place("kswapd"), found.get("kswapd")),
         loss=Loss(
             lost=checks.counts(place("lost"), found.get("lost")),

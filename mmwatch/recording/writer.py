@@ -278,6 +278,7 @@ class Writer:
             pressure=to_json(dict(interval.pressure)),
             settings=to_json(dict(interval.settings)),
             memory=to_json(dict(interval.memory)),
+            kernel_log=to_json(list(map(clean, interval.kernel_log))),
             kswapd=to_json(dict(interval.kswapd)),
             lost=to_json(dict(loss.lost)),
             suppressed=to_json(dict(loss.suppressed)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmwatch.host._files import ROOT, read_text
 from mmwatch.host.cgroups import memory_mount
+from mmwatch.host.kmsg import KernelLog
 from mmwatch.host.meminfo import read_levels
 from mmwatch.host.pressure import read_pressure
 from mmwatch.host.settings import Settings, read_settings
@@ -38,6 +39,7 @@ class Surroundings:
         self._first = self.settings = read_settings()
         self.states: tuple[NodeState, ...] = ()
         self._everything = everything
+        self._log = KernelLog()
         if everything:
             self.cgroups.begin()
 
@@ -81,6 +83,7 @@ class Surroundings:
             "pressure": {**pressure, **grown},
             "settings": {name: value for name, value in latest.items() if value != first[name]},
             "memory": read_levels(),
+            "kernel_log": self._log.read(),
             "cgroups": cgroups,
             "cgroup_memory": memory,
         }

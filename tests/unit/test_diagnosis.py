@@ -250,6 +250,15 @@ def test_one_cgroup() -> None:
     assert judge(restrict(observation, cgroup="/elsewhere")).findings == ()
 
 
+def test_who_dropped_the_caches() -> None:
+    observation = TROUBLES["drop-caches"]()
+    assert judge(observation).findings[0].found.summary.startswith("Somebody dropped the caches")
+    log = ("a b (171): drop_caches: 3", "Out of memory: Killed process 5")
+    intervals = tuple(replace(one, kernel_log=log) for one in observation.intervals)
+    found = judge(replace(observation, intervals=intervals)).findings[0].found
+    assert found.summary.startswith("a b[171] dropped the caches of the whole host 3 times")
+
+
 def test_avoidable_reclaim_is_quantified() -> None:
     observation = TROUBLES["zone-reclaim-thrash"]()
     avoidable = judge(observation).avoidable

@@ -16,6 +16,7 @@ from mmwatch.host import taskstats as taskstats_module
 from mmwatch.host import vmstat as vmstat_module
 from mmwatch.host.cgroup_memory import read_memory, read_stat, shortage
 from mmwatch.host.cgroups import CgroupMount, memory_mount, resolve
+from mmwatch.host.kmsg import message
 from mmwatch.host.meminfo import read_levels
 from mmwatch.host.pressure import read_pressure
 from mmwatch.host.processes import ProcessNames
@@ -47,6 +48,7 @@ READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
     ("etc/os-release", gather),
     ("sys/kernel/tracing/events/vmscan/mm_vmscan_lru_isolate/format", gather),
     ("proc/meminfo", read_levels),
+    ("dev/kmsg", lambda root: message((root / "dev/kmsg").read_bytes())),
     ("proc/swaps", lambda root: read_levels(root)),
     ("proc/7/stat", lambda root: read_times(7, root)),
     ("proc/7/status", lambda root: read_placement(7, root)),

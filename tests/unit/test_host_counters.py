@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmwatch.errors import UnavailableError
+from mmwatch.host.kmsg import KernelLog, message
 from mmwatch.host.meminfo import read_levels
 from mmwatch.host.pressure import MemoryPressure, read_pressure
 from mmwatch.host.settings import read_settings
@@ -159,6 +160,18 @@ def test_levels(tmp_path: Path) -> None:
         "/zram1 file 10 0 -3\n",
     )
     assert read_levels(tmp_path)["swap_in_ram"] == 20480
+
+
+def test_the_log_of_the_kernel(tmp_path: Path) -> None:
+    assert KernelLog(tmp_path).read() == ()  # nobody may read it
+    put(tmp_path, "dev/kmsg", "")
+    log = KernelLog(tmp_path)
+    record = b"6,1,2,-;\\xff\\x1bsh (7): drop_caches: 3\n SUBSYSTEM=x\n"
+    (tmp_path / "dev/kmsg").write_bytes(record)
+    assert log.read() == ("\xff\\x1bsh (7): drop_caches: 3",)
+    assert message(b"6,1,2,-;usb 1-1: new device\n") == "usb 1-1: new device"
+    assert message(b"") == ""
+    log.close()
 
 
 def test_a_task(tmp_path: Path) -> None:

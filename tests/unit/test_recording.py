@@ -90,6 +90,7 @@ def full_interval(number: int, session: Session | None = None, count: int = 20) 
         pressure={"some_avg10": 0.25, "some_us": 17},
         settings={"zone_reclaim_mode": number % 2},
         memory={"swap_free": number},
+        kernel_log=("sh (7): drop_caches: 3",),
         kswapd={0: "running", 1: "gave up"},
         cgroups={id: f"/a/{id}" for id in np.unique(rows["cgroup_id"]).tolist() if id},
         processes={
@@ -824,7 +825,7 @@ def test_the_views_answer_the_usual_questions(path: Path) -> None:
 
 ADDED_BY_3 = {
     "session": ("topology", "since_boot", "uptime_s"),
-    "intervals": ("memory",),
+    "intervals": ("memory", "kernel_log"),
     "nodes": tuple(field.name for field in fields(Node))[8:],
     "cgroup_memory": ("grown", "levels"),
     "process_times": tuple(field.name for field in fields(Process))[6:],

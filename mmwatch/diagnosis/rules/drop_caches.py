@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
@@ -11,6 +13,9 @@ from mmwatch.diagnosis.thresholds import Threshold
 
 FELL = Threshold(0.1, "ratio", "page cache lost between two readings", "a cache that was empty anyway is no loss")
 AGAIN = Threshold(256.0, "1/s", "pages read from disk", "1 MB a second is read again")
+
+_WRITER = re.compile(r"(.{1,64} \(\d+\)): drop_caches: ")
+"""``comm (pid): drop_caches: 3``, fs/drop_caches.c."""
 
 
 def judge(observation: Observation) -> Answer:
@@ -65,9 +70,13 @@ def judge(observation: Observation) -> Answer:
                 AGAIN.value,
             )
         )
+    writers = list(dict.fromkeys(match[1] for line in observation.whole.kernel_log if (match := _WRITER.match(line))))
+    if writers:
+        who = " and ".join(f"{name[: name.rindex(' ')]}[{name[name.rindex('(') + 1 : -1]}]" for name in writers[:2])
+        evidence.append(Evidence("writer", f"the kernel's log names {who}", "/dev/kmsg"))
     return Found(
-        f"Somebody dropped the caches of the whole host {count(times)} times in {observation.duration_s:.0f} s, by "
-        "writing to vm.drop_caches.",
+        f"{who if writers else 'Somebody'} dropped the caches of the whole host {count(times)} times in "
+        f"{observation.duration_s:.0f} s, by writing to vm.drop_caches.",
         tuple(evidence),
         "A script or a cron job writes to /proc/sys/vm/drop_caches, mostly because free memory looked low. The page "
         "cache is not wasted memory: dropping it makes the next reads slow.",
@@ -91,7 +100,7 @@ RULE = Rule(
     judge,
     (FELL, AGAIN),
     (),
-    "It does not know who wrote: the kernel's log does.",
+    "The writer is known only if the kernel's log can be read, and the kernel does not log a write of 4 or more.",
     evidence="Growth of drop_pagecache and drop_slab; page cache lost between two readings; pages read from disk.",
     remedy="Stop the script that writes to vm.drop_caches; the kernel's log names it.",
 )

@@ -2,7 +2,7 @@
 
 ``user_version`` is :data:`VERSION`. A reader takes all versions up to its own: it uses the columns and tables it knows,
 and treats what a file lacks as unknown. Version 2 added begins of intervals, edges of scanned pages, CPU time, the
-memory of cgroups, reasons of throttling, and views.
+memory of cgroups, reasons of throttling, and views. Version 3 added targets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, PRIORITY_UNKNOWN, Fol
 
 APPLICATION_ID = 0x6D6D7721
 """``mmw!`` at offset 68 of the file distinguishes a recording from other SQLite files."""
-VERSION = 2
+VERSION = 3
 
 NULL_FOR = {"node": NODE_UNKNOWN, "cpu_node": NODE_UNKNOWN, "priority": PRIORITY_UNKNOWN, "asked_pages": 0}
 """Means *unknown* in arrays. The file has NULL instead, so that a query does not sum it or mistake it for 0."""
@@ -71,7 +71,12 @@ def _measure(measure: Measure) -> Column:
     return Column(measure.name, "INTEGER", f"{measure.help}; NULL if unknown")
 
 
-_SEE = {"kind": "see table kinds", "path": "see table paths", "cgroup_id": "see table cgroups; 0 if unknown"}
+_SEE = {
+    "kind": "see table kinds",
+    "path": "see table paths",
+    "cgroup_id": "see table cgroups; 0 if unknown",
+    "target_id": "see table cgroups: the one whose limit binds; 0: the whole host or a node, or unknown",
+}
 
 
 def _member(member: Member) -> Column:

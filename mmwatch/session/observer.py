@@ -242,7 +242,7 @@ class Observer:
         return self._cgroups.get(number) if number else None
 
     def _cgroups_of(self, rows: Rows) -> tuple[dict[int, str], dict[int, CgroupMemory]]:
-        """The names of all cgroups in ``rows``, and limits and usage of those with the most reclaim.
+        """The names of all cgroups in ``rows``, targets too, and limits and usage of those with the most reclaim.
 
         Both include the cgroups above them, because a limit there may be the one that binds.
         """
@@ -251,8 +251,12 @@ class Observer:
         from mmwatch.host.cgroup_memory import read_memory
         from mmwatch.model.interval import CgroupMemory
 
-        numbers, where = np.unique(rows["cgroup_id"], return_inverse=True)
-        stall = np.bincount(where, rows["stall_ns"].astype(float)) if len(rows) else np.zeros(0)
+        # The target is most often the task's own cgroup; its time counts once then.
+        other_target = rows[rows["target_id"] != rows["cgroup_id"]]
+        both = np.concatenate([rows["cgroup_id"], other_target["target_id"]])
+        numbers, where = np.unique(both, return_inverse=True)
+        times = np.concatenate([rows["stall_ns"], other_target["stall_ns"]]).astype(float)
+        stall = np.bincount(where, times) if len(both) else np.zeros(0)
         names: dict[int, str] = {}
         memory: dict[int, CgroupMemory] = {}
         for rank, number in enumerate(numbers[np.argsort(-stall)].tolist()):

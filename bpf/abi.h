@@ -88,8 +88,8 @@ enum stat { STAT_LIST(ENUMERATOR) STATS };
 struct stats { u64 count[SLOTS(STATS)]; };
 
 /*
- * One row per thread × path × node × node the thread ran on. Only the thread itself writes its row, so plain additions
- * are exact. The first PATHS rows are the overflow rows, one per path: threads that found no free row share them and
+ * One row per thread × path × node × node the thread ran on × target. Only the thread itself writes its row, so plain
+ * additions are exact. The first PATHS rows are the overflow rows, one per path: threads that found no free row share them and
  * add atomically.
  *
  * X(type, name, array, fold, unit, need, help)
@@ -108,6 +108,8 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	X(u64, start_ns, , KEY, ns, none, \
 	  "when the row was made, CLOCK_MONOTONIC; distinguishes a thread from a later one with the same ID") \
 	X(u64, cgroup_id, , KEY, id, none, "memory cgroup of the thread; 0 if unknown") \
+	X(u64, target_id, , KEY, id, targets, \
+	  "memory cgroup that is reclaimed, whose limit binds; 0: reclaim for the whole host or a node, or unknown") \
 	X(u64, open_since_ns, , PRIVATE, ns, none, \
 	  "when the reclaim under way began or resumed, CLOCK_MONOTONIC; 0 if there is none") \
 	X(u64, open_runtime_ns, , PRIVATE, ns, none, \

@@ -31,7 +31,7 @@ int on_lru_isolate(struct CTX_lru_isolate *ctx)
 		return 0;
 	/* kswapd may have been awake for hours when mmwatch started. Each of its batches starts with this event. */
 	if (t && !t->first_row && is_kswapd()) {
-		open_bracket(t, &t->outer, task, bpf_ktime_get_ns(), PATH_KSWAPD, node_here(), 0, 0, 0);
+		open_bracket(t, &t->outer, task, bpf_ktime_get_ns(), PATH_KSWAPD, node_here(), 0, 0, 0, 0);
 		t->outer.unseen = 1;
 		t->depth = 1;
 	}

@@ -7,6 +7,7 @@
 #include "passes.h"
 #include "rows.h"
 #include "stream.h"
+#include "targets.h"
 
 #define SWAP_CLUSTER_MAX 32 /* include/linux/swap.h */
 #define NAME_AGE_NS 1000000 /* if comm and cgroup are older than this, the next reclaim refreshes them */
@@ -156,7 +157,7 @@ static __always_inline void finish(struct thread *t, struct bracket *b, u64 task
 #endif
 }
 
-/* A bracket belongs to the node of its first batch or pass. */
+/* A bracket belongs to the node and target of its first batch or pass. */
 static __always_inline void move_bracket(struct bracket *b, struct place *to, u64 task)
 {
 	struct place from;
@@ -192,14 +193,15 @@ static __always_inline void abandon(struct bracket *b)
 }
 
 static __always_inline void open_bracket(struct thread *t, struct bracket *b, u64 task, u64 now, u32 path, s32 node,
-					 u32 order, u32 gfp_flags, u32 asked_pages)
+					 u32 order, u32 gfp_flags, u32 asked_pages, u64 target_id)
 {
-	u32 index = row_of(t, task, path, node);
+	u32 index = row_of(t, task, path, node, target_id);
 	struct place at;
 
 	find(&at, index);
 	*b = (struct bracket){
 		.resume_ns = now,
+		.target_id = target_id,
 		.path = path,
 		.row = index,
 		.order = order,
@@ -221,7 +223,7 @@ static __always_inline void open_bracket(struct thread *t, struct bracket *b, u6
 	at.row->events++;
 }
 
-static __always_inline void begin(u32 path, s32 node, u32 order, u32 gfp_flags, u32 asked_pages)
+static __always_inline void begin(u32 path, s32 node, u32 order, u32 gfp_flags, u32 asked_pages, u64 target_id)
 {
 	u64 task = bpf_get_current_task(), now;
 	struct bracket *b;
@@ -245,7 +247,12 @@ static __always_inline void begin(u32 path, s32 node, u32 order, u32 gfp_flags, 
 		abandon(&t->outer);
 		t->depth = 0;
 	}
-	open_bracket(t, b, task, now, path, node, order, gfp_flags, asked_pages);
+#ifdef TARGET_BY_PASS
+	/* Most likely that of the latest one, so that the bracket need not move. Each such reclaim has a pass, which tells. */
+	if (path == PATH_MEMCG)
+		target_id = t->target_id;
+#endif
+	open_bracket(t, b, task, now, path, node, order, gfp_flags, asked_pages, target_id);
 	t->begun = 1;
 	t->depth++;
 }
@@ -273,10 +280,17 @@ static __always_inline bool inside(u64 task, struct thread **thread)
 	return true;
 }
 
-/* The row for an event on a node, on the path of the open bracket. Without a thread, it is an overflow row. */
+/* The row for an event on a node, with path and target of the open bracket. Without a thread, it is an overflow row. */
 static __always_inline bool find_inside(struct place *at, struct thread *t, u64 task, s32 node)
 {
-	return find(at, t ? row_of(t, task, t->depth ? bracket_of(t)->path : PATH_OTHER, node) : PATH_OTHER);
+	struct bracket *b;
+
+	if (!t)
+		return find(at, PATH_OTHER);
+	if (!t->depth)
+		return find(at, row_of(t, task, PATH_OTHER, node, 0));
+	b = bracket_of(t);
+	return find(at, row_of(t, task, b->path, node, b->target_id));
 }
 
 /* Pages that an allocation of this order needs; reclaim asks for at least a cluster (mm/vmscan.c, __node_reclaim). */
@@ -292,7 +306,7 @@ int on_direct_reclaim_begin(struct CTX_direct_reclaim_begin *ctx)
 {
 	u32 order = ARG_direct_reclaim_begin_order;
 
-	begin(PATH_DIRECT, node_here(), order, ARG_direct_reclaim_begin_gfp_flags, asked_for(order));
+	begin(PATH_DIRECT, node_here(), order, ARG_direct_reclaim_begin_gfp_flags, asked_for(order), 0);
 	return 0;
 }
 #endif
@@ -301,7 +315,7 @@ int on_direct_reclaim_begin(struct CTX_direct_reclaim_begin *ctx)
 int on_memcg_reclaim_begin(struct CTX_memcg_reclaim_begin *ctx)
 {
 	begin(PATH_MEMCG, node_here(), ARG_memcg_reclaim_begin_order, ARG_memcg_reclaim_begin_gfp_flags,
-	      SWAP_CLUSTER_MAX);
+	      SWAP_CLUSTER_MAX, TARGET_memcg_reclaim_begin);
 	return 0;
 }
 #endif
@@ -310,7 +324,7 @@ int on_memcg_reclaim_begin(struct CTX_memcg_reclaim_begin *ctx)
 int on_softlimit_reclaim_begin(struct CTX_softlimit_reclaim_begin *ctx)
 {
 	begin(PATH_SOFTLIMIT, node_here(), ARG_softlimit_reclaim_begin_order, ARG_softlimit_reclaim_begin_gfp_flags,
-	      SWAP_CLUSTER_MAX);
+	      SWAP_CLUSTER_MAX, TARGET_softlimit_reclaim_begin);
 	return 0;
 }
 #endif
@@ -320,7 +334,7 @@ int on_node_reclaim_begin(struct CTX_node_reclaim_begin *ctx)
 {
 	u32 order = ARG_node_reclaim_begin_order;
 
-	begin(PATH_NODE, ARG_node_reclaim_begin_nid, order, ARG_node_reclaim_begin_gfp_flags, asked_for(order));
+	begin(PATH_NODE, ARG_node_reclaim_begin_nid, order, ARG_node_reclaim_begin_gfp_flags, asked_for(order), 0);
 	return 0;
 }
 #endif

@@ -24,7 +24,7 @@ static __always_inline void kswapd_stop(u64 task, u64 now, u64 reported_pages)
 int on_kswapd_wake(struct CTX_kswapd_wake *ctx)
 {
 	kswapd_stop(bpf_get_current_task(), 0, 0);
-	begin(PATH_KSWAPD, ARG_kswapd_wake_nid, ARG_kswapd_wake_order, 0, 0);
+	begin(PATH_KSWAPD, ARG_kswapd_wake_nid, ARG_kswapd_wake_order, 0, 0, 0);
 	return 0;
 }
 #endif

@@ -22,6 +22,7 @@ struct bracket {
 	u64 resume_ns;		       /* when it began or resumed; 0 while a nested reclaim runs */
 	u64 stall_ns;		       /* time in this reclaim up to resume_ns */
 	u64 nested_pages;
+	u64 target_id; /* as in struct row */
 	u64 scanned_pages;
 	u64 reclaimed_pages;
 	u32 path;
@@ -52,6 +53,7 @@ struct thread {
 	u64 shrinker_begin_ns;
 	u64 task;	/* owner of this slot */
 	u64 pid_tgid;	/* detects an earlier thread at the same address whose end was not seen */
+	u64 target_id;	/* of the latest reclaim that had one */
 	u64 named_ns;	/* when a reclaim last refreshed comm and cgroup of the cached row */
 	u32 depth;	/* open brackets: 0, 1 or 2 */
 	u32 begun;	/* a begin was seen, so the next end belongs to one */
@@ -62,6 +64,7 @@ struct thread {
 	u32 cached_path;
 	s32 cached_node;
 	s32 cached_cpu_node;
+	u64 cached_target_id;
 };
 
 BPF_F_TABLE("array", u32, struct row, rows, ROWS, BPF_F_MMAPABLE);

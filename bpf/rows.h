@@ -118,20 +118,23 @@ static __always_inline void row_refresh(struct row *row, u64 task)
 	row->cgroup_id = current_cgroup(task);
 }
 
-/* Index of the thread's row for a path and node, created if there is none; the path's overflow row if that fails. */
-static __always_inline u32 row_of(struct thread *t, u64 task, u32 path, s32 node)
+/*
+ * Index of the thread's row for a path, node and target, created if there is none; the path's overflow row if that fails.
+ */
+static __always_inline u32 row_of(struct thread *t, u64 task, u32 path, s32 node, u64 target_id)
 {
 	s32 cpu_node = CPU_NODE;
 	u32 index = t->first_row;
 	struct row *row;
 
-	if (t->cached_row && t->cached_path == path && t->cached_node == node && t->cached_cpu_node == cpu_node)
+	if (t->cached_row && t->cached_path == path && t->cached_node == node && t->cached_cpu_node == cpu_node &&
+	    t->cached_target_id == target_id)
 		return t->cached_row;
 	for (u32 i = 0; i < ROWS_PER_THREAD && index; i++) {
 		row = rows.lookup(&index);
 		if (!row)
 			break;
-		if (row->path == path && row->node == node && row->cpu_node == cpu_node)
+		if (row->path == path && row->node == node && row->cpu_node == cpu_node && row->target_id == target_id)
 			goto found;
 		index = row->next;
 	}
@@ -144,6 +147,7 @@ static __always_inline u32 row_of(struct thread *t, u64 task, u32 path, s32 node
 	row->path = path;
 	row->node = node;
 	row->cpu_node = cpu_node;
+	row->target_id = target_id;
 	row->tgid = current_tgid(task);
 	row->tid = current_tid(task);
 	row_refresh(row, task);
@@ -155,6 +159,7 @@ found:
 	t->cached_path = path;
 	t->cached_node = node;
 	t->cached_cpu_node = cpu_node;
+	t->cached_target_id = target_id;
 	t->named_ns = 0;
 	return index;
 full:

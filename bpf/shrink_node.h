@@ -18,6 +18,31 @@
  * the cost, and a futile node reclaim makes five passes. For the same reason the clock is not read if the time of the
  * reclaim's end is good enough.
  */
+#ifdef TARGET_BY_PASS
+/* The ID of the memory cgroup that a pass reclaims. Reading through a null pointer gives 0, and does no harm. */
+static __always_inline u64 target_of(u64 sc)
+{
+	u64 memcg = READ(u64, sc, scan_control_target_mem_cgroup);
+	u64 cgroup = READ(u64, memcg, mem_cgroup_css + OFF_cgroup_subsys_state_cgroup);
+	u64 node = READ(u64, cgroup, cgroup_kn);
+
+	return READ(u64, node, kernfs_node_id);
+}
+#endif
+
+#ifdef TARGET_BY_PASS
+/* The first pass of a memory cgroup's reclaim tells its target. The thread's first such row, still empty, just takes it. */
+static __always_inline void take_target(struct thread *t, struct bracket *b, struct place *at, u64 sc)
+{
+	b->target_id = target_of(sc);
+	if (!t->target_id && t->cached_row == at->index && !shared(at) && !at->row->reclaims) {
+		at->row->target_id = b->target_id;
+		t->cached_target_id = b->target_id;
+	}
+	t->target_id = b->target_id;
+}
+#endif
+
 static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 {
 	u64 task = bpf_get_current_task(), now = 0, reclaimed_pages, asked_pages;
@@ -50,6 +75,11 @@ static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 		/* node_reclaim calls shrink_node right away; other paths may do other work first. */
 		now = b->path == PATH_NODE ? b->resume_ns : bpf_ktime_get_ns();
 		b->pass_begin_ns = now;
+#ifdef TARGET_BY_PASS
+		/* No other path has a target. */
+		if (b->path == PATH_MEMCG)
+			take_target(t, b, &at, sc);
+#endif
 #ifdef BIT_scan_control_proactive
 		/* memory.reclaim and nodeN/reclaim take the same path as limits and zone_reclaim_mode. */
 		if (READ(u8, sc, scan_control_proactive) & (1 << BIT_scan_control_proactive))
@@ -61,7 +91,7 @@ static __always_inline void pass(u64 pgdat, u64 sc, u32 program)
 			b->asked_pages = asked_pages;
 		/* node_reclaim named its node when it began. */
 		if (!b->batches && b->path != PATH_NODE) {
-			if (!find(&at, row_of(t, task, b->path, READ(u32, pgdat, pglist_data_node_id))))
+			if (!find(&at, row_of(t, task, b->path, READ(u32, pgdat, pglist_data_node_id), b->target_id)))
 				return;
 			move_bracket(b, &at, task);
 		}

@@ -86,6 +86,23 @@ static __always_inline u32 current_tgid(u64 task)
 }
 #endif
 
+#if defined(MEMORY_CGRP_ID) || defined(FILTER_CGROUP) || defined(MEMCG_ID)
+static __always_inline u64 css_id(u64 css)
+{
+	u64 cgroup = read_u64(css + OFF_cgroup_subsys_state_cgroup);
+
+	return read_u64(read_u64(cgroup + OFF_cgroup_kn) + OFF_kernfs_node_id);
+}
+#endif
+
+#ifdef MEMCG_ID
+/* The ID of a struct mem_cgroup's cgroup. */
+static __always_inline u64 memcg_id(u64 memcg)
+{
+	return memcg ? css_id(memcg + OFF_mem_cgroup_css) : 0;
+}
+#endif
+
 #if defined(MEMORY_CGRP_ID) || defined(FILTER_CGROUP)
 /* The css in the hierarchy that limits memory: that of the memory controller on cgroup v1, the unified one on v2. */
 static __always_inline u64 current_css(u64 task)
@@ -97,13 +114,6 @@ static __always_inline u64 current_css(u64 task)
 #else
 	return read_u64(set + OFF_css_set_dfl_cgrp) + OFF_cgroup_self;
 #endif
-}
-
-static __always_inline u64 css_id(u64 css)
-{
-	u64 cgroup = read_u64(css + OFF_cgroup_subsys_state_cgroup);
-
-	return read_u64(read_u64(cgroup + OFF_cgroup_kn) + OFF_kernfs_node_id);
 }
 #endif
 

@@ -89,7 +89,7 @@ static __always_inline int wrote(u64 folio, u32 program)
 		return 0;
 #endif
 	if (t)
-		index = t->depth ? bracket_of(t)->row : row_of(t, task, PATH_OTHER, node_here());
+		index = t->depth ? bracket_of(t)->row : row_of(t, task, PATH_OTHER, node_here(), 0);
 	else
 		index = PATH_OTHER;
 	if (!find(&at, index))

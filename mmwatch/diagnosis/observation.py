@@ -290,23 +290,24 @@ class Observation:
         return {path: memory for path, memory in found if path}
 
     def bound(self, rows: Mask, *which: str) -> dict[str, Mask]:
-        """Which of these rows each cgroup holds back: the nearest to the task whose own counters ``which`` grew.
+        """Which of these rows each cgroup holds back, if its own counters ``which`` (``max``, ``high``) grew.
 
-        A cgroup that is hit once in a while counts only if none above it is hit ten times as often: near a full parent,
-        its children touch their own limits now and then.
+        The target of the reclaim tells, where it is known. Else it is inferred: the nearest cgroup to the task whose
+        counters grew. One that is hit once in a while counts only if none above it is hit ten times as often: near a
+        full parent, its children touch their own limits now and then.
         """
         found: dict[str, Mask] = {}
-        for number in np.unique(self.rows["cgroup_id"][rows]).tolist():
-            path = self.whole.cgroups.get(number)
+        for group, target in set(zip(self.rows["cgroup_id"][rows].tolist(), self.rows["target_id"][rows].tolist())):
+            path = self.whole.cgroups.get(target or group)
             hits = {
                 one: sum(self.limited[one].grown.get(name, 0) for name in which)
-                for one in ((path, *ancestors(path)) if path else ())
+                for one in (() if path is None else (path,) if target else (path, *ancestors(path)))
                 if one in self.limited
             }
             most = max(hits.values(), default=0)
             if most:
                 nearest = next(one for one in hits if hits[one] * 10 >= most)
-                mine = rows & (self.rows["cgroup_id"] == number)
+                mine = rows & (self.rows["cgroup_id"] == group) & (self.rows["target_id"] == target)
                 found[nearest] = found[nearest] | mine if nearest in found else mine
         return found
 

@@ -122,7 +122,20 @@ def _who(session: Session, interval: Interval, width: int) -> list[Line]:
         lines += _limits(interval, name)
     elif cgroups:
         lines.append([Span("cgroup   ", Tone.DIM), Span(f"{len(cgroups)} different")])
-    return lines
+    return [*lines, *_target(session, interval, cgroups)]
+
+
+def _target(session: Session, interval: Interval, cgroups: list[int]) -> list[Line]:
+    """The cgroup whose limit binds, if it is not the task's own."""
+    targets = [number for number in np.unique(interval.rows["target_id"]).tolist() if number]
+    if "target_id" in session.unknown or not targets or targets == cgroups:
+        return []
+    if len(targets) > 1:
+        return [[Span("target   ", Tone.DIM), Span(f"{len(targets)} different")]]
+    name, own = (interval.cgroups.get(number) for number in (targets[0], cgroups[0]))
+    line: Line = [Span("target   ", Tone.DIM), Span(clean(name) if name else "?")]
+    shown = len(cgroups) == 1 and name in ancestors(own or "")
+    return [line] if shown or not name else [line, *_limits(interval, name)]
 
 
 def _numbers(interval: Interval, tgid: int, process: Process | None, threads: list[int]) -> list[Span]:

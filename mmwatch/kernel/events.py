@@ -34,6 +34,7 @@ class Event:
     :param alternatives: events to try, in this order, if the first of ``tracepoints`` is missing.
     :param required: without this event the need is not served at all.
     :param structs: those of :data:`STRUCTS` that the raw handler reads.
+    :param optional: the same, but the handler can do without.
     :param names_folio: the raw arguments have a folio, and the trace record only the number of its first page.
     """
 
@@ -46,6 +47,7 @@ class Event:
     required: bool = True
     structs: tuple[str, ...] = ()
     names_folio: bool = False
+    optional: tuple[str, ...] = ()
 
     @property
     def fields_by_name(self) -> bool:
@@ -100,6 +102,7 @@ NEEDS: tuple[Need, ...] = (
     Need("wakeups", "which task woke kswapd"),
     Need("writes", "pages that reclaim itself wrote"),
     Need("passes", "each call of shrink_node: the priority ladder, even where batches have no events"),
+    Need("targets", "the memory cgroup whose limit binds"),
     Need("lifetimes", "the end of threads, so that their rows can be reused"),
 )
 
@@ -119,13 +122,13 @@ FUNCTIONS: tuple[Function, ...] = (
             ("scan_control", "nr_reclaimed"),
             ("pglist_data", "node_id"),
         ),
-        (("scan_control", "proactive"),),
+        (("scan_control", "proactive"), ("scan_control", "target_mem_cgroup")),
     ),
 )
 
 _BEGIN = (
     Raw(("int", "gfp_t"), {"order": 0, "gfp_flags": 1}),
-    Raw(("gfp_t", "int", "mem_cgroup *"), {"gfp_flags": 0, "order": 1}),  # 7.1
+    Raw(("gfp_t", "int", "mem_cgroup *"), {"gfp_flags": 0, "order": 1, "memcg": 2}),  # 7.1
 )
 _ULONG = "long unsigned int"
 
@@ -140,13 +143,21 @@ EVENTS: tuple[Event, ...] = (
         ("order", "gfp_flags"),
         _BEGIN,
     ),
-    Event("memcg_reclaim_begin", "memcg", ("vmscan:mm_vmscan_memcg_reclaim_begin",), ("order", "gfp_flags"), _BEGIN),
+    Event(
+        "memcg_reclaim_begin",
+        "memcg",
+        ("vmscan:mm_vmscan_memcg_reclaim_begin",),
+        ("order", "gfp_flags"),
+        _BEGIN,
+        optional=("memcg_id",),
+    ),
     Event(
         "softlimit_reclaim_begin",
         "softlimit",
         ("vmscan:mm_vmscan_memcg_softlimit_reclaim_begin",),
         ("order", "gfp_flags"),
         _BEGIN,
+        optional=("memcg_id",),
     ),
     Event(
         "node_reclaim_begin",
@@ -291,6 +302,7 @@ STRUCTS: Mapping[str, tuple[str, ...]] = {
     "pid_namespace": ("ns",),
     "ns_common": ("inum",),
     "css_set": ("subsys", "dfl_cgrp"),
+    "mem_cgroup": ("css",),
     "cgroup_subsys_state": ("cgroup", "parent"),
     "cgroup": ("self", "kn"),
     "kernfs_node": ("id",),

@@ -44,12 +44,13 @@ def raw_flags(event: Event, tracepoint: str, facts: Facts) -> tuple[str, ...] | 
     )
 
 
-def perf_flags(event: Event, tracepoint: str) -> tuple[str, ...]:
+def perf_flags(event: Event, tracepoint: str, facts: Facts) -> tuple[str, ...]:
     """Flags to read a tracepoint through perf: by field names."""
+    optional = [field for field in event.optional if field in (facts.fields.get(tracepoint) or ())]
     category, name = tracepoint.split(":")
     return (
         f"-DCTX_{event.name}=tracepoint__{category}__{name}",
-        *(f"-DARG_{event.name}_{_ALIASES.get(field, field)}=ctx->{field}" for field in event.fields),
+        *(f"-DARG_{event.name}_{_ALIASES.get(field, field)}=ctx->{field}" for field in (*event.fields, *optional)),
     )
 
 
@@ -76,6 +77,8 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
         flags.append(f"-DCPU_NODE={facts.nodes[0]}")
     elif silent_lru_gen(facts):
         flags.append("-DNODE_GUESS=NODE_UNKNOWN")
+    if not unknown_memcg_member(facts):
+        flags.append("-DMEMCG_ID")
     walkable = _known(facts, _CGROUP_WALK)
     if facts.memory_cgroup == 1 and walkable and "memory_cgrp_id" in facts.enumerators:
         flags.append(f"-DMEMORY_CGRP_ID={facts.enumerators['memory_cgrp_id']}")
@@ -132,6 +135,12 @@ _CGROUP_WALK = (
     ("cgroup", "kn"),
     ("kernfs_node", "id"),
 )
+_MEMCG_WALK = (
+    ("mem_cgroup", "css"),
+    ("cgroup_subsys_state", "cgroup"),
+    ("cgroup", "kn"),
+    ("kernfs_node", "id"),
+)
 _PID_WALK = (
     ("task_struct", "group_leader"),
     ("task_struct", "thread_pid"),
@@ -148,6 +157,18 @@ def counts_cpu_time(facts: Facts) -> bool:
     """Whether the CPU time of a task can be read: the two figures are side by side, as in all releases up to 7.2."""
     begin, total = (facts.offsets.get(("sched_entity", member)) for member in STRUCTS["sched_entity"])
     return ("task_struct", "se") in facts.offsets and begin is not None and total == begin + 8
+
+
+def unknown_memcg_member(facts: Facts) -> tuple[str, str] | None:
+    """The first (struct, member) on the way from a memory cgroup to its ID that BTF does not have."""
+    return next((member for member in _MEMCG_WALK if member not in facts.offsets), None)
+
+
+def tells_target(flags: Sequence[str], facts: Facts) -> bool:
+    """Whether these flags of the begin of a memory cgroup's reclaim have it tell the cgroup."""
+    names = {flag.partition("=")[0] for flag in flags}
+    by_pointer = "-DARG_memcg_reclaim_begin_memcg" in names and not unknown_memcg_member(facts)
+    return by_pointer or "-DARG_memcg_reclaim_begin_memcg_id" in names
 
 
 def silent_lru_gen(facts: Facts) -> bool:

@@ -21,6 +21,8 @@ from mmwatch.kernel.flags import (
     raw_flags,
     session_flags,
     silent_lru_gen,
+    tells_target,
+    unknown_memcg_member,
 )
 
 __all__ = [
@@ -173,9 +175,11 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
         if need.name in functions
         else _cpu_choice(need.help, facts)
         if need.name == "cpu"
+        else _target_choice(need.help, attachments, probes["shrink_node"], facts, forced["passes"])
+        if need.name == "targets"
         else _choice(need.name, need.help, outcomes[need.name], facts)
         for need in events.NEEDS
-        if need.name in outcomes or need.name in functions or need.name == "cpu"
+        if need.name in outcomes or need.name in functions or need.name in ("cpu", "targets")
     )
     unknown = measures_of(choice.need for choice in choices if choice.state in ("missing", "off"))
     if silent_lru_gen(facts):
@@ -222,7 +226,7 @@ def _attach(event: Event, facts: Facts, force: str | None) -> tuple[Attachment |
         if by_name:
             if facts.tracefs != "mounted":
                 return None, "BTF does not have its arguments, and to attach it through perf, tracefs must be mounted"
-            return Attachment(event, PERF, present, perf_flags(event, present[0])), ""
+            return Attachment(event, PERF, present, perf_flags(event, present[0], facts)), ""
         return None, f"the tracepoint lacks the fields {', '.join(sorted(set(event.fields) - fields))}"
     if not facts.fields and not facts.raw_arguments:
         return None, "neither tracefs nor BTF can be read"
@@ -281,6 +285,25 @@ def _cpu_choice(help_text: str, facts: Facts) -> Choice:
     if counts_cpu_time(facts):
         return Choice("cpu", help_text, "task_struct", "attached")
     return Choice("cpu", help_text, "", "missing", "BTF does not say where a task's CPU time is")
+
+
+def _target_choice(
+    help_text: str, attachments: list[Attachment], passes: tuple[Probe, ...], facts: Facts, forced: str | None
+) -> Choice:
+    """The target has no probe of its own: the begin of a reclaim tells it, or else its first pass."""
+    for attachment in attachments:
+        if attachment.event.name == "memcg_reclaim_begin" and tells_target(attachment.flags, facts):
+            return Choice("targets", help_text, attachment.how, "attached")
+    target = ("scan_control", "target_mem_cgroup")
+    unknown = unknown_memcg_member(facts) or (target if target not in facts.offsets else None)
+    if unknown:
+        reason = f"BTF does not say where {unknown[1]} is in struct {unknown[0]}"
+        return Choice("targets", help_text, "", "missing", reason)
+    if passes:
+        return Choice("targets", help_text, str(passes[0]), "attached")
+    if forced == "none":
+        return Choice("targets", help_text, "", "off", "passes are switched off")
+    return Choice("targets", help_text, "", "missing", "only passes would tell")
 
 
 def _choice(need: str, help_text: str, outcomes: list[tuple[str, str, Event]], facts: Facts) -> Choice:

@@ -201,9 +201,12 @@ def _what_came_of(plan: Plan, attached: Attached) -> tuple[tuple[Choice, ...], f
         reason = f"refused: {'; '.join([*refusals, *plan.left_out])}"
         probe = attached.probes.get(need)
         changed = {"probe": str(probe or ""), "state": "attached" if probe else "missing", "reason": reason}
-        choices = tuple(replace(choice, **changed) if choice.need == need else choice for choice in choices)
+        # Another need may rely on the same probe.
+        first = next((str(ways[0]) for ways in plan.probes.values() if ways and ways[0].function.need == need), "-")
+        served = {need, *(choice.need for choice in plan.choices if choice.probe == first)}
+        choices = tuple(replace(choice, **changed) if choice.need in served else choice for choice in choices)
         if probe is None:
-            unknown |= measures_of([need])
+            unknown |= measures_of(served)
     if attached.failures:
         choices = tuple(
             replace(choice, state="missing", reason=f"attaching failed: {attached.failures[choice.need]}", remedy="")

@@ -15,6 +15,7 @@ DEFAULT = {
     "comm": "comm path node reclaimed scanned efficiency priority overshoot stall longest",
     "node": "node reclaimed scanned efficiency priority overshoot stall longest reclaims p99",
     "cgroup": "cgroup node reclaimed scanned efficiency priority overshoot stall longest refaults",
+    "target": "target node reclaimed scanned efficiency priority overshoot stall longest",
     "path": "path node reclaimed scanned efficiency priority overshoot stall longest p99",
 }
 """The default columns by grouping; they fit 80 characters."""
@@ -35,7 +36,7 @@ def default_keys(by: str, width: int | None, cgroups_differ: bool, one_node: boo
     keys += ["cgroup"] if cgroups_differ and by in ("task", "thread") else []
 
     def room() -> int:
-        least = {"cgroup": CGROUP_MIN, "comm": COMM_MIN}
+        least = {"cgroup": CGROUP_MIN, "target": CGROUP_MIN, "comm": COMM_MIN}
         return sum(least.get(key, max(BY_KEY[key].width, len(BY_KEY[key].title))) + 1 for key in keys) - 1
 
     for key in [*(("node",) if one_node and by != "node" else ()), *_LESS]:

@@ -395,6 +395,17 @@ COLUMNS: tuple[Column, ...] = (
         keep_end=True,
         grows=True,
     ),
+    Column(
+        "target",
+        "TARGET",
+        20,
+        "memory cgroup that is reclaimed, whose limit binds; (host): reclaim for the whole host or a node",
+        _identity("target"),
+        _path,
+        left=True,
+        keep_end=True,
+        grows=True,
+    ),
     Column("command", "COMMAND", 30, "command line", _identity("cmdline"), _string, left=True, grows=True),
 )
 

@@ -10,6 +10,7 @@ GROUPINGS: Mapping[str, tuple[str, ...]] = {
     "comm": ("comm", "path"),
     "node": ("node",),
     "cgroup": ("cgroup_id",),
+    "target": ("target_id",),
     "path": ("path",),
 }
 """For each grouping, the identity fields that rows must share to be folded into one."""

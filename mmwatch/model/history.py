@@ -176,8 +176,8 @@ class History:
             if len(self._fading) <= FADING_MAX and interval.end_s - self._fading[oldest] < FADE_S:
                 break
             del self._fading[oldest]
-        tgid, group = IDENTITY.index("tgid"), IDENTITY.index("cgroup_id")
-        tgids, groups = {key[tgid] for key in self._fading}, {key[group] for key in self._fading}
+        tgid, *which = (IDENTITY.index(name) for name in ("tgid", "cgroup_id", "target_id"))
+        tgids, groups = {key[tgid] for key in self._fading}, {key[group] for key in self._fading for group in which}
         self._names = {n: p for n, p in {**self._names, **interval.processes}.items() if n in tgids}
         self._groups = {n: p for n, p in {**self._groups, **interval.cgroups}.items() if n in groups}
 

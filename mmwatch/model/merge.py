@@ -14,9 +14,9 @@ from mmwatch.model.nodes import elsewhere, merge_elsewhere
 from mmwatch.model.rows import ROW_DTYPE, Rows, fold_rows, limit_rows
 from mmwatch.units import ancestors
 
-THREAD_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node"]
-"""Rows that agree in these are of the same thread, path and nodes."""
-PROCESS_KEYS = ["tgid", "path", "node", "cpu_node", "cgroup_id"]
+THREAD_KEYS = ["tgid", "tid", "start_ns", "path", "node", "cpu_node", "target_id"]
+"""Rows that agree in these are of the same thread, path, nodes and target."""
+PROCESS_KEYS = ["tgid", "path", "node", "cpu_node", "cgroup_id", "target_id"]
 LOG_MAX = 100
 """Lines of the kernel's log that a merged interval keeps."""
 
@@ -150,7 +150,10 @@ class Sums:
         rows, _, _ = fold_rows(np.concatenate([self._rows, *self._waiting]), self._keys)
         self._rows = rows if len(rows) <= 2 * self._rows_max else limit_rows(rows, self._rows_max)
         self._waiting, self._count = [], 0
-        tgids, cgroups = (set(np.unique(self._rows[name]).tolist()) for name in ("tgid", "cgroup_id"))
+        tgids, cgroups, targets = (
+            set(np.unique(self._rows[name]).tolist()) for name in ("tgid", "cgroup_id", "target_id")
+        )
+        cgroups |= targets
         cgroups |= _above(cgroups, self._rest.cgroups)
         self._rest = replace(
             self._rest,

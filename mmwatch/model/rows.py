@@ -53,6 +53,11 @@ def from_table(table: npt.NDArray[Any]) -> Rows:
     return rows
 
 
+def cgroups_of(rows: Rows) -> list[int]:
+    """The cgroups of the tasks, and the targets; 0 is among them if one is unknown, or a reclaim has no target."""
+    return np.union1d(rows["cgroup_id"], rows["target_id"]).tolist()  # type: ignore[no-any-return]
+
+
 def active_rows(rows: Rows) -> npt.NDArray[np.bool_]:
     """Which rows did anything in reclaim; waking kswapd does not count. ``(len(rows),)``."""
     active = np.zeros(len(rows), bool)
@@ -137,7 +142,7 @@ def limit_rows(rows: Rows, rows_max: int) -> Rows:
         return rows
     order = np.argsort(rows["stall_ns"], kind="stable")
     rest = rows[order[:-rows_max]]
-    for name in ("tgid", "tid", "cgroup_id", "start_ns", "comm"):
+    for name in ("tgid", "tid", "cgroup_id", "target_id", "start_ns", "comm"):
         rest[name] = np.zeros(1, ROW_DTYPE)[name]
     return np.concatenate([rows[order[-rows_max:]], fold_rows(rest, ["path", "node", "cpu_node"])[0]])
 

@@ -13,10 +13,12 @@ from mmwatch.model.accounting import Accounting, accounting
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval, Process, Session
 from mmwatch.model.measures import NODE_UNKNOWN, PATHS
-from mmwatch.model.rows import SUMS, Floats, Rows, fold_rows
+from mmwatch.model.rows import SUMS, Floats, Rows, active_rows, fold_rows
 
 UNATTRIBUTED = "(unattributed)"
 """The name shown for events that were counted in a shared row."""
+HOST = "(host)"
+"""The target of reclaim that is not for a memory cgroup."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Snapshot:
     :param overshoot: pages freed / pages asked for, over the paths that ask for a number; NaN if there is none.
     :param asked_known: whether one of the row's paths asks for a number.
     :param freed_known: whether the pages freed by its reclaims are known.
-    :param same_comm: whether everything folded into the row has this comm; ``same_cgroup`` likewise.
+    :param same_comm: whether everything folded into the row has this comm; ``same_cgroup`` and
+        ``same_target`` likewise.
+    :param of_host: whether the row's reclaims are known not to be for a memory cgroup.
     :param totals: everything as one row; no row if nothing was seen.
     """
 
@@ -43,6 +47,8 @@ class Snapshot:
     freed_known: npt.NDArray[np.bool_]
     same_comm: npt.NDArray[np.bool_]
     same_cgroup: npt.NDArray[np.bool_]
+    same_target: npt.NDArray[np.bool_]
+    of_host: npt.NDArray[np.bool_]
     totals: Rows
     accounting: Accounting
 
@@ -61,10 +67,13 @@ class Snapshot:
             freed_known=self.freed_known[indices],
             same_comm=self.same_comm[indices],
             same_cgroup=self.same_cgroup[indices],
+            same_target=self.same_target[indices],
+            of_host=self.of_host[indices],
         )
 
     def identities(self) -> dict[str, list[Any]]:
-        """Who the rows are, a list per field: ``tgid``, ``tid``, ``comm``, ``cmdline``, ``path``, ``node``, ``cgroup``.
+        """Who the rows are, a list per field: ``tgid``, ``tid``, ``comm``, ``cmdline``, ``path``, ``node``, ``cgroup``,
+        ``target``.
 
         None where a field is unknown or has no meaning in the grouping. All text is clean.
         """
@@ -80,7 +89,19 @@ class Snapshot:
             "path": [PATHS[number] for number in rows["path"].tolist()] if "path" in keys else none,
             "node": [nodes[0] if len(nodes) == 1 and nodes[0] != NODE_UNKNOWN else None for nodes in self.nodes_of],
             "cgroup": [group if same else None for group, same in zip(groups, self.same_cgroup.tolist())],
+            "target": self._targets(),
         }
+
+    def _targets(self) -> list[str | None]:
+        if "target_id" in self.session.unknown:
+            return [None] * len(self.rows)
+        names = self.interval.cgroups
+        return [
+            HOST if of_host else names.get(number) if same else None
+            for number, same, of_host in zip(
+                self.rows["target_id"].tolist(), self.same_target.tolist(), self.of_host.tolist()
+            )
+        ]
 
     def _comms(self, processes: list[Process | None]) -> list[str | None]:
         comms = [
@@ -114,6 +135,34 @@ def _freed_unknown(session: Session, rows: Rows) -> npt.NDArray[np.bool_]:
     return np.asarray((rows["path"] == PATHS.index("kswapd")) & silent)
 
 
+def _of_host(
+    rows: Rows, groups: npt.NDArray[np.intp], count: int, counts: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which groups have reclaim for the whole host or a node, and none of which the target is another, or unknown.
+
+    :param counts: the rows that count.
+
+    A proactive reclaim has a target or not; a row shared by many has lost it.
+    """
+    other, proactive, *always = (PATHS.index(path) for path in ("other", "proactive", "direct", "node", "kswapd"))
+    path = rows["path"]
+    host = np.isin(path, always) | ((path == proactive) & (rows["start_ns"] > 0))
+    host &= rows["target_id"] == 0
+    spoilt = counts & ~host & ((path != other) | (rows["target_id"] != 0))
+    host &= counts
+    found = (np.bincount(groups[host], minlength=count) > 0) & (np.bincount(groups[spoilt], minlength=count) == 0)
+    return np.asarray(found, bool)
+
+
+def _counting(rows: Rows, groups: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.bool_]:
+    """The rows that did anything, and all rows of a group in which none did.
+
+    A reclaim may begin in one row and move to another when its target is known; the first one stays empty.
+    """
+    active = active_rows(rows)
+    return np.asarray(active | (np.bincount(groups[active], minlength=count) == 0)[groups], bool)
+
+
 def take(session: Session, interval: Interval, by: str = "task") -> Snapshot:
     """Fold an interval by one of :data:`mmwatch.model.groupings.GROUPINGS`.
 
@@ -122,7 +171,7 @@ def take(session: Session, interval: Interval, by: str = "task") -> Snapshot:
     rows = interval.rows
     folded, _members, groups = fold_rows(rows, list(GROUPINGS[by]))
     count = len(folded)
-    asks = _asks(rows)
+    asks, counts = _asks(rows), _counting(rows, groups, count)
     asked = np.bincount(groups[asks], rows["asked_pages"][asks], count)
     freed = np.bincount(groups[asks], rows["reported_pages"][asks], count)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -138,6 +187,8 @@ def take(session: Session, interval: Interval, by: str = "task") -> Snapshot:
         freed_known=np.bincount(groups[_freed_unknown(session, rows)], minlength=count) == 0,
         same_comm=_all_equal(rows["comm"], folded["comm"], groups, count),
         same_cgroup=_all_equal(rows["cgroup_id"], folded["cgroup_id"], groups, count),
+        same_target=_all_equal(rows["target_id"][counts], folded["target_id"], groups[counts], count),
+        of_host=_of_host(rows, groups, count, counts),
         totals=fold_rows(rows, [])[0],
         accounting=accounting(session, interval),
     )

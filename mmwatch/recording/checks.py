@@ -41,6 +41,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "start_ns": (0, _S64[1]),
     "time_ns": (0, _S64[1]),
     "cgroup_id": _S64,
+    "target_id": _S64,
     "page_size": (1, PAGE_BYTES_MAX),
     "rows": (0, 1 << 24),
     "start_monotonic_ns": _S64,

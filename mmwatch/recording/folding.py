@@ -9,7 +9,7 @@ import numpy as np
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval
 from mmwatch.model.merge import PROCESS_KEYS, Sums, lighten
-from mmwatch.model.rows import ROW_DTYPE
+from mmwatch.model.rows import ROW_DTYPE, cgroups_of
 from mmwatch.recording.reader import Reader
 from mmwatch.recording.timeline import ALL, Span
 
@@ -44,7 +44,7 @@ def fold(
     memory = reader.cgroup_memory(span)
     return replace(
         whole,
-        cgroups=reader.cgroup_paths({*np.unique(whole.rows["cgroup_id"]).tolist(), *memory}),
+        cgroups=reader.cgroup_paths({*cgroups_of(whole.rows), *memory}),
         cgroup_memory=memory,
         processes=reader.process_totals(tgids, span) if tgids else {},
     )
@@ -53,7 +53,7 @@ def fold(
 def _keys(by: str) -> list[str]:
     """The grouping's keys, and those that a snapshot needs to describe a group: paths, nodes, cgroups, names."""
     keys = GROUPINGS[by]
-    more = ("path", "node", "cpu_node", "cgroup_id") + (("comm",) if "tgid" in keys else ())
+    more = ("path", "node", "cpu_node", "cgroup_id", "target_id") + (("comm",) if "tgid" in keys else ())
     return [*keys, *(key for key in more if key not in keys)]
 
 

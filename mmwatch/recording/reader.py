@@ -16,7 +16,7 @@ from mmwatch.model.course import Stretch
 from mmwatch.model.interval import CgroupMemory, Interval, Node, Process, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.records import RECORD_DTYPE
-from mmwatch.model.rows import ROW_DTYPE, SUMS, Rows
+from mmwatch.model.rows import ROW_DTYPE, SUMS, Rows, cgroups_of
 from mmwatch.recording import checks, values
 from mmwatch.recording.blocks import joined
 from mmwatch.recording.checks import Place, integer, maybe
@@ -260,7 +260,7 @@ class Reader:
         found = next(self._dicts(f"SELECT {self._all('session')} FROM session LIMIT 1"), None)
         if found is None:
             raise checks.Damage("table session has no row")
-        missing = {name for name in MEASURE if name not in self._columns["rows"]}
+        missing = {name for name in (*MEASURE, "target_id") if name not in self._columns["rows"]}
         probes = self._db.execute("SELECT rowid, need, probe, state, reason FROM probes").fetchall()
         return values.session(found, missing, probes)
 
@@ -311,7 +311,7 @@ class Reader:
         processes = self._processes(*span) if names else {}
         memory = self._cgroup_memory(span) if names else {}
         limited = {group for one in memory.values() for group in one}
-        paths = self.cgroup_paths({*np.unique(rows["cgroup_id"]).tolist(), *limited}) if names else {}
+        paths = self.cgroup_paths({*cgroups_of(rows), *limited}) if names else {}
         for found in batch:
             number = found["interval"]
             begin, end = np.searchsorted(numbers, [number, number + 1])
@@ -322,7 +322,7 @@ class Reader:
                 nodes=tuple(nodes.get(number, ())),
                 cgroups={
                     group: paths[group]
-                    for group in dict.fromkeys((*np.unique(own["cgroup_id"]).tolist(), *memory.get(number, ())))
+                    for group in dict.fromkeys((*cgroups_of(own), *memory.get(number, ())))
                     if group in paths
                 }
                 if names

@@ -2,8 +2,8 @@
 
 ``user_version`` is :data:`VERSION`. A reader takes all versions up to its own: it uses the columns and tables it knows,
 and treats what a file lacks as unknown. Version 2 added begins of intervals, edges of scanned pages, CPU time, the
-memory of cgroups, reasons of throttling, and views. Version 3 added what a diagnosis needs: the host's memory and
-topology, more about nodes, counters of cgroups, waits and placement of processes.
+memory of cgroups, reasons of throttling, and views. Version 3 added what a diagnosis needs: targets, the host's memory
+and topology, more about nodes, counters of cgroups, waits and placement of processes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,12 @@ def _measure(measure: Measure) -> Column:
     return Column(measure.name, "INTEGER", f"{measure.help}; NULL if unknown")
 
 
-_SEE = {"kind": "see table kinds", "path": "see table paths", "cgroup_id": "see table cgroups; 0 if unknown"}
+_SEE = {
+    "kind": "see table kinds",
+    "path": "see table paths",
+    "cgroup_id": "see table cgroups; 0 if unknown",
+    "target_id": "see table cgroups: the one whose limit binds; 0: the whole host or a node, or unknown",
+}
 
 
 def _member(member: Member) -> Column:

@@ -52,14 +52,18 @@ class Cgroups:
             self._read_stat(number, path)
 
     def of(self, rows: Rows, everything: bool = False) -> tuple[dict[int, str], dict[int, CgroupMemory]]:
-        """The names of all cgroups in ``rows``; limits, usage and counters of those with the most reclaim.
+        """The names of all cgroups in ``rows``, targets too; limits, usage and counters of those with the most reclaim.
 
         All include the cgroups above them, because a limit there may be the one that binds.
 
         :param everything: also those that :meth:`begin` read, if a counter of :data:`MOVED` has grown.
         """
-        numbers, where = np.unique(rows["cgroup_id"], return_inverse=True)
-        stall = np.bincount(where, rows["stall_ns"].astype(float)) if len(rows) else np.zeros(0)
+        # The target is most often the task's own cgroup; its time counts once then.
+        other_target = rows[rows["target_id"] != rows["cgroup_id"]]
+        both = np.concatenate([rows["cgroup_id"], other_target["target_id"]])
+        numbers, where = np.unique(both, return_inverse=True)
+        times = np.concatenate([rows["stall_ns"], other_target["stall_ns"]]).astype(float)
+        stall = np.bincount(where, times) if len(both) else np.zeros(0)
         names: dict[int, str] = {}
         memory: dict[int, CgroupMemory] = {}
         for rank, number in enumerate(numbers[np.argsort(-stall)].tolist()):

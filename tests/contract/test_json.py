@@ -156,6 +156,7 @@ ROW = {
     "node": "number",
     "nodes": "list",
     "cgroup": "text",
+    "target": "text",
     **MEASURED,
     "gfp_flags": "flags",
     **SUMMED,

@@ -18,6 +18,8 @@ def test_the_limit_of_a_parent_is_recorded_with_its_usage(mmwatch: Mmwatch, tmp_
     report = mmwatch.report(path)
     parent = f"/{Path(done['cgroup']).name}"
     assert {row["cgroup"] for row in report["rows"] if row["tgid"] in done["pids"]} == {f"{parent}/below"}
+    told = "target_id" not in report["session"]["unknown"]
+    assert {row["target"] for row in report["rows"] if row["path"] == "memcg"} == {parent if told else None}
     memory = {one["cgroup"]: one for one in report["cgroups"]}
     assert (memory[parent]["limit_bytes"], memory[f"{parent}/below"]["limit_bytes"]) == (LIMIT_MIB << 20, None)
     assert 0 < memory[f"{parent}/below"]["usage_bytes"] <= memory[parent]["usage_bytes"] <= LIMIT_MIB << 20

@@ -42,6 +42,7 @@ def random_rows(count: int, seed: int, tasks: int = 50, nodes: int = 4) -> Rows:
     rows["comm"] = [b"task%d" % number for number in rows["tgid"]]
     for measure in MEASURES:
         rows[measure.name] = random.integers(0, 1000, (count, measure.length) if measure.length else count)
+    rows["target_id"] = random.integers(0, 5, count)
     return rows
 
 

@@ -176,6 +176,17 @@ def test_the_limit_that_binds_may_be_a_parents() -> None:
     assert found.remedy.undo == ("echo 104857600 >/sys/fs/cgroup/app/memory.max",)
 
 
+def test_the_target_tells_whose_limit_binds() -> None:
+    """The counters of both grew; a child of the target was hit more often."""
+    observation = cgroup(row(target_id=7), grown={"max": 1000, "workingset_refault_file": 400})
+    inner = CgroupMemory(60 << 20, None, 60 << 20, 5, grown={"max": 9000}, levels={})
+    memory = {7: observation.last.cgroup_memory[7], 8: inner}
+    intervals = tuple(replace(one, cgroup_memory=memory) for one in observation.intervals)
+    observation = replace(observation, intervals=intervals)
+    assert list(observation.bound(observation.on("memcg"), "max")) == ["/app"]
+    assert judge(observation).findings[0].found.cgroups == ("/app",)
+
+
 def test_the_nearest_cgroup_whose_limit_is_hit_binds() -> None:
     observation = cgroup(row(), grown={"max": 1000})
     inner = CgroupMemory(60 << 20, None, 60 << 20, 5, grown={"max": 900}, levels={})

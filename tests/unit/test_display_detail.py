@@ -232,6 +232,24 @@ def test_nodes() -> None:
     assert not [line for line in shown(FOUNDING, nodes=(Node(0),)) if line.startswith("RAN ON")]
 
 
+def test_the_target_is_shown_where_it_is_not_the_cgroup_of_the_task() -> None:
+    row = {"tgid": 1, "cgroup_id": 7, "target_id": 3, "reclaims": 1, "stall_ns": 5}
+    names = {7: "/prod/cache", 3: "/prod", 9: "/other"}
+    memory = {number: CgroupMemory(2 << 30, None, 2 << 30, 5) for number in names}
+    lines = shown(row, cgroups=names, cgroup_memory=memory)
+    assert "target   /prod" in lines
+    assert len([line for line in lines if line.endswith("  /prod  full !")]) == 1  # above the task's own
+    lines = shown({**row, "target_id": 9, "path": "proactive"}, cgroups=names, cgroup_memory=memory)
+    at = lines.index("target   /other")
+    assert lines[at + 1] == "memory   2.0G of 2.0G, limit hit 5 times  /other  full !"
+    assert "target   ?" in shown(row)
+    assert "target   2 different" in shown(row, {**row, "target_id": 9}, cgroups=names)
+    for same in ({**row, "target_id": 7}, {**row, "target_id": 0}):
+        assert not [line for line in shown(same, cgroups=names) if line.startswith("target")]
+    unknown = make_session(unknown=frozenset({"target_id"}))
+    assert not [line for line in shown(row, cgroups=names, session=unknown) if line.startswith("target")]
+
+
 def test_a_cgroup_has_many_tasks() -> None:
     rows = [{**FOUNDING, "tgid": 100 + number, "comm": b"t%d" % number, "path": "memcg"} for number in range(7)]
     lines = shown(*rows, cgroups={7: "/a"})

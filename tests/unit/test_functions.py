@@ -54,8 +54,9 @@ def choice(choices: tuple[Choice, ...], need: str) -> Choice:
 
 def test_its_members_are_looked_up_in_btf() -> None:
     members = events.members()
-    assert members["mem_cgroup"] == ("id", "swappiness")
-    assert members["scan_control"] == ("nr_to_reclaim", "priority", "nr_reclaimed", "proactive", "order")
+    assert members["mem_cgroup"] == ("css", "id", "swappiness")
+    own = ("nr_to_reclaim", "priority", "nr_reclaimed", "proactive", "target_mem_cgroup")
+    assert members["scan_control"] == (*own, "order")
 
 
 def test_its_names_are_looked_up_in_kallsyms(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.interval import Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS, STALL_BUCKETS, Fold
-from mmwatch.model.rows import bucket_edges_ns, stall_quantile_ns
+from mmwatch.model.merge import merge
+from mmwatch.model.rows import bucket_edges_ns, limit_rows, stall_quantile_ns
 from mmwatch.model.snapshot import UNATTRIBUTED, take
 
 # Issue 2, "`report --json` prints one object". Keys may be added, never renamed.
@@ -47,7 +48,7 @@ ADDED = {
         "topology",
         "uptime_s",
     },
-    "row": {"cmdline", "nodes", "overshoot", "efficiency", "system_time_us", "freepages_delay_ns"},
+    "row": {"cmdline", "nodes", "target", "overshoot", "efficiency", "system_time_us", "freepages_delay_ns"},
     "accounting": {
         *("scanned_ratio", "reclaimed_pages", "vmstat_reclaimed_pages", "scanned_pages", "vmstat_scanned_pages"),
         *("edge_pages", "edge_scanned_pages", "under_way", "comparable", "incomparable_reason", "suppressed"),
@@ -127,16 +128,58 @@ def test_who_a_row_is() -> None:
         "path": "node",
         "node": 1,
         "cgroup": "/web",
+        "target": "(host)",
     }
-    nobody = dict.fromkeys(task)
+    nobody = {**dict.fromkeys(task), "target": "(host)"}
     assert who == {
         "task": task,
         "thread": {**task, "tid": 8},
         "comm": {**nobody, "comm": "worker", "path": "node", "node": 1, "cgroup": "/web"},
         "node": {**nobody, "node": 1, "cgroup": "/web"},
         "cgroup": {**nobody, "node": 1, "cgroup": "/web"},
+        "target": {**nobody, "node": 1, "cgroup": "/web"},
         "path": {**nobody, "path": "node", "node": 1, "cgroup": "/web"},
     }
+
+
+def targets_of(*rows: dict[str, Any], by: str = "task", **session: Any) -> list[str | None]:
+    interval = make_interval(make_rows(*rows), cgroups={1: "/prod/cache", 2: "/prod"})
+    found: list[str | None] = take(make_session(**session), interval, by).identities()["target"]
+    return found
+
+
+def test_the_target_is_the_cgroup_whose_limit_binds() -> None:
+    task = {"cgroup_id": 1, "target_id": 2}
+    assert targets_of(task) == ["/prod"]
+    assert targets_of(task, unknown=frozenset({"target_id"})) == [None]
+    assert targets_of({**task, "target_id": 3}) == [None]  # gone before its name was known
+    assert targets_of(task, {**task, "target_id": 1}) == [None]
+    both = targets_of(task, {**task, "target_id": 1}, by="target")
+    assert sorted(map(str, both)) == ["/prod", "/prod/cache"]
+
+
+def test_the_host_is_the_target_of_what_is_for_no_cgroup() -> None:
+    for path in ("direct", "node", "kswapd", "proactive"):
+        assert targets_of({"path": path}) == ["(host)"], path
+    for path in ("memcg", "softlimit", "other"):
+        assert targets_of({"path": path}) == [None], path
+    assert targets_of({"path": "proactive", "start_ns": 0}) == [None]  # a row that many share
+    assert targets_of({"path": "direct"}, {"path": "other"}, by="target") == ["(host)"]
+    assert targets_of({"path": "direct"}, {"path": "softlimit"}, by="target") == [None]
+    assert targets_of({"path": "direct"}, {"path": "memcg", "target_id": 2}, by="node") == [None]
+
+
+def test_rows_that_stayed_empty_do_not_hide_the_target() -> None:
+    used = {"cgroup_id": 1, "target_id": 2, "start_ns": 2, "reclaims": 1}
+    assert targets_of({"cgroup_id": 1, "target_id": 0}, used) == ["/prod"]
+    assert targets_of({"path": "direct", "reclaims": 1}, {"path": "memcg"}, by="target") == ["(host)"]
+
+
+def test_rows_of_another_target_are_not_folded() -> None:
+    rows = make_rows({"target_id": 1, "reclaims": 1}, {"target_id": 2, "reclaims": 2})
+    merged = merge(make_interval(rows), make_interval(rows))
+    assert dict(zip(merged.rows["target_id"].tolist(), merged.rows["reclaims"].tolist())) == {1: 2, 2: 4}
+    assert limit_rows(np.repeat(rows, 4), 1)["target_id"].tolist()[1:] == [0]
 
 
 def test_what_differs_within_a_row_has_no_name() -> None:

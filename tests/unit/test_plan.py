@@ -19,11 +19,12 @@ from mmwatch.kernel.plan import (
     Plan,
     Probe,
     bcc_command,
+    measures_of,
     plan,
 )
 
 SHRINK_NODE = next(function for function in FUNCTIONS if function.name == "shrink_node")
-PASS_MEASURES = frozenset(next(need.measures for need in NEEDS if need.name == "passes"))
+TOLD_BY_PASSES = measures_of(("passes", "targets"))
 
 BEGIN = "vmscan:mm_vmscan_direct_reclaim_begin"
 ISOLATE = "vmscan:mm_vmscan_lru_isolate"
@@ -56,7 +57,8 @@ def test_with_everything_there_every_need_gets_a_raw_tracepoint() -> None:
 
 
 def test_every_event_serves_a_declared_need() -> None:
-    assert {event.need for event in EVENTS} == {need.name for need in NEEDS} - {"passes", "cpu"}  # no tracepoint
+    without_tracepoint = {"passes", "cpu", "targets"}
+    assert {event.need for event in EVENTS} == {need.name for need in NEEDS} - without_tracepoint
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,35 @@ def test_without_a_tracepoint_its_need_alone_suffers(tracepoint: str) -> None:
     assert (missing[0].reason, missing[0].remedy) == (f"this kernel has no {tracepoint}", "")
     assert made.unknown == frozenset(next(need.measures for need in NEEDS if need.name == event.need))
     assert made.blockers == ()
+
+
+MEMCG_BEGIN = "vmscan:mm_vmscan_memcg_reclaim_begin"
+POINTER = ("gfp_t", "int", "mem_cgroup *")
+
+
+def test_passes_tell_the_target() -> None:
+    made = plan(FACTS)
+    assert choice(made, "targets").probe == choice(made, "passes").probe == "fentry shrink_node"
+    off = plan(FACTS, passes="none")
+    assert choice(off, "targets").state == "off"
+    assert "target_id" in off.unknown
+    for member in (("scan_control", "target_mem_cgroup"), ("mem_cgroup", "css"), ("kernfs_node", "id")):
+        made = plan(make_facts(offsets={key: at for key, at in FACTS.offsets.items() if key != member}))
+        found = choice(made, "targets")
+        reason = f"BTF does not say where {member[1]} is in struct {member[0]}"
+        assert (found.state, found.reason) == ("missing", reason)
+        assert choice(made, "passes").state == "attached"
+        assert made.unknown == {"target_id"}
+
+
+def test_the_begin_of_a_reclaim_tells_its_target_without_passes() -> None:
+    made = plan(make_facts(raw_arguments={**FACTS.raw_arguments, MEMCG_BEGIN: POINTER}), passes="none")
+    assert (choice(made, "targets").probe, choice(made, "targets").state) == (RAW, "attached")
+    assert "target_id" not in made.unknown
+    named = {**FACTS.fields, MEMCG_BEGIN: frozenset({"gfp_flags", "memcg_id", "order"})}
+    made = plan(make_facts(fields=named), force=PERF, passes="none")
+    assert (choice(made, "targets").probe, choice(made, "targets").state) == (PERF, "attached")
+    assert choice(plan(FACTS, force=PERF, passes="none"), "targets").state == "off"
 
 
 def test_without_an_optional_event_nothing_is_missing() -> None:
@@ -93,9 +124,9 @@ def test_without_btf_probes_go_through_perf() -> None:
     states = {choice.need: choice.state for choice in made.choices}
     # sched_process_free has one signature in all releases, so it is raw all the same.
     assert states.pop("lifetimes") == "attached"
-    assert states.pop("passes") == states.pop("cpu") == "missing"
+    assert states.pop("passes") == states.pop("cpu") == states.pop("targets") == "missing"
     assert set(states.values()) == {"degraded"}
-    assert made.unknown == PASS_MEASURES | {"cpu_ns"}
+    assert made.unknown == TOLD_BY_PASSES | {"cpu_ns"}
     assert all("perf" in choice.reason for choice in made.choices if choice.state == "degraded")
 
 
@@ -320,7 +351,7 @@ def test_a_cloned_function_is_tried_under_each_of_its_names() -> None:
 def test_without_a_way_to_see_passes_they_are_unknown(fields: dict[str, Any], reason: str) -> None:
     made = plan(make_facts(**fields))
     assert (choice(made, "passes").state, choice(made, "passes").reason) == ("missing", reason)
-    assert (made.probes, made.unknown - {"cpu_ns"}) == ({"shrink_node": ()}, PASS_MEASURES)
+    assert (made.probes, made.unknown - {"cpu_ns"}) == ({"shrink_node": ()}, TOLD_BY_PASSES)
 
 
 def test_not_knowing_of_kprobes_is_no_reason_not_to_try_one() -> None:
@@ -343,4 +374,4 @@ def test_what_would_never_run_is_not_attached() -> None:
 def test_passes_can_be_forced_and_switched_off() -> None:
     assert {probe.how for probe in plan(FACTS, passes=KPROBE).probes["shrink_node"]} == {KPROBE}
     off = plan(FACTS, passes="none")
-    assert (choice(off, "passes").state, off.probes, off.unknown) == ("off", {"shrink_node": ()}, PASS_MEASURES)
+    assert (choice(off, "passes").state, off.probes, off.unknown) == ("off", {"shrink_node": ()}, TOLD_BY_PASSES)

@@ -47,7 +47,14 @@ def test_the_arguments_of_every_raw_tracepoint_are_known(kernel: str) -> None:
         types = facts.raw_arguments[attachment.tracepoints[0]]
         raw = next(raw for raw in attachment.event.raw if raw.types == types)
         assert all(index < len(types) for index in raw.arguments.values())
-        assert set(raw.arguments) <= {*attachment.event.fields, "folio", "stat", "file"}
+        assert set(raw.arguments) <= {*attachment.event.fields, "folio", "stat", "file", "memcg"}
+
+
+def test_the_target_is_told(kernel: str) -> None:
+    (targets,) = (choice for choice in plan(facts_of(kernel)).choices if choice.need == "targets")
+    assert targets.probe == (PERF if kernel == "newest" else "fentry shrink_node")
+    without_passes = plan(facts_of(kernel), passes="none")
+    assert ("target_id" in without_passes.unknown) == (kernel != "newest")
 
 
 def test_passes_are_seen_by_a_pair_where_fentry_can_be_preempted(kernel: str) -> None:
@@ -63,7 +70,9 @@ def test_without_btf_everything_goes_through_perf_but_what_has_one_signature(ker
     hows = {attachment.event.name: attachment.how for attachment in made.attachments}
     assert hows.pop("sched_process_free") == RAW
     assert set(hows.values()) == {PERF}
-    assert missing(made) == absent(kernel) | {"passes", "cpu"}  # their structs are in no header
+    silent = {"passes", "cpu"}  # their structs are in no header
+    # The newest names the cgroup in the trace record.
+    assert missing(made) == absent(kernel) | silent | (set() if kernel == "newest" else {"targets"})
 
 
 def test_large_folios_can_be_measured(kernel: str) -> None:

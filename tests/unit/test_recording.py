@@ -33,7 +33,7 @@ from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
 from mmwatch.model.merge import merge
 from mmwatch.model.records import RECORD_DTYPE
-from mmwatch.model.rows import ROW_DTYPE
+from mmwatch.model.rows import ROW_DTYPE, cgroups_of
 from mmwatch.model.snapshot import take
 from mmwatch.recording import Moment, Reader, Writer, fold
 from mmwatch.recording import reader as reader_module
@@ -92,7 +92,7 @@ def full_interval(number: int, session: Session | None = None, count: int = 20) 
         memory={"swap_free": number},
         kernel_log=("sh (7): drop_caches: 3",),
         kswapd={0: "running", 1: "gave up"},
-        cgroups={id: f"/a/{id}" for id in np.unique(rows["cgroup_id"]).tolist() if id},
+        cgroups={id: f"/a/{id}" for id in cgroups_of(rows) if id},
         processes={
             tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None, 3, 4, 5, None, 6, "0-1", "bind:0")
             for tgid in tgids
@@ -865,11 +865,11 @@ def test_a_recording_of_schema_2(path: Path) -> None:
 
 
 def test_a_recording_of_schema_1(path: Path) -> None:
-    """It lacks all that version 2 added."""
+    """It lacks all that later versions added."""
     session = full_session()
     made = [full_interval(number, session) for number in (1, 2)]
     record(path, session, made)
-    for column in ("begin_s", "edge_begin_scanned_pages", "edge_end_scanned_pages", "under_way", "cpu_ns"):
+    for column in ("begin_s", "edge_begin_scanned_pages", "edge_end_scanned_pages", "under_way", "cpu_ns", "target_id"):
         remake(path, lambda sql, column=column: re.sub(rf'  "{column}".*\n', "", sql))
     with sqlite3.connect(path) as database:
         for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'view'").fetchall():
@@ -878,13 +878,13 @@ def test_a_recording_of_schema_1(path: Path) -> None:
             database.execute(f"DROP TABLE {table}")
         database.execute("PRAGMA user_version = 1")
     with Reader(path) as reader:
-        assert reader.session.unknown == session.unknown | {"cpu_ns"}
+        assert reader.session.unknown == session.unknown | {"cpu_ns", "target_id"}
         for theirs, ours in zip(reader.intervals(), made):
             assert_equal(
                 theirs,
                 replace(
                     ours,
-                    rows=without(ours.rows, "cpu_ns"),
+                    rows=without(ours.rows, "cpu_ns", "target_id"),
                     edge_begin_scanned_pages=None,
                     edge_end_scanned_pages=None,
                     loss=replace(ours.loss, under_way=0),
@@ -897,7 +897,8 @@ def test_a_recording_of_schema_1(path: Path) -> None:
     assert whole["cgroups"] == []
 
 
-def without(rows: Any, name: str) -> Any:
+def without(rows: Any, *names: str) -> Any:
     found = rows.copy()
-    found[name] = 0
+    for name in names:
+        found[name] = 0
     return found

@@ -32,6 +32,7 @@ from mmwatch.model.course import Position
 from mmwatch.model.interval import Cost, Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.json import to_json
 from mmwatch.model.records import RECORD_DTYPE, Recent
+from mmwatch.model.rows import cgroups_of
 from mmwatch.model.snapshot import take
 from mmwatch.recording import Reader, Writer
 from mmwatch.session import playback as playback_module
@@ -58,6 +59,7 @@ def interval(number: int, tasks: int = 12) -> Interval:
     rows["written_pages"] = 0
     rows["cpu_node"] = rows["path"] % 2
     rows["cgroup_id"] = rows["tgid"] % 4
+    rows["target_id"] = rows["tgid"] % 3
     rows["start_ns"] = rows["tid"] * 1000 + rows["path"] * 100 + rows["node"] + 1  # of a row, as long as it lives
     tgids = np.unique(rows["tgid"]).tolist()
     return make_interval(
@@ -71,7 +73,7 @@ def interval(number: int, tasks: int = 12) -> Interval:
         pressure={"some_avg10": 0.25, "full_avg10": 0.0, "some_us": 17, "full_us": number},
         settings={"zone_reclaim_mode": number % 2},
         kswapd={0: "running", 1: "gave up"},
-        cgroups={number: f"/a/{number}" for number in np.unique(rows["cgroup_id"]).tolist() if number},
+        cgroups={number: f"/a/{number}" for number in cgroups_of(rows) if number},
         processes={tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None) for tgid in tgids},
         loss=Loss({"reclaim": 3}, {}, None if number % 5 else 4, 5, 6, 7),
         cost=Cost(1000, 2000, 30, 40),

@@ -140,9 +140,21 @@ def run_case(observers: Mapping[str, Any], scenario: Mapping[str, Any], workload
     result["vmstat"] = {name: after[name] - before[name] for name in after if after[name] != before[name]}
     result["counters"] = sorted(after)
     return {
-        mode: {**result, "report": to_json(take(observers[mode].session, interval, "thread"))}
+        mode: {
+            **result,
+            "report": to_json(take(observers[mode].session, interval, "thread")),
+            "targets": targets(interval.rows),
+        }
         for mode, interval in intervals.items()
     }
+
+
+def targets(rows: Any) -> dict[str, list[int]]:
+    """The targets of each path. By ID, because a cgroup that is gone when the rows are read has no name any more."""
+    from mmwatch.abi import PATHS
+
+    found = sorted({(int(row["path"]), int(row["target_id"])) for row in rows})
+    return {PATHS[path]: [number for other, number in found if other == path] for path, _ in found}
 
 
 def record_case(scenario: Mapping[str, Any], workloads: Path, detail: str, shared: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Kernel:
     :param node_reclaim_file: nodes have a reclaim file in sysfs.
     :param walks_every_cgroup: a pass reclaims a batch from each memory cgroup (up to 6.10), though one batch would do.
     :param limits_ask_for_more: reclaim at a limit asks for more than 32 pages at a time, for a large folio.
+    :param begin_names_cgroup: the event at the begin of a cgroup's reclaim names the cgroup.
     :param options: added to its command line.
     :param modes: each of :data:`MODES` can be forced on it.
     :param preemptible_tracepoints: raw tracepoints miss events while a task is preempted inside them.
@@ -45,6 +46,7 @@ class Kernel:
     node_reclaim_file: bool = False
     walks_every_cgroup: bool = False
     limits_ask_for_more: bool = False
+    begin_names_cgroup: bool = False
     options: tuple[str, ...] = ()
     modes: bool = False
     preemptible_tracepoints: bool = False
@@ -73,6 +75,7 @@ KERNELS = (
         cgroup_v1=False,
         node_reclaim_file=True,
         limits_ask_for_more=True,
+        begin_names_cgroup=True,
         modes=True,
         preemptible_tracepoints=True,
     ),
@@ -175,7 +178,8 @@ LARGE_FOLIOS = replace(
     kernels=("newest",),
 )
 """The same in huge pages. The kernel writes them to swap in one piece if that is a disk that does not rotate."""
-MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150"))
+MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150", "--group", "below"))
+"""The tasks are in a cgroup below the one with the limit."""
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
 HUGE = Scenario("huge", ("huge.py",))
 LADDER = Scenario("ladder", ("ladder.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))

@@ -327,6 +327,26 @@ def test_stream_beyond_the_limit_is_reclaimed_by_its_own_tasks(case: Case, resul
     assert counted(result, "pgsteal_file") == freed
 
 
+def tells_targets(case: Case) -> bool:
+    """Passes tell them, and where the begin of the reclaim names the cgroup, so does that alone."""
+    return case.mode != TRACEPOINT or case.kernel.begin_names_cgroup
+
+
+@cases_of(MEMCG_STREAM, MEMCG_V1_STREAM, MEMCG_BOTH)
+def test_the_target_is_the_cgroup_with_the_limit(case: Case, result: Result) -> None:
+    """The tasks of MEMCG_STREAM are in one below."""
+    told = tells_targets(case)
+    assert result["targets"]["memcg"] == [result["workload"]["cgroup_id"] if told else 0]
+    assert ("target_id" in result["report"]["session"]["unknown"]) != told
+
+
+@cases_of(BOUND, BOUND_SWAP)
+def test_reclaim_for_the_host_has_no_cgroup_as_its_target(case: Case, result: Result) -> None:
+    rows = [row for row in result["report"]["rows"] if row["path"] in ("direct", "kswapd", "node")]
+    assert {row["target"] for row in rows} == {"(host)" if tells_targets(case) else None}
+    assert {number for path, numbers in result["targets"].items() if path != "memcg" for number in numbers} == {0}
+
+
 @cases_of(MEMCG_BOTH)
 def test_both_kinds_are_reclaimed_at_the_limit(case: Case, result: Result) -> None:
     rows = [row for row in result["report"]["rows"] if row["path"] == "memcg"]

@@ -158,4 +158,5 @@ def swap_file(mib: int) -> Iterator[None]:
 
 def done(cgroup: OwnCgroup, pids: list[int], **more: Any) -> None:
     """Print what the tests compare against."""
-    print(json.dumps({"cgroup": str(cgroup.path), "pids": pids, **more}), flush=True)
+    about = {"cgroup": str(cgroup.path), "cgroup_id": cgroup.cgroup_id, "pids": pids}
+    print(json.dumps({**about, **more}), flush=True)

@@ -23,6 +23,7 @@ MORE = {
     "comm": ("reclaims", "p99", "futile", "asked", "file", "anon"),
     "node": ("p50", "futile", "asked", "file", "anon"),
     "cgroup": ("faults", "p50", "p99", "futile", "asked", "file", "anon"),
+    "target": ("p50", "p99", "futile", "asked", "file", "anon"),
     "path": ("p50", "futile", "asked", "file", "anon"),
 }
 """Columns that a wide terminal shows besides the default ones, by grouping."""

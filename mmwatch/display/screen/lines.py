@@ -117,7 +117,7 @@ def _worst(texts: list[tuple[str, Tone]]) -> Tone:
 def _heading(name: str, texts: list[tuple[str, Tone]], columns: Sequence[Column], widths: Sequence[int]) -> Line:
     """The name replaces the columns that say who a row is."""
     who = 0
-    while who < len(columns) and columns[who].key in ("pid", "tid", "comm", "path", "cgroup", "command"):
+    while who < len(columns) and columns[who].key in ("pid", "tid", "comm", "path", "cgroup", "target", "command"):
         who += 1
     who = max(who, 1)
     worst = _worst(texts)

@@ -129,7 +129,7 @@ def matches(snapshot: Snapshot, rows: Indices, wanted: str) -> npt.NDArray[np.bo
     """Whether names, numbers, path or cgroup of each of these rows contain a text, in upper or lower case."""
     found = snapshot.select(rows).identities()
     wanted = wanted.casefold()
-    fields = ("tgid", "tid", "comm", "cmdline", "path", "cgroup", "node")
+    fields = ("tgid", "tid", "comm", "cmdline", "path", "target" if snapshot.by == "target" else "cgroup", "node")
     return np.array(
         [
             any(value is not None and wanted in str(value).casefold() for value in values)

@@ -2,7 +2,8 @@
 
 ``user_version`` is :data:`VERSION`. A reader takes all versions up to its own: it uses the columns and tables it knows,
 and treats what a file lacks as unknown. Version 2 added begins of intervals, edges of scanned pages, CPU time, the
-memory of cgroups, reasons of throttling, and views. Version 3 added targets.
+memory of cgroups, reasons of throttling, and views. Version 3 added targets
+and the reclaims under way.
 """
 
 from __future__ import annotations
@@ -179,6 +180,11 @@ TABLES = (
             ),
             Column("settings", "TEXT", "settings that differ from those at the start, JSON object"),
             Column("kswapd", "TEXT", "state of each node's kswapd: running, sleeping or gave up, JSON object"),
+            Column(
+                "inside",
+                "TEXT",
+                "reclaims under way at the end, JSON array of objects: tgid, tid, comm, path, node, age_ns",
+            ),
             Column("lost", "TEXT", "single records dropped because the ring buffer was full, JSON object by kind"),
             Column("suppressed", "TEXT", "single records over the rate limit, JSON object by kind"),
             *_integers(

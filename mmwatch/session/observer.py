@@ -181,6 +181,7 @@ class Observer:
         :param final: this is the last reading: make the kernel fold the counters that it keeps per CPU (since 7.1).
         """
         from mmwatch.host.settings import read_settings
+        from mmwatch.model.inside import inside_of
         from mmwatch.model.interval import Cost, Interval, Loss
         from mmwatch.model.rows import from_table
 
@@ -215,6 +216,7 @@ class Observer:
             cgroups=cgroups,
             cgroup_memory=memory,
             processes=self._processes(rows),
+            inside=inside_of(reading.inside, reading.time_ns),
             loss=Loss(
                 lost={kind: stats[f"lost_{kind}"] for kind in RECORD_KINDS if kind in self.tracer.options.detail},
                 suppressed={

@@ -28,7 +28,7 @@ from mmwatch.display.trace import Tracing, trace_json  # noqa: E402
 from mmwatch.model.accounting import accounting  # noqa: E402
 from mmwatch.model.course import Stretch  # noqa: E402
 from mmwatch.model.groupings import GROUPINGS  # noqa: E402
-from mmwatch.model.interval import CgroupMemory, Elsewhere, Loss, Node, Probe, Process  # noqa: E402
+from mmwatch.model.interval import CgroupMemory, Elsewhere, Inside, Loss, Node, Probe, Process  # noqa: E402
 from mmwatch.model.json import to_json  # noqa: E402
 from mmwatch.model.measures import MEASURES, PATHS  # noqa: E402
 from mmwatch.model.records import RECORD_DTYPE  # noqa: E402
@@ -67,6 +67,12 @@ HEAD = {
     "cgroups[].high_bytes": "bytes",
     "cgroups[].usage_bytes": "bytes",
     "cgroups[].limit_hits": "count",
+    "inside[].tgid": "number",
+    "inside[].tid": "number",
+    "inside[].comm": "text",
+    "inside[].path": "text",
+    "inside[].node": "number",
+    "inside[].age_ns": "ns",
     "matrix[].cpu_node": "number",
     "matrix[].node": "number",
     "matrix[].reclaims": "count",
@@ -302,6 +308,7 @@ def full(by: str) -> tuple[Any, Any]:
         elsewhere={0: Elsewhere(1, 2, 3, 1, 5)},
         pressure={"some_avg10": 1.5, "full_avg10": 0.0, "some_us": 5, "full_us": 6},
         kswapd={0: "running"},
+        inside=(Inside(1, 2, "a", "direct", 0, 5),),
         processes={1: Process(1, "a", "a b", 1, 5, 6)},
         loss=Loss(lost=kinds, suppressed=kinds, missed_runs=1),
     )

@@ -35,7 +35,7 @@ CONTRACT = {
     },
 }
 ADDED = {
-    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups"},
+    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups", "inside"},
     "session": {"end", "hostname", "version", "page_size", "by", "unknown", "settings", "probes"},
     "row": {"cmdline", "nodes", "target", "overshoot", "efficiency", "system_time_us", "freepages_delay_ns"},
     "accounting": {

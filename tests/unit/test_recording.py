@@ -28,7 +28,7 @@ from mmwatch.abi import RECORD_KINDS
 from mmwatch.errors import MmwatchError, UsageError
 from mmwatch.model.course import course
 from mmwatch.model.groupings import GROUPINGS
-from mmwatch.model.interval import CgroupMemory, Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.interval import CgroupMemory, Cost, Inside, Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
 from mmwatch.model.merge import merge
@@ -87,6 +87,7 @@ def full_interval(number: int, session: Session | None = None, count: int = 20) 
         pressure={"some_avg10": 0.25, "some_us": 17},
         settings={"zone_reclaim_mode": number % 2},
         kswapd={0: "running", 1: "gave up"},
+        inside=(Inside(7, 8, "task7", "direct", 1, 10**9), Inside(0, 0, "", "memcg", None, 0)),
         cgroups={id: f"/a/{id}" for id in cgroups_of(rows) if id},
         processes={tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None) for tgid in tgids},
         cgroup_memory=dict(
@@ -815,7 +816,15 @@ def test_a_recording_of_schema_1(path: Path) -> None:
     session = full_session()
     made = [full_interval(number, session) for number in (1, 2)]
     record(path, session, made)
-    for column in ("begin_s", "edge_begin_scanned_pages", "edge_end_scanned_pages", "under_way", "cpu_ns", "target_id"):
+    for column in (
+        "begin_s",
+        "edge_begin_scanned_pages",
+        "edge_end_scanned_pages",
+        "under_way",
+        "cpu_ns",
+        "target_id",
+        "inside",
+    ):
         remake(path, lambda sql, column=column: re.sub(rf'  "{column}".*\n', "", sql))
     with sqlite3.connect(path) as database:
         for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'view'").fetchall():
@@ -835,6 +844,7 @@ def test_a_recording_of_schema_1(path: Path) -> None:
                     edge_end_scanned_pages=None,
                     loss=replace(ours.loss, under_way=0),
                     cgroup_memory={},
+                    inside=(),
                 ),
             )
         whole = to_json(take(reader.session, fold(reader, "task")))

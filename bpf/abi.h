@@ -112,6 +112,8 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	  "memory cgroup that is reclaimed, whose limit binds; 0: reclaim for the whole host or a node, or unknown") \
 	X(u64, open_since_ns, , PRIVATE, ns, none, \
 	  "when the reclaim under way began or resumed, CLOCK_MONOTONIC; 0 if there is none") \
+	X(u64, open_began_ns, , PRIVATE, ns, none, \
+	  "when the reclaim under way began, CLOCK_MONOTONIC; valid while open_since_ns is not 0") \
 	X(u64, open_runtime_ns, , PRIVATE, ns, none, \
 	  "CPU time of the thread at that moment: sum_exec_runtime of its sched_entity") \
 	X(u64, pending_pages, , PRIVATE, pages, none, \

@@ -172,6 +172,7 @@ static __always_inline void move_bracket(struct bracket *b, struct place *to, u6
 	from.row->open_since_ns = 0;
 	from.row->events++;
 	if (!shared(to)) {
+		to->row->open_began_ns = from.row->open_began_ns;
 		show_open(to->row, b, b->resume_ns);
 		row_refresh(to->row, task);
 	}
@@ -218,8 +219,10 @@ static __always_inline void open_bracket(struct thread *t, struct bracket *b, u6
 		row_refresh(at.row, task);
 		t->named_ns = now;
 	}
-	if (path != PATH_KSWAPD)
+	if (path != PATH_KSWAPD) {
+		at.row->open_began_ns = now;
 		show_open(at.row, b, now);
+	}
 	at.row->events++;
 }
 

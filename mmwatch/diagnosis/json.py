@@ -49,6 +49,7 @@ def to_json(verdict: Verdict, observation: Observation, of: Subject | None = Non
         },
         "next": verdict.next or None,
         "subject": asdict(of) if of else None,
+        "inside": [asdict(one) for one in observation.last.inside],
         "counters": {"since_boot": dict(session.since_boot), "grown": dict(whole.vmstat)},
         "pressure": dict(whole.pressure) or None,
         "memory": dict(whole.memory),

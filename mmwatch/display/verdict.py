@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from mmwatch.diagnosis.answers import Evidence, Remedy
 from mmwatch.diagnosis.observation import Observation
 from mmwatch.diagnosis.subject import Subject
-from mmwatch.diagnosis.thresholds import HARM
+from mmwatch.diagnosis.thresholds import HARM, LONG
 from mmwatch.diagnosis.verdict import Finding, Rejected, Verdict
 from mmwatch.display.host import accounting_line, filter_text, local_time
 from mmwatch.display.look import look_lines
 from mmwatch.display.text import fit
+from mmwatch.model.interval import Inside
 from mmwatch.units import clean, count_text, ns_text, number_text, pages_text, ratio_text
 
 WIDTH = 80
 _HEAD = 9
+INSIDE_MAX = 5
 EVIDENCE_MAX = 5
 """So many pieces of evidence are shown for a finding unless all are asked for."""
 _TELLING = ("direct-reclaim", "memcg-limit", "cache-thrash", "swap-storm", "zone-reclaim-thrash", "kswapd-hopeless")
@@ -190,6 +192,8 @@ def _tail(verdict: Verdict, observation: Observation, verbose: bool, width: int)
             if state == "unknown" and not verdict.traced:
                 names = "they need tracing"
             lines += _labelled(title, [("", f"{number_text(len(of_state), 'rule')}: {names}")], width)
+    inside = [one for one in observation.last.inside if verbose or one.age_ns >= LONG.value][:INSIDE_MAX]
+    lines += _labelled("NOW", [("", _inside(one)) for one in inside], width)
     for caveat in verdict.caveats:
         lines += _labelled("CAVEAT", [("", caveat)], width)
     if verdict.traced:
@@ -197,6 +201,12 @@ def _tail(verdict: Verdict, observation: Observation, verbose: bool, width: int)
     if verdict.next:
         lines += _labelled("NEXT", [("", verdict.next)], width)
     return [*lines, "Nothing was changed."]
+
+
+def _inside(one: Inside) -> str:
+    """A reclaim that was under way at the end."""
+    node = "" if one.node is None else f" on node {one.node}"
+    return f"{one.comm or '?'}[{one.tgid}] has been in {one.path} reclaim{node} for {ns_text(one.age_ns)}"
 
 
 def _labelled(title: str, entries: Sequence[tuple[str, str]], width: int, label_width: int = 11) -> list[str]:

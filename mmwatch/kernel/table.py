@@ -22,6 +22,8 @@ SHARED_ROWS = len(PATHS)
 _EXITED = ROW_STATES.index("exited")
 _MAXIMA = tuple(member.name for member in ROW if member.fold is Fold.MAX)
 _SCAN_STEP = 1024
+INSIDE_MAX = 64
+"""At most this many reclaims under way are told one by one, the oldest."""
 ASKED_MAX = 256
 """In each reading, at most this many threads with a reclaim under way are asked for their CPU time, 15 us each."""
 
@@ -36,12 +38,15 @@ class Changes:
     :param time_ns: CLOCK_MONOTONIC when the rows were read.
     :param freed: ``(freed,)`` indices of rows that are free again: their threads have ended and the rows were read.
     :param in_use: number of rows of threads that still exist.
+    :param inside: ``(inside,)`` of ``struct row``, those with a reclaim under way, the oldest first, at most
+        :data:`INSIDE_MAX`. All members are as in the table.
     """
 
     rows: Array
     time_ns: int
     freed: Array
     in_use: int
+    inside: Array
 
 
 @dataclass(frozen=True)
@@ -136,12 +141,15 @@ class RowTable:
         self._stall_before[index] = stall
         self._touched = index
         self._open = index[since > 0]
+        inside = np.flatnonzero(since > 0)
+        inside = inside[np.argsort(now_rows["open_began_ns"][inside], kind="stable")[:INSIDE_MAX]]
         self._give_back(look.exited)
         return Changes(
             rows=result[(result["events"] > 0) | (result["stall_ns"] != 0)],
             time_ns=time_ns,
             freed=look.exited,
             in_use=look.in_use,
+            inside=now_rows[inside],
         )
 
     def _cpu_times(self, index: Array, now: Array, under_way: Array, stall_ns: Array) -> Array:

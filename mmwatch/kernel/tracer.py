@@ -35,6 +35,7 @@ class Reading:
     :param stats: growth of each counter of ``enum stat``, by name.
     :param missed_runs: program runs the kernel skipped; None: this kernel does not count them.
     :param rows_in_use: rows of the table that are in use.
+    :param inside: rows with a reclaim under way, likewise.
     :param pending_pages: pages scanned by batches that were under way: no row counts them yet.
     """
 
@@ -43,6 +44,7 @@ class Reading:
     stats: Mapping[str, int]
     missed_runs: int | None
     rows_in_use: int
+    inside: Array
     pending_pages: int = 0
 
 
@@ -123,6 +125,7 @@ class Tracer:
             self._grown(stats),
             self._missed_runs(),
             changes.in_use,
+            changes.inside,
             rows.pending_pages,
         )
 

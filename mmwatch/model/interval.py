@@ -153,6 +153,25 @@ class CgroupMemory:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """A reclaim that had begun and not ended at the end of the interval. kswapd's are not among them.
+
+    :param tgid: 0 if unknown; ``tid`` likewise.
+    :param comm: clean text.
+    :param path: its name.
+    :param node: as in the rows; None if unknown.
+    :param age_ns: since its begin. A reclaim that waits for a nested one (soft limit) is not shown, but that one is.
+    """
+
+    tgid: int
+    tid: int
+    comm: str
+    path: str
+    node: int | None
+    age_ns: int
+
+
+@dataclass(frozen=True)
 class Loss:
     """What is missing from the figures of an interval. None: this kernel does not count it.
 
@@ -222,6 +241,7 @@ class Interval:
     :param cgroups: path by ``cgroup_id`` of the rows and of those above them, clean text.
     :param cgroup_memory: by ``cgroup_id``, for the cgroups with the most reclaim and those above them.
     :param processes: by tgid.
+    :param inside: reclaims under way at its end, the oldest first; of many, the oldest.
     :param kswapd: state by node: ``running``, ``sleeping`` or ``gave up``; no entry if unknown.
     """
 
@@ -245,3 +265,4 @@ class Interval:
     loss: Loss = field(default_factory=Loss)
     cost: Cost = field(default_factory=Cost)
     kswapd: Mapping[int, str] = field(default_factory=dict)
+    inside: tuple[Inside, ...] = ()

@@ -62,6 +62,7 @@ def to_json(
             {"cgroup": interval.cgroups.get(number), **asdict(memory)}
             for number, memory in sorted(interval.cgroup_memory.items())
         ],
+        "inside": [{**asdict(one), "tgid": one.tgid or None, "tid": one.tid or None} for one in interval.inside],
         "matrix": [asdict(cell) for cell in matrix(interval.rows)],
         "elsewhere": {str(node): asdict(found) for node, found in elsewhere(interval).items()},
         "memory": dict(interval.memory),

@@ -213,6 +213,14 @@ def node_states(place: Place, source: Any) -> dict[int, str]:
     return {_node(place, node): text(place, state) for node, state in _object(place, source).items()}
 
 
+def objects(place: Place, source: Any) -> list[dict[str, Any]]:
+    """A JSON array of objects, whose values are not checked; NULL is an empty one."""
+    found = _parsed(place, "[]" if source is None else source, list)
+    if not all(isinstance(one, dict) for one in found):
+        place.damaged("not an array of objects")
+    return found  # type: ignore[no-any-return]
+
+
 def names(place: Place, source: Any) -> frozenset[str]:
     """A JSON array of texts."""
     return frozenset(lines(place, source))

@@ -2,8 +2,8 @@
 
 ``user_version`` is :data:`VERSION`. A reader takes all versions up to its own: it uses the columns and tables it knows,
 and treats what a file lacks as unknown. Version 2 added begins of intervals, edges of scanned pages, CPU time, the
-memory of cgroups, reasons of throttling, and views. Version 3 added what a diagnosis needs: targets, the host's memory
-and topology, more about nodes, counters of cgroups, waits and placement of processes.
+memory of cgroups, reasons of throttling, and views. Version 3 added what a diagnosis needs: targets, reclaims under
+way, the host's memory and topology, more about nodes, counters of cgroups, waits and placement of processes.
 """
 
 from __future__ import annotations
@@ -185,6 +185,11 @@ TABLES = (
             Column("memory", "TEXT", "the host's memory at the end, from /proc/meminfo, bytes by kind, JSON object"),
             Column("kernel_log", "TEXT", "lines of the kernel's log about caches dropped and OOM kills, JSON array"),
             Column("kswapd", "TEXT", "state of each node's kswapd: running, sleeping or gave up, JSON object"),
+            Column(
+                "inside",
+                "TEXT",
+                "reclaims under way at the end, JSON array of objects: tgid, tid, comm, path, node, age_ns",
+            ),
             Column("lost", "TEXT", "single records dropped because the ring buffer was full, JSON object by kind"),
             Column("suppressed", "TEXT", "single records over the rate limit, JSON object by kind"),
             *_integers(

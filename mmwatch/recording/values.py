@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.model.interval import CgroupMemory, Cost, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.interval import CgroupMemory, Cost, Inside, Interval, Loss, Node, Probe, Process, Session
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import PATHS, Fold
 from mmwatch.recording import checks
@@ -155,6 +155,7 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
         memory=checks.counts(place("memory"), found.get("memory")),
         kernel_log=checks.lines(place("kernel_log"), found.get("kernel_log", "[]")),
         kswapd=checks.node_states(place("kswapd"), found.get("kswapd")),
+        inside=inside(row, found.get("inside")),
         loss=Loss(
             lost=checks.counts(place("lost"), found.get("lost")),
             suppressed=checks.counts(place("suppressed"), found.get("suppressed")),
@@ -163,6 +164,28 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
         ),
         cost=Cost(**{field.name: counted(f"cost_{field.name}") for field in fields(Cost)}),
         **rest,
+    )
+
+
+def inside(row: Any, source: Any) -> tuple[Inside, ...]:
+    """Column inside of table intervals."""
+
+    def number(one: Mapping[str, Any], name: str) -> int:
+        return integer(Place("intervals", name, row), one.get(name))
+
+    def place(name: str) -> Place:
+        return Place("intervals", f"inside.{name}", row)
+
+    return tuple(
+        Inside(
+            number(one, "tgid"),
+            number(one, "tid"),
+            checks.text(place("comm"), one.get("comm")),
+            path if (path := checks.text(place("path"), one.get("path"))) in PATHS else PATHS[_OTHER],
+            None if one.get("node") is None else number(one, "node"),
+            number(one, "age_ns"),
+        )
+        for one in checks.objects(Place("intervals", "inside", row), source)
     )
 
 

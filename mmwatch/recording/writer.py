@@ -18,7 +18,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -280,6 +280,7 @@ class Writer:
             memory=to_json(dict(interval.memory)),
             kernel_log=to_json(list(map(clean, interval.kernel_log))),
             kswapd=to_json(dict(interval.kswapd)),
+            inside=to_json([asdict(one) for one in interval.inside]),
             lost=to_json(dict(loss.lost)),
             suppressed=to_json(dict(loss.suppressed)),
             missed_runs=loss.missed_runs,

@@ -130,6 +130,7 @@ class Observer:
         self._time_before_ns = reading.time_ns
         self._cpu_before_ns = time.process_time_ns()
         self._around.begin()
+        self._tasks.begin()
 
     def _read_counters(self, folded: bool) -> tuple[dict[str, int], Reading, Edge]:
         """The counters, the rows, and by how many pages they may differ, because they are not of the same instant.
@@ -161,6 +162,7 @@ class Observer:
 
         :param final: this is the last reading: make the kernel fold the counters that it keeps per CPU (since 7.1).
         """
+        from mmwatch.model.inside import inside_of
         from mmwatch.model.interval import Cost, Interval, Loss
         from mmwatch.model.rows import from_table
         from mmwatch.session.surroundings import lru_gen
@@ -185,6 +187,7 @@ class Observer:
             edge_end_scanned_pages=edge.scanned_pages,
             kswapd=_kswapd(rows, self._around.states) if not self.session.filter else {},
             processes=processes,
+            inside=inside_of(reading.inside, reading.time_ns),
             loss=Loss(
                 lost={kind: stats[f"lost_{kind}"] for kind in RECORD_KINDS if kind in self.tracer.options.detail},
                 suppressed={

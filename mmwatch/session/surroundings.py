@@ -40,11 +40,11 @@ class Surroundings:
         self.states: tuple[NodeState, ...] = ()
         self._everything = everything
         self._log = KernelLog()
-        if everything:
-            self.cgroups.begin()
 
     def begin(self) -> None:
         """Growth counts from here on."""
+        if self._everything:
+            self.cgroups.begin()
         self._pressure_before = _pressure()
 
     def of_session(self, since_boot: dict[str, int]) -> dict[str, Any]:

@@ -37,6 +37,11 @@ class Tasks:
         self._before: dict[int, Times] = {}
         self._placed: dict[int, Placement] = {}
 
+    def begin(self) -> None:
+        """The times of ``always`` count from here on."""
+        for tgid in self._always:
+            self._times(tgid, True)
+
     def of(self, rows: Rows) -> dict[int, Process]:
         """Names of all processes in ``rows``, and the times of those with the most reclaim."""
         tgids, where = np.unique(rows["tgid"], return_inverse=True)

@@ -61,6 +61,7 @@ u64 start_ns            0   key       ns     -
 u64 cgroup_id           0   key       id     -
 u64 target_id           0   key       id     targets
 u64 open_since_ns       0   private   ns     -
+u64 open_began_ns       0   private   ns     -
 u64 open_runtime_ns     0   private   ns     -
 u64 pending_pages       0   private   pages  -
 u64 reclaims            0   sum       count  brackets

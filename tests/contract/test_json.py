@@ -34,7 +34,7 @@ from mmwatch.display.trace import Tracing, trace_json  # noqa: E402
 from mmwatch.model.accounting import accounting  # noqa: E402
 from mmwatch.model.course import Stretch  # noqa: E402
 from mmwatch.model.groupings import GROUPINGS  # noqa: E402
-from mmwatch.model.interval import CgroupMemory, Elsewhere, Loss, Node, Probe, Process  # noqa: E402
+from mmwatch.model.interval import CgroupMemory, Elsewhere, Inside, Loss, Node, Probe, Process  # noqa: E402
 from mmwatch.model.json import to_json  # noqa: E402
 from mmwatch.model.measures import MEASURES, PATHS  # noqa: E402
 from mmwatch.model.records import RECORD_DTYPE  # noqa: E402
@@ -88,6 +88,12 @@ HEAD = {
     "cgroups[].grown": "object",
     "cgroups[].levels": "object",
     "memory": "object",
+    "inside[].tgid": "number",
+    "inside[].tid": "number",
+    "inside[].comm": "text",
+    "inside[].path": "text",
+    "inside[].node": "number",
+    "inside[].age_ns": "ns",
     "matrix[].cpu_node": "number",
     "matrix[].node": "number",
     "matrix[].reclaims": "count",
@@ -319,6 +325,10 @@ DIAGNOSE = {
     **{f"subject.{name}_ns": "ns" for name in ("io_wait", "refault_wait", "swap_wait", "memory_wait")},
     "subject.major_faults": "count",
     "subject.refaults": "count",
+    **{f"inside[].{name}": "number" for name in ("tgid", "tid", "node")},
+    "inside[].comm": "text",
+    "inside[].path": "text",
+    "inside[].age_ns": "ns",
     "counters.since_boot": "object",
     "counters.grown": "object",
     "pressure": "object",
@@ -404,6 +414,7 @@ def full(by: str) -> tuple[Any, Any]:
         elsewhere={0: Elsewhere(1, 2, 3, 1, 5)},
         pressure={"some_avg10": 1.5, "full_avg10": 0.0, "some_us": 5, "full_us": 6},
         kswapd={0: "running"},
+        inside=(Inside(1, 2, "a", "direct", 0, 5),),
         processes={1: Process(1, "a", "a b", 1, 5, 6)},
         loss=Loss(lost=kinds, suppressed=kinds, missed_runs=1),
     )
@@ -430,6 +441,8 @@ def test_diagnose() -> None:
     )
     restricted = restrict(replace(unsure_of, traced=True), [100])
     verdict = judge(unsure_of)  # without its policy, something speaks against the finding
+    last = replace(unsure_of.last, inside=(Inside(1, 2, "a", "direct", 0, 5),))
+    unsure_of = replace(unsure_of, intervals=(*unsure_of.intervals[:-1], last))
     made = verdict_json(verdict, unsure_of, subject(restricted, [100]))
     made["signs"] = made["signs"] or made["findings"][0]["against"]
     check(made, DIAGNOSE)

@@ -20,7 +20,7 @@ from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules import all_rules
 from mmwatch.diagnosis.subject import restrict, subject
 from mmwatch.display.verdict import headline, verdict_lines
-from mmwatch.model.interval import CgroupMemory, Loss, Process
+from mmwatch.model.interval import CgroupMemory, Inside, Loss, Process
 from mmwatch.model.measures import MEASURES
 
 RULES = {rule.id: rule for rule in all_rules()}
@@ -306,3 +306,14 @@ def test_answers_are_what_they_claim() -> None:
     empty = replace(host(), session=make_session(), intervals=(replace(host().last, nodes=(), memory={}, vmstat={}),))
     assert judge(empty).status == "healthy"
     assert GIB
+
+
+def test_who_is_inside_now() -> None:
+    observation = TROUBLES["direct-reclaim"]()
+    inside = (Inside(7, 7, "stuck", "direct", 0, 3 * S), Inside(8, 8, "quick", "memcg", None, S // 1000))
+    last = replace(observation.last, inside=inside)
+    observation = replace(observation, intervals=(*observation.intervals[:-1], last))
+    text = "\n".join(verdict_lines(judge(observation), observation))
+    assert "NOW      stuck[7] has been in direct reclaim on node 0 for 3.00s" in text
+    assert "quick[8]" not in text
+    assert "quick[8]" in "\n".join(verdict_lines(judge(observation), observation, verbose=True))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from make import make_interval, make_rows, random_rows
 
+from mmwatch.abi import ROW
 from mmwatch.model.groupings import GROUPINGS
-from mmwatch.model.interval import Loss, Process
+from mmwatch.model.inside import inside_of
+from mmwatch.model.interval import Inside, Loss, Process
 from mmwatch.model.measures import MEASURES, Fold
 from mmwatch.model.merge import merge
 from mmwatch.model.rows import IDENTITY, ROW_DTYPE, Rows, fold_rows
@@ -128,3 +130,19 @@ def test_merge_of_what_is_around_the_rows() -> None:
 def test_runs_missed_that_nobody_could_count_once_are_not_known_in_all() -> None:
     merged = merge(make_interval(loss=Loss(missed_runs=3)), make_interval(loss=Loss(missed_runs=None)))
     assert merged.loss.missed_runs is None
+
+
+def test_who_is_inside() -> None:
+    """Text is clean, a node that is not known is None, and no age is negative."""
+    table = np.zeros(2, [(member.name, member.format) for member in ROW])
+    table["tgid"], table["tid"], table["path"], table["node"] = 7, [8, 9], 1, [-1, 2]
+    table["comm"], table["open_began_ns"] = [b"a\x1b", b"b"], [400, 1001]
+    assert inside_of(table, 1000) == (
+        Inside(7, 8, "a\\x1b", "direct", None, 600),
+        Inside(7, 9, "b", "direct", 2, 0),
+    )
+
+
+def test_of_two_intervals_those_inside_at_the_end_of_the_second_count() -> None:
+    one, other = (make_interval(inside=(Inside(number, number, "a", "memcg", 0, 5),)) for number in (1, 2))
+    assert merge(one, other).inside == other.inside

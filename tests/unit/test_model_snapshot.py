@@ -35,7 +35,7 @@ CONTRACT = {
     },
 }
 ADDED = {
-    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups", "memory"},
+    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups", "memory", "inside"},
     "session": {
         "end",
         "hostname",

@@ -28,7 +28,18 @@ from mmwatch.abi import RECORD_KINDS
 from mmwatch.errors import MmwatchError, UsageError
 from mmwatch.model.course import course
 from mmwatch.model.groupings import GROUPINGS
-from mmwatch.model.interval import CgroupMemory, Cost, Interval, Loss, Node, NodePlace, Probe, Process, Session
+from mmwatch.model.interval import (
+    CgroupMemory,
+    Cost,
+    Inside,
+    Interval,
+    Loss,
+    Node,
+    NodePlace,
+    Probe,
+    Process,
+    Session,
+)
 from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
 from mmwatch.model.merge import merge
@@ -92,6 +103,7 @@ def full_interval(number: int, session: Session | None = None, count: int = 20) 
         memory={"swap_free": number},
         kernel_log=("sh (7): drop_caches: 3",),
         kswapd={0: "running", 1: "gave up"},
+        inside=(Inside(7, 8, "task7", "direct", 1, 10**9), Inside(0, 0, "", "memcg", None, 0)),
         cgroups={id: f"/a/{id}" for id in cgroups_of(rows) if id},
         processes={
             tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None, 3, 4, 5, None, 6, "0-1", "bind:0")
@@ -825,7 +837,7 @@ def test_the_views_answer_the_usual_questions(path: Path) -> None:
 
 ADDED_BY_3 = {
     "session": ("topology", "since_boot", "uptime_s"),
-    "intervals": ("memory", "kernel_log"),
+    "intervals": ("memory", "kernel_log", "inside"),
     "nodes": tuple(field.name for field in fields(Node))[8:],
     "cgroup_memory": ("grown", "levels"),
     "process_times": tuple(field.name for field in fields(Process))[6:],
@@ -869,7 +881,15 @@ def test_a_recording_of_schema_1(path: Path) -> None:
     session = full_session()
     made = [full_interval(number, session) for number in (1, 2)]
     record(path, session, made)
-    for column in ("begin_s", "edge_begin_scanned_pages", "edge_end_scanned_pages", "under_way", "cpu_ns", "target_id"):
+    for column in (
+        "begin_s",
+        "edge_begin_scanned_pages",
+        "edge_end_scanned_pages",
+        "under_way",
+        "cpu_ns",
+        "target_id",
+        "inside",
+    ):
         remake(path, lambda sql, column=column: re.sub(rf'  "{column}".*\n', "", sql))
     with sqlite3.connect(path) as database:
         for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type = 'view'").fetchall():
@@ -889,6 +909,7 @@ def test_a_recording_of_schema_1(path: Path) -> None:
                     edge_end_scanned_pages=None,
                     loss=replace(ours.loss, under_way=0),
                     cgroup_memory={},
+                    inside=(),
                 ),
             )
         whole = to_json(take(reader.session, fold(reader, "task")))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmwatch.abi import CONTROL, PATHS, ROW, Fold, Member
-from mmwatch.kernel.table import SHARED_ROWS, Changes, RowTable
+from mmwatch.kernel.table import INSIDE_MAX, SHARED_ROWS, Changes, RowTable
 
 
 def field(member: Member) -> tuple[Any, ...]:
@@ -134,6 +134,23 @@ def test_the_time_of_a_reclaim_under_way_may_move_to_another_row(made: Made) -> 
     made.add(FIRST + 1)
     made.now_ns = 1100
     assert made.read().rows["stall_ns"].view(np.int64).tolist() == [-100, 200]
+
+
+def test_reclaims_under_way_are_told_the_oldest_first(made: Made) -> None:
+    """open_since_ns moves on whenever time is added to the row; the age counts from the begin."""
+    for place, (since, began) in enumerate(((900, 800), (700, 700), (0, 100), (950, 300))):
+        made.add(FIRST + place, tid=place, open_began_ns=began)
+        made.rows["open_since_ns"][FIRST + place] = since
+    assert made.read().inside["tid"].tolist() == [3, 1, 0]
+    assert made.read().inside["open_began_ns"].tolist() == [300, 700, 800]  # nothing has happened since
+    made.rows["open_since_ns"][FIRST + 3] = 0
+    assert made.read().inside["tid"].tolist() == [1, 0]
+    made = Made(1024)
+    many = slice(FIRST, FIRST + INSIDE_MAX + 5)
+    made.rows["state"][many] = 1
+    made.rows["open_since_ns"][many] = 900
+    made.rows["open_began_ns"][many] = np.arange(INSIDE_MAX + 5, 0, -1)
+    assert made.read().inside["open_began_ns"].tolist() == list(range(1, INSIDE_MAX + 1))
 
 
 def test_cpu_time_of_a_reclaim_under_way_is_asked_for(made: Made) -> None:

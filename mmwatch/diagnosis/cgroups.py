@@ -50,7 +50,7 @@ def soon(observation: Observation, path: str) -> int | None:
 
 def waits_ns(observation: Observation, path: str) -> int:
     """Time in which some task of a cgroup waited for memory (memory.pressure); 0 if unknown."""
-    return observation.limited[path].grown.get("some_us", 0) * 1000
+    return min(observation.limited[path].grown.get("some_us", 0) * 1000, observation.duration_ns)
 
 
 def limit_evidence(observation: Observation, path: str, which: str) -> list[Evidence]:

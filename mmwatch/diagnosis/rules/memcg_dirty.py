@@ -16,6 +16,10 @@ DIRTY = Threshold(
     "reclaim skips them, so with a third of them each pass finds far less than it needs",
 )
 
+FILES = Threshold(
+    0.5, "ratio", "page cache, of what is scanned or of the cgroup's memory", "with less, other memory fills the limit"
+)
+
 
 def judge(observation: Observation) -> Answer:
     memcg = observation.on("memcg")
@@ -42,6 +46,10 @@ def judge(observation: Observation) -> Answer:
         )
         held = cached / max(levels.get("file", 0), cached, 1)
         slept = observation.throttled_ns(rows, "writeback", "congested")
+        # Anonymous pages on their way to swap are dirty, too.
+        of_files = observation.sum(rows, "scanned_file_pages") >= FILES.value * max(scanned, 1)
+        cache = levels.get("file", 0) >= FILES.value * observation.limited[path].usage_bytes
+        seen, held = (seen if of_files else 0.0), (held if cache else 0.0)
         if observation.harmful(rows) and max(seen, held) >= DIRTY.value:
             found.append((observation.lost_ns(rows), path, seen, held, slept))
     if not found:
@@ -109,7 +117,7 @@ RULE = Rule(
     "and reclaim finds nothing; with the multi-generational LRU before 6.13 that ended in OOM kills (fixed by "
     "1bc542c6a0d1).",
     judge,
-    (HARM, DIRTY),
+    (HARM, DIRTY, FILES),
     ("stall_ns",),
     "Where batches have no events (multi-generational LRU before 6.8), only the cgroup's own counts tell.",
     evidence="Pages found dirty or under writeback, file_dirty and file_writeback of memory.stat, time throttled.",

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from mmwatch.diagnosis.answers import Avoidable, Claim, Who
 from mmwatch.diagnosis.thresholds import COST_MIN, HARM, LONG, SPARE
 from mmwatch.model.accounting import Accounting, accounting
-from mmwatch.model.interval import CgroupMemory, Elsewhere, Interval, Node, Session
+from mmwatch.model.interval import CgroupMemory, Elsewhere, Interval, Node, Process, Session
 from mmwatch.model.measures import PATHS, THROTTLE_REASONS
-from mmwatch.model.merge import THREAD_KEYS, Sums, lighten
+from mmwatch.model.merge import THREAD_KEYS, Sums, lighten, merge_process
 from mmwatch.model.nodes import elsewhere_of, merge_elsewhere
 from mmwatch.model.rows import SUMS, Rows
 from mmwatch.units import NS_PER_S, ancestors, clean, count_text, ns_text, number_list, pages_text, ratio_text
@@ -286,8 +286,16 @@ class Observation:
     @cached_property
     def limited(self) -> dict[str, CgroupMemory]:
         """Limits, usage and growth of each cgroup that was read, by path."""
-        found = ((self.whole.cgroups.get(number), memory) for number, memory in self.whole.cgroup_memory.items())
+        paths = {number: path for interval in self.intervals for number, path in interval.cgroups.items()}
+        found = ((paths.get(number), memory) for number, memory in self.whole.cgroup_memory.items())
         return {path: memory for path, memory in found if path}
+
+    def process(self, tgid: int) -> Process | None:
+        """A process, whether or not it reclaimed; None if it was not read."""
+        found: Process | None = None
+        for process in filter(None, (interval.processes.get(tgid) for interval in self.intervals)):
+            found = process if found is None else merge_process(found, process)
+        return found
 
     def bound(self, rows: Mask, *which: str) -> dict[str, Mask]:
         """Which of these rows each cgroup holds back, if its own counters ``which`` (``max``, ``high``) grew.

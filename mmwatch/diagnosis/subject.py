@@ -83,7 +83,7 @@ def subject(observation: Observation, tgids: Collection[int] = (), cgroup: str |
         )
     if len(tgids) != 1:
         return found
-    process = observation.whole.processes.get(next(iter(tgids)))
+    process = observation.process(next(iter(tgids)))
     if process is None:
         return found
     return replace(
@@ -98,7 +98,7 @@ def subject(observation: Observation, tgids: Collection[int] = (), cgroup: str |
 
 
 def _name(observation: Observation, tgid: int) -> str:
-    process = observation.whole.processes.get(tgid)
+    process = observation.process(tgid)
     return f"{process.comm if process and process.comm else '?'}[{tgid}]"
 
 

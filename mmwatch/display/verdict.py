@@ -18,7 +18,7 @@ from mmwatch.units import clean, count_text, ns_text, number_text, pages_text, r
 
 WIDTH = 80
 _HEAD = 9
-INSIDE_MAX = 5
+INSIDE_MAX, NAMED_MAX = 5, 6
 EVIDENCE_MAX = 5
 """So many pieces of evidence are shown for a finding unless all are asked for."""
 _TELLING = ("direct-reclaim", "memcg-limit", "cache-thrash", "swap-storm", "zone-reclaim-thrash", "kswapd-hopeless")
@@ -189,8 +189,9 @@ def _tail(verdict: Verdict, observation: Observation, verbose: bool, width: int)
             lines += _labelled(title, [(one.rule.id, one.reason) for one in of_state], width, 22)
         elif of_state and (state == "unknown" or not verdict.findings):
             names = ", ".join(one.rule.id for one in of_state)
-            if state == "unknown" and not verdict.traced:
-                names = "they need tracing"
+            if len(of_state) > NAMED_MAX:
+                traced = state == "clear" or verdict.traced
+                names = "-v shows what each saw" if traced else "they need tracing"
             lines += _labelled(title, [("", f"{number_text(len(of_state), 'rule')}: {names}")], width)
     inside = [one for one in observation.last.inside if verbose or one.age_ns >= LONG.value][:INSIDE_MAX]
     lines += _labelled("NOW", [("", _inside(one)) for one in inside], width)

@@ -35,21 +35,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
     for tgid, process in second.processes.items():
         before = processes.get(tgid)
         if before is not None:
-            process = Process(  # thousands in each interval: replace() takes four times as long
-                tgid,
-                process.comm,
-                process.cmdline or before.cmdline,
-                process.ppid,
-                _sum_known(before.system_time_us, process.system_time_us),
-                _sum_known(before.freepages_delay_ns, process.freepages_delay_ns),
-                _sum_known(before.user_time_us, process.user_time_us),
-                _sum_known(before.thrashing_delay_ns, process.thrashing_delay_ns),
-                _sum_known(before.swapin_delay_ns, process.swapin_delay_ns),
-                _sum_known(before.blkio_delay_ns, process.blkio_delay_ns),
-                _sum_known(before.major_faults, process.major_faults),
-                process.mems_allowed or before.mems_allowed,
-                process.mempolicy or before.mempolicy,
-            )
+            process = merge_process(before, process)
         processes[tgid] = process
     return replace(
         second,
@@ -80,6 +66,25 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
             table_rows=max(first.cost.table_rows, second.cost.table_rows),
             table_size=second.cost.table_size,
         ),
+    )
+
+
+def merge_process(first: Process, second: Process) -> Process:
+    """A process in two consecutive intervals: its latest name, and the sums of its times."""
+    return Process(  # thousands in each interval: replace() takes four times as long
+        second.tgid,
+        second.comm,
+        second.cmdline or first.cmdline,
+        second.ppid,
+        _sum_known(first.system_time_us, second.system_time_us),
+        _sum_known(first.freepages_delay_ns, second.freepages_delay_ns),
+        _sum_known(first.user_time_us, second.user_time_us),
+        _sum_known(first.thrashing_delay_ns, second.thrashing_delay_ns),
+        _sum_known(first.swapin_delay_ns, second.swapin_delay_ns),
+        _sum_known(first.blkio_delay_ns, second.blkio_delay_ns),
+        _sum_known(first.major_faults, second.major_faults),
+        second.mems_allowed or first.mems_allowed,
+        second.mempolicy or first.mempolicy,
     )
 
 

@@ -40,6 +40,7 @@ class Tasks:
     def begin(self) -> None:
         """The times of ``always`` count from here on."""
         for tgid in self._always:
+            self._names.read(tgid)  # may wait, as get() does not
             self._times(tgid, True)
 
     def of(self, rows: Rows) -> dict[int, Process]:

@@ -54,9 +54,11 @@ def main() -> None:
             if state.free_pages > state.low_pages:
                 time.sleep(0.1)  # not full yet
                 return
-            memory = mmap.mmap(-1, 4 * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            # More huge pages than are free, or a little in small ones.
+            length, step = (16 * HUGE, HUGE) if options.huge else (STEP, PAGE)
+            memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             memory.madvise(mmap.MADV_HUGEPAGE if options.huge else mmap.MADV_NOHUGEPAGE)
-            for offset in range(0, STEP if not options.huge else len(memory), PAGE if not options.huge else HUGE):
+            for offset in range(0, length, step):
                 memory[offset] = 1
             memory.close()
             time.sleep(0.002)

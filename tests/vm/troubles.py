@@ -114,14 +114,6 @@ TROUBLES = (
         flat=(("pageoutrun", 2), ("pgscan_kswapd", 1000)),
     ),
     Trouble(
-        "kswapd-latched-2",
-        ("pinned.py", "--reset"),
-        "kswapd-latched",
-        sysctls=WIDE,
-        kernels=("newest",),
-        flat=(("pageoutrun", 2), ("pgscan_kswapd", 1000)),
-    ),
-    Trouble(
         "memcg-limit",
         ("group.py", "--max", "32", "--file", "256"),
         "memcg-limit",
@@ -238,7 +230,7 @@ TROUBLES = (
         ("pinned.py", "--huge"),
         "no-progress",
         sysctls=(*WIDE, (DEFRAG, "always")),
-        shows=(("allocstall", 10), ("pgscan_direct", 100000), ("compact_fail", 5)),
+        shows=(("allocstall", 10), ("pgscan_direct", 100000)),
     ),
     Trouble(
         "shrinker-stall",

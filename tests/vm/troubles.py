@@ -289,6 +289,10 @@ TROUBLES = (
 )
 
 UNPROVOKED = (
+    (
+        "watermark-boost",
+        "its load mixes blocks, but no boost was seen in zoneinfo: not proven, keep the rule uncalibrated",
+    ),
     ("kswapd-hopeless on newest", "only its own success resets kswapd's failures there: it stops after 16 rounds"),
     (
         "shrinker-stall-2 with mglru",

@@ -11,7 +11,7 @@ LOOKALIKES = (
         HEALTHY,
         sysctls=WIDE,
         shows=(("pgsteal_kswapd", 20000),),
-        flat=(("allocstall", 5), ("pgsteal_direct", 500)),
+        flat=(("allocstall", 10), ("pgsteal_direct", 5000)),
     ),
     Trouble(
         "read-once",
@@ -56,7 +56,7 @@ LOOKALIKES = (
         ("node.py", "--keep"),
         HEALTHY,
         shows=(("numa_foreign", 50000),),
-        flat=(("pgsteal_file", 2000), ("pgsteal_anon", 2000), ("allocstall", 5)),
+        flat=(("pgsteal_direct", 500), ("allocstall", 5)),
     ),
     Trouble(
         "dropped-once",

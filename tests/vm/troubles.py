@@ -17,6 +17,8 @@ TIGHT = (("min_free_kbytes", "1024"), ("watermark_scale_factor", "1"))
 """Little memory between the watermarks, so that kswapd starts late."""
 FUTILE = ("6.12", "newest")
 """The multi-generational LRU frees nothing in node reclaim with mode 1 (from 6.3 on)."""
+FORGETFUL = ("5.10", "6.1", "6.12")
+"""A cgroup that reclaims its own memory makes these kernels forget that kswapd of its node has failed."""
 ALL_DIRTY = (("dirty_ratio", "95"), ("dirty_background_ratio", "90"), ("dirty_expire_centisecs", "360000"))
 
 TROUBLES = (
@@ -60,12 +62,12 @@ TROUBLES = (
     ),
     Trouble(
         "zone-reclaim-futile-2",
-        ("streams.py", "--nodes", "1", "--readers", "1", "--once", "--until", "zone_reclaim_failed"),
+        ("node.py", "--keep", "--processes", "4"),
         "zone-reclaim-futile",
         sysctls=NODE_MODE,
         lrus=(MGLRU,),
         kernels=FUTILE,
-        shows=(("zone_reclaim_failed", 2000),),
+        shows=(("zone_reclaim_failed", 20000),),
         flat=(("allocstall", 50),),
     ),
     Trouble(
@@ -100,6 +102,7 @@ TROUBLES = (
         "kswapd-hopeless",
         ("pinned.py", "--reset"),
         "kswapd-hopeless",
+        kernels=FORGETFUL,
         sysctls=WIDE,
         shows=(("pgscan_kswapd", 500000), ("pageoutrun", 30)),
     ),
@@ -169,13 +172,13 @@ TROUBLES = (
         "no-swap-anon",
         ("corner.py", "--exec"),
         "no-swap-anon",
-        shows=(("workingset_refault_file", 10000), ("pgmajfault", 500)),
+        shows=(("workingset_refault_file", 10000), ("pgmajfault", 30)),
     ),
     Trouble(
         "no-swap-anon-2",
         ("corner.py", "--exec", "--shared"),
         "no-swap-anon",
-        shows=(("workingset_refault_file", 10000), ("pgmajfault", 500)),
+        shows=(("workingset_refault_file", 10000), ("pgmajfault", 30)),
     ),
     Trouble(
         "cache-thrash",
@@ -199,14 +202,14 @@ TROUBLES = (
         "exec-thrash",
         ("group.py", "--max", "48", "--mapped", "64", "--real"),
         "exec-thrash",
-        shows=(("workingset_refault_file", 10000), ("pgmajfault", 1000), ("events.max", 200)),
+        shows=(("workingset_refault_file", 10000), ("pgmajfault", 50), ("events.max", 200)),
     ),
     Trouble("zram", ("swapper.py", "--bind", "--zram", "512"), "zram", shows=(("pswpin", 3000), ("pswpout", 3000))),
     Trouble(
         "zram-2",
         ("group.py", "--max", "64", "--anon", "128", "--incompressible", "--zram", "256"),
         "zram",
-        shows=(("pswpin", 3000), ("pswpout", 3000), ("events.max", 200)),
+        shows=(("pswpin", 300), ("pswpout", 3000), ("events.max", 200)),
     ),
     Trouble(
         "memcg-dirty",
@@ -227,7 +230,7 @@ TROUBLES = (
         ("pinned.py", "--huge"),
         "no-progress",
         sysctls=(*WIDE, (DEFRAG, "always")),
-        shows=(("allocstall", 10), ("pgscan_direct", 100000), ("compact_fail", 5)),
+        shows=(("allocstall", 10), ("pgscan_direct", 100000)),
     ),
     Trouble(
         "shrinker-stall",
@@ -279,13 +282,22 @@ TROUBLES = (
         "watermark-boost",
         ("slab.py", "--churn", "--mib", "400", "--file-mib", "1200"),
         "watermark-boost",
-        sysctls=(("watermark_boost_factor", "150000"),),
+        sysctls=(*TIGHT, ("watermark_boost_factor", "150000")),
         shows=(("pgsteal_kswapd", 20000),),
     ),
     *LOOKALIKES,
 )
 
 UNPROVOKED = (
+    (
+        "watermark-boost",
+        "its load mixes blocks, but no boost was seen in zoneinfo: not proven, keep the rule uncalibrated",
+    ),
+    ("kswapd-hopeless on newest", "only its own success resets kswapd's failures there: it stops after 16 rounds"),
+    (
+        "shrinker-stall-2 with mglru",
+        "inodes are allocated where they may not be reclaimed: the cgroup is out of memory",
+    ),
     ("isolated-throttle", "more must be isolated than is on the lists, by reclaimers on many CPUs; a node has one CPU"),
     ("demotion", "needs a node without CPUs in a slower memory tier; the layout has two ordinary nodes"),
     ("cma-split", "the kernels reserve no CMA area in a guest"),

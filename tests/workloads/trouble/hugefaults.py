@@ -19,13 +19,14 @@ HUGE = 2 * MIB
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--file-mib", type=int, default=1200, help="page cache to fill the node with")
-    parser.add_argument("--pinned-mib", type=int, default=24)
+    parser.add_argument("--pinned-mib", type=int, default=12)
     parser.add_argument("--huge-mib", type=int, default=200, help="memory to touch")
     options = parser.parse_args()
     with Load(options.seconds) as load:
         file = load.file(options.file_mib)
         other = load.file(options.pinned_mib)
-        os.posix_fadvise(other.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # page by page
+        for each in (file, other):  # page by page, or single pages would all come from the same few blocks
+            os.posix_fadvise(each.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         between = options.file_mib * MIB // (options.pinned_mib * MIB // PAGE) // PAGE * PAGE
 
         def fault() -> None:
@@ -41,6 +42,7 @@ def main() -> None:
             if not scattered:
                 offsets = itertools.count(0, between)
                 scattered.extend(pin(other.fileno(), 0, options.pinned_mib, lambda: read_some(next(offsets))))
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_NORMAL)
             read_range(file.fileno(), 0, options.file_mib * MIB)
 
         def read_some(offset: int) -> None:

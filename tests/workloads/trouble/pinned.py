@@ -54,9 +54,13 @@ def main() -> None:
             if state.free_pages > state.low_pages:
                 time.sleep(0.1)  # not full yet
                 return
-            memory = mmap.mmap(-1, 4 * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            # Some more huge pages than are free, so that few small ones must do instead: at the min watermark the next
+            # would kill somebody. Or a little in small ones.
+            spare = max(state.free_pages - state.min_pages, 0) * PAGE // HUGE
+            length, step = ((spare + 3) * HUGE, HUGE) if options.huge else (STEP, PAGE)
+            memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             memory.madvise(mmap.MADV_HUGEPAGE if options.huge else mmap.MADV_NOHUGEPAGE)
-            for offset in range(0, STEP if not options.huge else len(memory), PAGE if not options.huge else HUGE):
+            for offset in range(0, length, step):
                 memory[offset] = 1
             memory.close()
             time.sleep(0.002)

@@ -162,7 +162,8 @@ def _fix(remedy: Remedy, width: int) -> list[str]:
     if remedy.undo:
         lines += [f"{'':{_HEAD}}undo:", *(f"{'':{_HEAD}}  {command}" for command in remedy.undo)]
     if remedy.persistent:
-        lines += _wrapped(" " * _HEAD, f"for good: {remedy.persistent}", width)
+        text = f"for good: {remedy.persistent}"
+        lines += [f"{'':{_HEAD}}{text}"] if ">/etc/" in text else _wrapped(" " * _HEAD, text, width)
     return lines + (_wrapped(" " * _HEAD, f"risk: {remedy.risk}", width) if remedy.risk else [])
 
 

@@ -204,7 +204,9 @@ TROUBLES = (
         "exec-thrash",
         shows=(("workingset_refault_file", 10000), ("pgmajfault", 50), ("events.max", 200)),
     ),
-    Trouble("zram", ("swapper.py", "--bind", "--zram", "512"), "zram", shows=(("pswpin", 3000), ("pswpout", 3000))),
+    Trouble(
+        "zram", ("swapper.py", "--bind", "--zram", "512"), "zram-spin", shows=(("pswpin", 3000), ("pswpout", 3000))
+    ),
     Trouble(
         "zram-2",
         ("group.py", "--max", "64", "--anon", "128", "--incompressible", "--zram", "256"),

@@ -211,7 +211,8 @@ def test_the_text_fits_and_the_commands_are_whole(name: str, width: int) -> None
     verdict = judge(observation)
     for verbose in (False, True):
         lines = verdict_lines(verdict, observation, verbose, width)
-        commands = {line for one in verdict.findings for line in (*one.found.remedy.commands, *one.found.remedy.undo)}
+        remedies = [one.found.remedy for one in verdict.findings]
+        commands = {line for one in remedies for line in (*one.commands, *one.undo, one.persistent) if line}
         for line in lines:
             assert len(line) <= width or " " not in line.strip() or any(command in line for command in commands), line
         if verdict.findings:

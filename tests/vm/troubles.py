@@ -210,7 +210,7 @@ TROUBLES = (
     Trouble(
         "zram-2",
         ("group.py", "--max", "64", "--anon", "128", "--incompressible", "--zram", "256"),
-        "zram",
+        "zram-spin",
         shows=(("pswpin", 300), ("pswpout", 3000), ("events.max", 200)),
     ),
     Trouble(
@@ -230,7 +230,7 @@ TROUBLES = (
     Trouble(
         "no-progress",
         ("pinned.py", "--huge"),
-        "no-progress",
+        "no-progress-throttle",
         sysctls=(*WIDE, (DEFRAG, "always")),
         shows=(("allocstall", 10), ("pgscan_direct", 100000)),
     ),

@@ -55,4 +55,5 @@ RULE = Rule(
     yields_to=("no-swap-anon",),
     evidence="As cache-thrash, and major faults (pgmajfault).",
     remedy="As cache-thrash.",
+    uncalibrated="not tried on a real load yet",
 )

@@ -99,4 +99,5 @@ RULE = Rule(
     "Direct compaction itself is not inside the time in reclaim.",
     evidence="Orders of the reclaims, compact_stall and compact_fail, thp_fault_fallback, transparent_hugepage/defrag.",
     remedy="Write defer+madvise to transparent_hugepage/defrag.",
+    uncalibrated="not tried on a real load yet",
 )

@@ -44,7 +44,7 @@ RULE = Rule(
     (HARM, PART),
     ("stall_ns", "throttled_ns"),
     "The kernel names the reason since 5.16.",
-    uncalibrated="not provoked in the laboratory yet",
+    uncalibrated="a guest of the laboratory has too few CPUs for it",
     evidence="Time asleep for the reason isolated; how many threads reclaim.",
     remedy="Let fewer threads allocate at the same time; raise vm.watermark_scale_factor.",
 )

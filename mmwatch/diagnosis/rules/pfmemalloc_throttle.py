@@ -61,7 +61,7 @@ RULE = Rule(
     (PRESSURE,),
     (),
     "How long they sleep is not measured.",
-    uncalibrated="not provoked in the laboratory yet",
+    uncalibrated="the laboratory has no swap over the network; the counter itself was seen to grow",
     evidence="Growth of pgscan_direct_throttle, nodes below min, memory pressure.",
     remedy="Raise vm.min_free_kbytes.",
 )

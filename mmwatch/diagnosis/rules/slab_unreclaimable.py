@@ -59,4 +59,5 @@ RULE = Rule(
     limits="The size is that at the end.",
     evidence="SUnreclaim of /proc/meminfo, time in direct reclaim and of kswapd.",
     remedy="Find the cache with slabtop; a leak needs a fixed kernel.",
+    uncalibrated="not tried on a real load yet",
 )

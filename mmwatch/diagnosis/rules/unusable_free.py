@@ -94,7 +94,7 @@ RULE = Rule(
     ("stall_ns", "order_histogram"),
     "The zone that an allocation wanted is not seen, nor the reserves of low zones.",
     ("node-bound", "high-order"),
-    uncalibrated="not provoked in the laboratory yet",
+    uncalibrated="the laboratory has neither CMA nor a Movable zone",
     evidence="Direct reclaim on a node above its high watermark; free memory that is CMA or in the Movable zone.",
     remedy="Make the CMA area or the Movable zone smaller.",
 )

@@ -84,4 +84,5 @@ RULE = Rule(
     ("memcg-dirty",),
     evidence="Time asleep for the reasons writeback and congested, dirty pages found, dirty memory of the host.",
     remedy="Lower vm.dirty_background_bytes and vm.dirty_bytes.",
+    uncalibrated="not tried on a real load yet",
 )

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
+from mmwatch.diagnosis.gathering import Gathering
 from mmwatch.diagnosis.judge import judge
-from mmwatch.diagnosis.observation import Gathering
 from mmwatch.model.interval import CgroupMemory, Interval, Session
 from mmwatch.model.measures import PATHS
 from mmwatch.model.rows import ROW_DTYPE

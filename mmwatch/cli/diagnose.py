@@ -152,7 +152,7 @@ def trace(arguments: argparse.Namespace, look: Look, tgids: tuple[int, ...], dur
         closely=tgids,
         everything=True,
     )
-    from mmwatch.diagnosis.observation import Gathering
+    from mmwatch.diagnosis.gathering import Gathering
     from mmwatch.diagnosis.rules import all_rules
 
     all_rules()  # import them now, not after the last reading

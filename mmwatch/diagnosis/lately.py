@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mmwatch.diagnosis.gathering import Gathering
 from mmwatch.diagnosis.judge import judge
-from mmwatch.diagnosis.observation import Gathering, Observation
+from mmwatch.diagnosis.observation import Observation
 from mmwatch.diagnosis.verdict import Verdict
 from mmwatch.model.interval import Interval, Session
 from mmwatch.units import NS_PER_S

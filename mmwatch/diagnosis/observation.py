@@ -16,7 +16,7 @@ from mmwatch.diagnosis.thresholds import COST_MIN, HARM, LONG, SPARE
 from mmwatch.model.accounting import Accounting, accounting
 from mmwatch.model.interval import CgroupMemory, Elsewhere, Interval, Node, Process, Session
 from mmwatch.model.measures import PATHS, THROTTLE_REASONS
-from mmwatch.model.merge import THREAD_KEYS, Sums, lighten, merge_process
+from mmwatch.model.merge import THREAD_KEYS, Sums, merge_process
 from mmwatch.model.nodes import elsewhere_of, merge_elsewhere
 from mmwatch.model.rows import SUMS, Rows
 from mmwatch.units import NS_PER_S, ancestors, clean, count_text, ns_text, number_list, pages_text, ratio_text
@@ -214,6 +214,12 @@ class Observation:
         """A setting at the end; None if the kernel has none."""
         return {**self.session.settings, **self.last.settings}.get(name)
 
+    @property
+    def lru_gen(self) -> bool:
+        """Whether the multi-generational LRU is on. It counts only what is read again before its generation is gone."""
+        enabled = self.setting("lru_gen_enabled")
+        return isinstance(enabled, int) and bool(enabled & 1)
+
     @cached_property
     def pressure(self) -> float | None:
         """Percent of the time in which some task waited for memory; None without PSI."""
@@ -358,35 +364,6 @@ def _plenty(node: Node) -> bool:
     if node.free_pages is None or node.high_pages is None or node.managed_pages is None:
         return False
     return node.free_pages - node.high_pages >= SPARE.value * node.managed_pages
-
-
-class Gathering:
-    """Gathers intervals as they come, and sums them up at once, so that the verdict does not wait for it.
-
-    :param keep_s: judge only so much time up to the newest interval; by default all of it.
-    """
-
-    def __init__(self, keep_s: float = float("inf")) -> None:
-        self._keep_s = keep_s
-        self.intervals: list[Interval] = []
-        self._sums = Sums(THREAD_KEYS, ROWS_MAX, 0)
-
-    def add(self, interval: Interval) -> None:
-        """Add the next interval."""
-        self.intervals.append(lighten(interval, ROWS_MAX))
-        if self._keep_s == float("inf"):
-            self._sums.add(self.intervals[-1])
-            return
-        while sum(one.duration_ns for one in self.intervals[1:]) >= self._keep_s * NS_PER_S:
-            del self.intervals[0]
-
-    def observation(self, session: Session, traced: bool = True) -> Observation:
-        """What was gathered.
-
-        :raises ValueError: there is no interval.
-        """
-        summed = self._sums.whole() if self._keep_s == float("inf") else None
-        return replace(observe(session, self.intervals, traced), summed=summed)
 
 
 def observe(session: Session, intervals: Sequence[Interval], traced: bool = True) -> Observation:

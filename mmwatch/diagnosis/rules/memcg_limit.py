@@ -34,12 +34,14 @@ def judge(observation: Observation) -> Answer:
         )
     lost, memory = observation.lost_ns(rows), observation.limited[path]
     again = refaults(observation, path)
-    streams = again is not None and again < STREAM.value * max(observation.freed(rows), 1)
+    of_files = 2 * observation.sum(rows, "reclaimed_file_pages") >= observation.reclaimed(rows)
+    streams = of_files and again is not None and again < STREAM.value * max(observation.freed(rows), 1)
     worst = observation.who(observation.claim(rows), 1)
     if streams and worst[0].share < STREAM_HARM.value:
+        counted = ", as far as the multi-generational LRU counts it" if observation.lru_gen else ""
         return Clear(
             f"{path} streams through files at its limit: {percent(observation.share(lost))} of the time, and hardly "
-            "anything that it drops is read again",
+            f"anything is read again{counted}",
             observation.claim(rows),
         )
     evidence = [
@@ -73,8 +75,9 @@ RULE = Rule(
     "allocation of its tasks first reclaims from it, although the host may have free memory.",
     judge,
     (HARM, FULL, STREAM, STREAM_HARM),
-    limits="Without probes for passes, the cgroup whose limit binds is inferred: the one whose own counter of hits "
-    "grew.",
+    limits="Where the target of a reclaim is not known, the cgroup whose limit binds is inferred: the one whose own "
+    "counter of hits grew. The multi-generational LRU does not count what is read again late, so a loop looks like a "
+    "stream.",
     yields_to=(
         "memcg-high",
         "memcg-high-livelock",

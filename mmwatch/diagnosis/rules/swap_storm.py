@@ -109,5 +109,4 @@ RULE = Rule(
     ("memcg-high-livelock",),
     evidence="pswpin and pswpout, time in reclaim of anonymous memory, workingset_refault_anon, memory pressure.",
     remedy="Run less at a time, add memory, or raise the limit of the cgroup.",
-    uncalibrated="not tried on a real load yet",
 )

@@ -15,6 +15,7 @@ from make_observations import GIB, HEALTHY, TROUBLES, S, cgroup, host, row, tota
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Unknown
 from mmwatch.diagnosis.json import to_json
 from mmwatch.diagnosis.judge import independent, judge
+from mmwatch.diagnosis.lately import Lately
 from mmwatch.diagnosis.observation import Observation
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules import all_rules
@@ -318,3 +319,20 @@ def test_who_is_inside_now() -> None:
     assert "NOW      stuck[7] has been in direct reclaim on node 0 for 3.00s" in text
     assert "quick[8]" not in text
     assert "quick[8]" in "\n".join(verdict_lines(judge(observation), observation, verbose=True))
+
+
+def test_the_last_seconds_are_judged_now_and_then() -> None:
+    """A verdict holds for five seconds, and looks back ten."""
+    trouble, healthy = TROUBLES["direct-reclaim"](), HEALTHY["quiet"]()
+    lately = Lately(trouble.session)
+    assert lately.verdict() is None
+
+    def status(observation: Observation, now: bool = False) -> str:
+        lately.add(observation.last)
+        judged = lately.verdict(now)
+        assert judged is not None
+        return judged[0].status
+
+    assert status(trouble) == "finding"
+    assert [status(healthy) for _ in range(4)] == ["finding"] * 4
+    assert [status(healthy, now=True) for _ in range(8)][-1] == "healthy"

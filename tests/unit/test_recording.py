@@ -42,11 +42,11 @@ from mmwatch.model.interval import (
 )
 from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
-from mmwatch.model.merge import merge
+from mmwatch.model.merge import lighten, merge
 from mmwatch.model.records import RECORD_DTYPE
 from mmwatch.model.rows import ROW_DTYPE, cgroups_of
 from mmwatch.model.snapshot import take
-from mmwatch.recording import Moment, Reader, Writer, fold
+from mmwatch.recording import Moment, Reader, Writer, fold, series
 from mmwatch.recording import reader as reader_module
 from mmwatch.recording.pack import dense, sparse
 from mmwatch.recording.schema import APPLICATION_ID
@@ -415,6 +415,28 @@ def test_fold_is_what_merging_one_by_one_gives(path: Path, by: str, monkeypatch:
         for memory in view["cgroups"]:
             memory.pop("grown")  # not summed up over a recording
     assert shown[0] == shown[1]
+
+
+def test_a_series_of_many_intervals_is_shorter_and_sums_the_same(path: Path) -> None:
+    written = [full_interval(number, count=3) for number in range(1, 12)]
+    record(path, make_session(), written)
+    with Reader(path) as reader:
+        whole, few = series(reader), series(reader, most=4)
+    assert [interval.end_s for interval in whole] == [interval.end_s for interval in written]
+    assert [interval.duration_ns for interval in few] == [3 * 999_999_999] * 3 + [2 * 999_999_999]
+    for name in ("reclaims", "stall_ns", "scanned_file_pages"):
+        sums = [sum(int(interval.rows[name].sum()) for interval in series) for series in (written, whole, few)]
+        assert sums[0] == sums[1] == sums[2]
+    assert sum(interval.vmstat["pgsteal_file"] for interval in few) == sum(i.vmstat["pgsteal_file"] for i in written)
+
+
+def test_an_interval_of_many_threads_is_lightened() -> None:
+    rows = random_rows(500, seed=3, tasks=20)
+    interval = make_interval(rows)
+    light = lighten(interval, 100)
+    assert 100 <= len(light.rows) <= 300  # processes, and one row for each path and node of the rest
+    assert int(light.rows["stall_ns"].sum()) == int(rows["stall_ns"].sum())
+    assert lighten(interval, 500) is interval
 
 
 def test_fold_of_nothing(path: Path) -> None:

@@ -12,7 +12,7 @@ PYTHON_SOURCES = mmwatch tests tools $(wildcard bench)
 C_SOURCES = $(shell find bpf $(wildcard tests bench) -name '*.[ch]')
 SHELL_SOURCES = .ci/run $(shell find tools $(wildcard tests bench) -name '*.sh')
 
-.PHONY: help setup demo install uninstall test test-unit test-live test-vm lint format man bench dist clean
+.PHONY: help setup demo install uninstall test test-unit test-live test-vm lint format man bench verdicts dist clean
 
 help: ## show this list
 	@echo 'make TARGET [ARGS="..."] [VENV=$(VENV)] [PREFIX=$(PREFIX)]'
@@ -70,6 +70,10 @@ man: ## renew the generated parts of the manual pages
 bench: ## run the measurements that the README quotes (root)
 	@$(SETUP_DEV)
 	@$(RUN) python -m bench $(ARGS)
+
+verdicts: ## print what diagnose says of each trouble on each kernel, in virtual machines; takes hours (root)
+	@$(SETUP_VM)
+	@PYTHONPATH=. $(RUN) python tests/vm/matrix.py $(ARGS)
 
 dist: ## build a source archive and a wheel in dist/
 	@$(SETUP_DEV)

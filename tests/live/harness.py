@@ -27,6 +27,24 @@ ENDLESS = ("stream", "--mib", 100_000, "--share", 0.2)
 Json = dict[str, Any]
 
 
+AS_NOBODY = """
+mount -t tmpfs tmpfs /mnt && mkdir /mnt/environment /mnt/checkout || exit 1
+mount --bind "$1" /mnt/environment && mount --bind "$2" /mnt/checkout || exit 1
+shift 2
+export PYTHONPATH=/mnt/checkout
+exec setpriv --reuid=65534 --regid=65534 --clear-groups /mnt/environment/bin/python -m mmwatch "$@"
+"""
+
+
+def run_as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as an ordinary user.
+
+    He may not be able to reach the checkout and the environment, so they are mounted where nobody is kept out.
+    """
+    command = ["unshare", "-m", "sh", "-c", AS_NOBODY, "sh", sys.prefix, ENVIRONMENT["PYTHONPATH"], *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+
+
 def workload(name: str, *words: object) -> list[str]:
     return [sys.executable, str(WORKLOADS / f"{name}.py"), *map(str, words)]
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import ENDLESS, ENVIRONMENT, START_S, Gated, Mmwatch, assert_clean, workload
+from harness import ENDLESS, ENVIRONMENT, START_S, Gated, Mmwatch, assert_clean, run_as_nobody, workload
 
 EVIL = "\x1b[31mE\x1b]0;x\x07\n\"';\u202e"
 """Colours, a window title, a newline, quotes, and right-to-left text."""
@@ -252,19 +252,9 @@ def test_doctor_tries_every_probe(mmwatch: Mmwatch) -> None:
     assert "attached" in {need["state"] for need in report["needs"]}
 
 
-# An ordinary user may not be able to reach the checkout and the environment, so mount them where nobody is kept out.
-AS_NOBODY = """
-mount -t tmpfs tmpfs /mnt && mkdir /mnt/environment /mnt/checkout || exit 1
-mount --bind "$1" /mnt/environment && mount --bind "$2" /mnt/checkout || exit 1
-export PYTHONPATH=/mnt/checkout
-exec setpriv --reuid=65534 --regid=65534 --clear-groups /mnt/environment/bin/python -m mmwatch doctor
-"""
-
-
 def test_doctor_for_an_ordinary_user() -> None:
     """Oracle: exit status 77, since only permission is missing."""
-    words = ["unshare", "-m", "sh", "-c", AS_NOBODY, "sh", sys.prefix, ENVIRONMENT["PYTHONPATH"]]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    done = run_as_nobody("doctor")
     assert done.returncode == 77, done.stderr
     assert "run it with sudo" in done.stdout
 

@@ -1,0 +1,113 @@
+"""The confusion matrix of the diagnosis: what each trouble is, and what mmwatch diagnose says first, on each kernel.
+
+``python tests/vm/matrix.py`` boots every kernel once, which takes hours, and prints a table for the README with its
+date. ``--from FOLDER`` prints it from guests that have run already. It fails if any verdict is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kernels import MissingError
+from lab import CLASSIC, KERNELS, MGLRU
+from provoke import boot, chosen
+from trouble import HEALTHY
+from troubles import TROUBLES
+
+OBSERVE = "{python} -m mmwatch diagnose --json -d 10s"
+RIGHT, ABSENT = "yes", ""
+Column = tuple[str, str]
+"""Kernel and kind of LRU."""
+
+
+def first_of(result: Mapping[str, Any]) -> str:
+    """The first finding of a verdict, else its status; why there is none."""
+    if result.get("error"):
+        return "no load"
+    try:
+        verdict = json.loads(result["observer"]["stdout"])
+    except ValueError:
+        return "no verdict"
+    return str(verdict["findings"][0]["id"] if verdict["findings"] else verdict["status"])
+
+
+def read(folder: Path, kernel: str) -> dict[Column, dict[str, str]]:
+    """By column and name of the trouble: what was found first."""
+    found: dict[Column, dict[str, str]] = {}
+    for lru in (CLASSIC, MGLRU):
+        for file in sorted(folder.glob(f"{lru}-*.json")):
+            found.setdefault((kernel, lru), {})[file.stem[len(lru) + 1 :]] = first_of(json.loads(file.read_text()))
+    return found
+
+
+def table(found: Mapping[Column, Mapping[str, str]]) -> list[str]:
+    """Rows are troubles, columns kernels: ``yes``, what was found instead, or nothing if it was not tried."""
+    columns = sorted(found, key=lambda one: ([kernel.name for kernel in KERNELS].index(one[0]), one[1]))
+    titles = [f"{kernel} {'MGLRU' if lru == MGLRU else lru}" for kernel, lru in columns]
+    lines = [f"| load | to be found | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
+    for trouble in TROUBLES:
+        cells = [found[column].get(trouble.name) for column in columns]
+        if any(cells):
+            shown = [ABSENT if cell is None else RIGHT if cell == trouble.expect else cell for cell in cells]
+            lines.append(f"| {trouble.name} | {trouble.expect} | {' | '.join(shown)} |")
+    return lines
+
+
+def wrong(found: Mapping[Column, Mapping[str, str]]) -> list[str]:
+    """Verdicts that were not those expected."""
+    expected = {trouble.name: trouble.expect for trouble in TROUBLES}
+    return [
+        f"{kernel} {lru} {name}: {said}, not {expected.get(name)}"
+        for (kernel, lru), verdicts in found.items()
+        for name, said in verdicts.items()
+        if said != expected.get(name)
+    ]
+
+
+def counts(found: Mapping[Column, Mapping[str, str]]) -> str:
+    """How many were right, of the troubles and of what only looks like one."""
+    expected = {trouble.name: trouble.expect for trouble in TROUBLES}
+    verdicts = [(expected.get(name), said) for of_column in found.values() for name, said in of_column.items()]
+
+    def right(of: Iterable[tuple[str | None, str]]) -> str:
+        listed = list(of)
+        return f"{sum(1 for wanted, said in listed if wanted == said)} of {len(listed)}"
+
+    troubles = right(one for one in verdicts if one[0] != HEALTHY)
+    others = right(one for one in verdicts if one[0] == HEALTHY)
+    return f"{troubles} troubles were found first, {others} others left alone"
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=f"of {', '.join(k.name for k in KERNELS)}")
+    parser.add_argument("--lru", choices=(CLASSIC, MGLRU), help="only with this one")
+    parser.add_argument("--from", dest="folders", action="append", default=[], metavar="KERNEL=FOLDER", type=str)
+    options = parser.parse_args(argv)
+    found: dict[Column, dict[str, str]] = {}
+    for given in options.folders:
+        kernel, _, folder = given.partition("=")
+        found.update(read(Path(folder), kernel))
+    if not options.folders:
+        for kernel in KERNELS:
+            if not options.kernels or kernel.name in options.kernels:
+                found.update(read(boot(kernel, chosen(kernel, (), options.lru), OBSERVE), kernel.name))
+    print(f"{time.strftime('%Y-%m-%d')}: {counts(found)}.\n")
+    print("\n".join(table(found)))
+    mistakes = wrong(found)
+    print("\n".join(["", *mistakes]))
+    return 1 if mistakes else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except MissingError as error:
+        print(f"matrix: {error}", file=sys.stderr)
+        sys.exit(69)

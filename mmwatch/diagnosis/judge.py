@@ -20,7 +20,7 @@ CRITICAL_SHARE = 0.5
 """A finding that costs half of a task's time is critical."""
 ENOUGH = 2
 """Independent pieces of evidence without which there is no finding."""
-LEFT_MIN = 0.2
+LEFT_MIN = 0.5
 """A finding of whose claim others explain more than all but this share is theirs."""
 
 
@@ -83,7 +83,7 @@ def independent(evidence: Sequence[Evidence]) -> int:
 def _finding(observation: Observation, one: _Granted, lossy: bool) -> Finding:
     kswapd = int(one.claim[~observation.tasks].sum())
     tasks = int(one.claim.sum()) - kswapd
-    cost = max(tasks, one.found.cost_ns)
+    cost = max(int(one.claim[observation.waiting].sum()), one.found.cost_ns)
     for_it, against = independent(one.found.evidence), len(one.found.against)
     confidence = "high" if for_it >= 3 and not against else "medium" if for_it - against >= 1 else "low"
     if one.rule.uncalibrated or lossy:

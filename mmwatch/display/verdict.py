@@ -147,7 +147,8 @@ def _finding(verdict: Verdict, finding: Finding, number: int, verbose: bool, wid
     lines += _fix(found.remedy, width)
     if found.resolves:
         one = found.resolves
-        value = f"{100 * one.value:g}%" if one.unit == "ratio" else f"{one.value:g}{one.unit.replace('1/s', '/s')}"
+        value = f"{100 * one.value:g}%" if one.unit == "ratio" and one.value <= 1 else f"{one.value:g}"
+        value += "/s" if one.unit == "1/s" else ""
         same = f" at the same rate of {one.normaliser}" if one.normaliser else ""
         lines += _labelled("FIXED IF", [("", f"{one.metric} {one.op} {value}{same}")], width)
     if found.next:

@@ -73,7 +73,7 @@ def judge(observation: Observation) -> Answer:
             "Let faults fall back to small pages at once, and leave the rest to khugepaged and kcompactd.",
             (f"echo defer+madvise >{file}",),
             (f"echo {defrag} >{file}",) if defrag else (),
-            "transparent_hugepage.defrag is not a boot option before 6.x: write it at boot (tmpfiles.d)",
+            "write it at boot, with a file in /etc/tmpfiles.d",
             "fewer huge pages right after a start",
         )
     return Found(

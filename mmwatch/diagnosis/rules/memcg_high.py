@@ -43,8 +43,8 @@ def judge(observation: Observation) -> Answer:
                 "cgroup above memory.high (mem_cgroup_handle_over_high)"
             )
     return Found(
-        f"{observation.names(rows)} are slowed down because cgroup {path} is above its memory.high of "
-        f"{observation.bytes(memory.high_bytes)}: {time(lost)} of {time(observation.duration_ns)} in reclaim"
+        f"Cgroup {path} is above its memory.high of {observation.bytes(memory.high_bytes)}, which slows down "
+        f"{observation.names(rows)}: {time(lost)} of {time(observation.duration_ns)} in reclaim"
         + (f", {time(outside)} asleep." if outside else "."),
         tuple(evidence),
         "memory.high is a brake, not a limit: above it, tasks reclaim and are then put to sleep for up to two seconds "

@@ -63,8 +63,8 @@ def judge(observation: Observation) -> Answer:
             )
         )
     return Found(
-        f"{observation.names(rows)} hardly move: cgroup {path} is above its memory.high of "
-        f"{observation.bytes(memory.high_bytes)}, and there is nothing to reclaim in it.",
+        f"Cgroup {path} is above its memory.high of {observation.bytes(memory.high_bytes)}, and there is nothing to "
+        f"reclaim in it. {observation.names(rows)}: hardly any progress.",
         tuple(evidence),
         "memory.high never kills. Anonymous memory without swap cannot be reclaimed, so the tasks search and sleep "
         "for ever, and the OOM killer is not called because the limit is not reached.",

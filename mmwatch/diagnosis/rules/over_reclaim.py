@@ -41,8 +41,9 @@ def judge(observation: Observation) -> Answer:
             OVERSHOOT.value,
         ),
         Evidence("depth", f"scan priority fell to {priority}", "batches and passes", priority, "", PRIORITY_LOW.value),
-        Evidence("worst", f"one reclaim freed {count(worst)} pages", "reclaims", worst, "pages"),
     ]
+    if worst:
+        evidence.append(Evidence("worst", f"one reclaim freed {count(worst)} pages", "reclaims", worst, "pages"))
     spare = observation.elsewhere("direct", "node")
     for number, one in sorted(spare.items()):
         evidence.append(

@@ -45,7 +45,7 @@ def judge(observation: Observation) -> Answer:
         evidence.append(
             Evidence("slab", f"{observation.bytes(slab)} of slab count as reclaimable", "/proc/meminfo", slab, "bytes")
         )
-    busy = tasks & (shrinking > 0)
+    busy = tasks & (shrinking >= PART.value * observation.stalls_ns) & (shrinking > 0)
     return Found(
         f"{observation.names(busy)} spent {time(spent)} of {time(observation.duration_ns)} in slab shrinkers: "
         f"{count(calls)} calls freed {count(objects)} objects.",
@@ -58,7 +58,7 @@ def judge(observation: Observation) -> Answer:
             ("sync; sysctl -w vm.drop_caches=2",),
             risk="directory and inode lookups are slow until the caches are filled again",
         ),
-        np.where(busy, shrinking, 0),
+        observation.claim(busy),
         resolves=Resolves("share of the time in shrinkers", "<", 0.01, "ratio"),
         next="slabtop -o -s c | head -20",
     )

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from mmwatch.host import settings
 from mmwatch.model.merge import merge
+from mmwatch.session import surroundings
 from mmwatch.session.observer import Observer
 from mmwatch.session.target import resolve_target
 
 
 def test_a_changed_setting_stays_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A value of the test's own instead of a sysctl of this machine."""
-    found = settings.read_settings()
+    found = surroundings.read_settings()
     changed: dict[str, Any] = {}
-    monkeypatch.setattr(settings, "read_settings", lambda: replace(found, **changed))
+    monkeypatch.setattr(surroundings, "read_settings", lambda: replace(found, **changed))
     observer = Observer(resolve_target())
     try:
         seen = [observer.sample()]

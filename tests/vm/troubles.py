@@ -86,14 +86,14 @@ TROUBLES = (
     ),
     Trouble(
         "direct-reclaim",
-        ("streams.py",),
+        ("streams.py", "--once"),
         "direct-reclaim",
         sysctls=TIGHT,
         shows=(("allocstall", 20), ("pgsteal_direct", 1000)),
     ),
     Trouble(
         "direct-reclaim-2",
-        ("streams.py", "--anon-mib", "60", "--mib", "200"),
+        ("streams.py", "--anon-mib", "60", "--once"),
         "direct-reclaim",
         sysctls=TIGHT,
         shows=(("allocstall", 20), ("pgsteal_direct", 1000)),

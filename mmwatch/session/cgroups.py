@@ -93,16 +93,20 @@ class Cgroups:
         names: dict[int, str],
         memory: dict[int, CgroupMemory],
     ) -> None:
-        for number, path in cgroups:
-            if self._mount is None or (number in memory and (not counted or memory[number].levels)):
-                continue
-            found = read_memory(self._mount, path)
-            if found is None:
+        wanted = [
+            (number, path)
+            for number, path in cgroups
+            if self._mount is not None and (number not in memory or (counted and not memory[number].levels))
+        ]
+        # Usage first, one right after the other, so that that of a cgroup is hardly more than that of its parent.
+        found = [(number, path, read_memory(self._mount, path) if self._mount else None) for number, path in wanted]
+        for number, path, one in found:
+            if one is None:
                 self._followed.pop(number, None)
                 continue
             names[number] = units.clean(path)
             grown, levels = self._read_stat(number, path) if counted else ({}, {})
-            memory[number] = CgroupMemory(**asdict(found), grown=grown, levels=levels)
+            memory[number] = CgroupMemory(**asdict(one), grown=grown, levels=levels)
             if counted and len(self._followed) < FOLLOWED_MAX and number not in self._all:
                 self._followed[number] = path
 

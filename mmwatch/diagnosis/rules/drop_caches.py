@@ -14,6 +14,7 @@ from mmwatch.diagnosis.thresholds import Threshold
 FELL = Threshold(0.1, "ratio", "page cache lost between two readings", "a cache that was empty anyway is no loss")
 AGAIN = Threshold(256.0, "1/s", "pages read from disk", "1 MB a second is read again")
 
+OFTEN = Threshold(3.0, "count", "times that caches were dropped", "nobody does so three times in a row by mistake")
 _WRITER = re.compile(r"(.{1,64} \(\d+\)): drop_caches: ")
 """``comm (pid): drop_caches: 3``, fs/drop_caches.c."""
 
@@ -37,7 +38,7 @@ def judge(observation: Observation) -> Answer:
     share = fell / max(max(file, default=0), 1)
     read = observation.grown("pgpgin")  # in KiB
     rate = observation.rate((read or 0) * 1024 / observation.session.page_size)
-    if share < FELL.value and rate < AGAIN.value:
+    if share < FELL.value and rate < AGAIN.value and times < OFTEN.value:
         return Clear(f"caches were dropped {count(times)} times, but there was little in them")
     evidence = [
         Evidence(
@@ -98,7 +99,7 @@ RULE = Rule(
     "Writing to vm.drop_caches throws away the page cache, slab, or both, of the whole host. It counts as no reclaim, "
     "so no other figure shows it.",
     judge,
-    (FELL, AGAIN),
+    (FELL, AGAIN, OFTEN),
     (),
     "The writer is known only if the kernel's log can be read, and the kernel does not log a write of 4 or more.",
     evidence="Growth of drop_pagecache and drop_slab; page cache lost between two readings; pages read from disk.",

@@ -88,5 +88,4 @@ RULE = Rule(
     evidence="CPU time of kswapd, pages freed for each page scanned, pgsteal_kswapd against pgscan_kswapd, the scan "
     "priority.",
     remedy="Free locked, shared or anonymous memory, or add swap.",
-    uncalibrated="not tried on a real load yet",
 )

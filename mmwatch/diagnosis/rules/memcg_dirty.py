@@ -122,5 +122,4 @@ RULE = Rule(
     "Where batches have no events (multi-generational LRU before 6.8), only the cgroup's own counts tell.",
     evidence="Pages found dirty or under writeback, file_dirty and file_writeback of memory.stat, time throttled.",
     remedy="Start writeback earlier, write past the page cache, raise the limit, or enable the io controller.",
-    uncalibrated="not tried on a real load yet",
 )

@@ -104,5 +104,4 @@ RULE = Rule(
     limits="The sizes are those at the end.",
     evidence="Sizes of the LRU lists, free swap, time in direct reclaim and of kswapd, refaults, memory pressure.",
     remedy="Add swap, limit what uses the most memory, or let a user-space OOM killer act in time.",
-    uncalibrated="not tried on a real load yet",
 )

@@ -89,6 +89,7 @@ RULE = Rule(
     ("stall_ns",),
     "Policies are read from the first mappings of processes up to 4 GiB only, because the kernel walks their page "
     "tables for it.",
+    yields_to=("high-order",),
     evidence="Direct reclaim on a node while another stood above its high watermark; Mems_allowed_list of status, "
     "numa_maps, numa_foreign.",
     remedy="Prefer instead of bind, or allow more nodes in cpuset.mems.",

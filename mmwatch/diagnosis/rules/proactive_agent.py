@@ -101,5 +101,4 @@ RULE = Rule(
     "of the host.",
     evidence="Time and pages of requested reclaim, pgsteal_proactive, refaults.",
     remedy="Let the agent ask for less.",
-    uncalibrated="not tried on a real load yet",
 )

@@ -74,5 +74,4 @@ RULE = Rule(
     "It does not name the shrinker yet: slabtop shows the large caches.",
     evidence="Time in shrinkers, objects freed, slabs_scanned, the size of reclaimable slab.",
     remedy="Find the cache with slabtop.",
-    uncalibrated="not tried on a real load yet",
 )

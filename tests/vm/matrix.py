@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kernels import MissingError
 from lab import CLASSIC, KERNELS, MGLRU
@@ -20,21 +19,20 @@ from provoke import boot, chosen
 from trouble import HEALTHY
 from troubles import TROUBLES
 
-OBSERVE = "{python} -m mmwatch diagnose --json -d 10s"
-RIGHT, ABSENT = "yes", ""
+from mmwatch.diagnosis.judge import judge
+from mmwatch.diagnosis.observation import observe
+from mmwatch.recording import ALL, Reader, series
+
+RIGHT, ABSENT, NO_LOAD = "yes", "", "no load"
 Column = tuple[str, str]
 """Kernel and kind of LRU."""
 
 
-def first_of(result: Mapping[str, Any]) -> str:
-    """The first finding of a verdict, else its status; why there is none."""
-    if result.get("error"):
-        return "no load"
-    try:
-        verdict = json.loads(result["observer"]["stdout"])
-    except ValueError:
-        return "no verdict"
-    return str(verdict["findings"][0]["id"] if verdict["findings"] else verdict["status"])
+def first_of(recording: Path) -> str:
+    """The first finding in a recording, else the status of its verdict."""
+    with Reader(recording) as reader:
+        verdict = judge(observe(reader.session, series(reader, ALL)))
+    return verdict.findings[0].rule.id if verdict.findings else verdict.status
 
 
 def read(folder: Path, kernel: str) -> dict[Column, dict[str, str]]:
@@ -42,7 +40,9 @@ def read(folder: Path, kernel: str) -> dict[Column, dict[str, str]]:
     found: dict[Column, dict[str, str]] = {}
     for lru in (CLASSIC, MGLRU):
         for file in sorted(folder.glob(f"{lru}-*.json")):
-            found.setdefault((kernel, lru), {})[file.stem[len(lru) + 1 :]] = first_of(json.loads(file.read_text()))
+            failed = json.loads(file.read_text())["error"]
+            said = NO_LOAD if failed else first_of(file.with_suffix(".mmw"))
+            found.setdefault((kernel, lru), {})[file.stem[len(lru) + 1 :]] = said
     return found
 
 
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     if not options.folders:
         for kernel in KERNELS:
             if not options.kernels or kernel.name in options.kernels:
-                found.update(read(boot(kernel, chosen(kernel, (), options.lru), OBSERVE), kernel.name))
+                found.update(read(boot(kernel, chosen(kernel, (), options.lru)), kernel.name))
     print(f"{time.strftime('%Y-%m-%d')}: {counts(found)}.\n")
     print("\n".join(table(found)))
     mistakes = wrong(found)

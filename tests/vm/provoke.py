@@ -1,7 +1,8 @@
 """Boots a kernel once, provokes the troubles of troubles.py in it, and has a command look at each.
 
 ``python tests/vm/provoke.py KERNEL [NAME...]`` says which counters moved, whether as troubles.py expects, and where
-everything is: ``LRU-NAME.json`` has the counters' differences, the observer's output and the load's lines. It fails if
+everything is: ``LRU-NAME.json`` has the counters' differences, the observer's output and the load's lines;
+``LRU-NAME.mmw`` is a recording, which ``mmwatch diagnose --from`` judges. It fails if
 a load did not do what it is for, whatever the observer said.
 """
 
@@ -26,7 +27,6 @@ from trouble_guest import OBSERVE_S, READY_S, STOP_S
 from troubles import MODULES, TROUBLES
 
 BOOT_S = 300.0
-OBSERVE = "{python} -m mmwatch top -b --json -n 5"
 
 
 def chosen(kernel: Kernel, names: Sequence[str], lru: str | None) -> list[tuple[str, Trouble]]:
@@ -40,7 +40,7 @@ def chosen(kernel: Kernel, names: Sequence[str], lru: str | None) -> list[tuple[
     ]
 
 
-def boot(kernel: Kernel, troubles: Sequence[tuple[str, Trouble]], observe: str) -> Path:
+def boot(kernel: Kernel, troubles: Sequence[tuple[str, Trouble]], observe: str = "") -> Path:
     """Run one guest; the folder with its results."""
     check_tools()
     image = fetch(kernel)
@@ -95,7 +95,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("kernel", choices=[kernel.name for kernel in KERNELS])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(each.name for each in TROUBLES)}")
     parser.add_argument("--lru", choices=(CLASSIC, MGLRU), help="only with this one")
-    parser.add_argument("--observe", default=OBSERVE, help=f"command that looks at each (default: {OBSERVE})")
+    parser.add_argument(
+        "--observe", default="", help="command that looks at each; else mmwatch records it: LRU-NAME.mmw"
+    )
     options = parser.parse_intermixed_args(argv)
     if unknown := set(options.names) - {trouble.name for trouble in TROUBLES}:
         parser.error(f"no such trouble: {', '.join(sorted(unknown))}")

@@ -2,12 +2,14 @@
 
 ``trouble_guest.py JOB`` reads the job that provoke.py wrote, and writes to the job's folder ``LRU-NAME.json`` for each
 trouble, then ``done.json``. A trouble that fails or takes too long leaves its error there, and the next one follows.
+The observer is a command, or mmwatch itself: it is loaded once, which takes a minute here, and leaves ``LRU-NAME.mmw``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -18,13 +20,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from guest import CGROUPS, DISK, LRU_GEN, SWAP, VM, prepare, vmstat, wait_until_quiet, written
 
 READY_S, OBSERVE_S, STOP_S = 150.0, 240.0, 90.0
+RECORD_S = 10
 SAMPLE_S = 0.2
 SAMPLED = ("free_pages", "low_pages", "boost_pages", "kswapd_gave_up")
 HOLD_S = 600
@@ -170,6 +173,34 @@ def observe(command: Sequence[str]) -> dict[str, Any]:
     }
 
 
+class Recorder:
+    """Observes as ``mmwatch diagnose`` does, again and again; each look is a recording, for the host to judge."""
+
+    def __init__(self) -> None:
+        from mmwatch.session.observer import Observer
+        from mmwatch.session.target import resolve_target
+
+        self._observer = Observer(resolve_target(), everything=True)
+
+    def record(self, file: Path) -> dict[str, Any]:
+        from mmwatch.recording import Writer
+        from mmwatch.session.beat import Beat
+
+        self._observer.sample()  # what was before does not count
+        self._observer._around.begin()  # as for a session that begins now: it follows the cgroups that there are
+        beat = Beat(1.0, RECORD_S)
+        samples: list[list[list[Any]]] = []
+        with sampled(samples), Writer(file, self._observer.session, force=True) as writer:
+            while True:
+                time.sleep(beat.left_s())
+                over = beat.over()
+                writer.write(self._observer.sample(final=over))
+                if over:
+                    break
+                beat.advance()
+        return {"status": 0, "stdout": "", "stderr": "", "seconds": RECORD_S, "samples": samples}
+
+
 def clean_up() -> list[str]:
     """Remove what a load left behind: its cgroups, with their processes, and its swap.
 
@@ -194,7 +225,7 @@ def clean_up() -> list[str]:
 
 
 def provoke(
-    trouble: Mapping[str, Any], command: Sequence[str], observer: Sequence[str], folder: Path
+    trouble: Mapping[str, Any], command: Sequence[str], look: Callable[[], dict[str, Any]], folder: Path
 ) -> dict[str, Any]:
     """Provoke one, and look; the result says what went wrong, if anything did."""
     result: dict[str, Any] = {"expect": trouble["expect"], "error": ""}
@@ -210,7 +241,7 @@ def provoke(
                 result["ready_s"] = round(time.monotonic() - began, 1)
                 before = snapshot(ready["cgroups"])
                 result["nodes_before"] = nodes()
-                result["observer"] = observe(observer)
+                result["observer"] = look()
                 result["nodes"] = nodes()
                 result["after"] = after = snapshot(ready["cgroups"])
                 result["moved"] = {
@@ -235,6 +266,11 @@ def main(job_file: Path) -> None:
     prepare(job["checkout"])
     sys.path.insert(0, job["checkout"])
     observer = [word.replace("{python}", sys.executable) for word in shlex.split(job["observe"])]
+    recorder = None if observer else Recorder()
+
+    def look(name: str) -> dict[str, Any]:
+        return recorder.record(folder / f"{name}.mmw") if recorder else observe(observer)
+
     loads = Path(job["checkout"]) / "tests/workloads/trouble"
     times: dict[str, float] = {}
     for lru, trouble in job["troubles"]:
@@ -244,7 +280,7 @@ def main(job_file: Path) -> None:
             LRU_GEN.write_text("y" if lru == "mglru" else "n")
         words = [word.replace("{disk}", str(DISK)) for word in trouble["command"]]
         command = [sys.executable, str(loads / words[0]), *words[1:], "--seconds", str(HOLD_S)]
-        result = provoke(trouble, command, observer, folder)
+        result = provoke(trouble, command, functools.partial(look, name), folder)
         new = folder / f"{name}.new"
         new.write_text(json.dumps(result))
         new.rename(folder / f"{name}.json")

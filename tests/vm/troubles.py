@@ -115,14 +115,14 @@ TROUBLES = (
     ),
     Trouble(
         "memcg-limit",
-        ("group.py", "--max", "32", "--file", "256"),
+        ("group.py", "--max", "32", "--stream", "--processes", "4"),
         "memcg-limit",
         shows=(("events.max", 500), ("pgsteal_file", 50000)),
         flat=(("allocstall", 5),),
     ),
     Trouble(
         "memcg-limit-2",
-        ("group.py", "--parent-max", "48", "--file", "256", "--anon", "24"),
+        ("group.py", "--parent-max", "48", "--stream", "--churn", "8", "--processes", "2"),
         "memcg-limit",
         shows=(("events.max", 200), ("pgsteal_file", 20000)),
         flat=(("allocstall", 5),),

@@ -1,14 +1,15 @@
 """A cgroup that is too small for what runs in it: by its own limit, its parent's, or memory.high.
 
-What runs in it: ``--file`` reads a file in order again and again, ``--random`` at random places, ``--mapped`` executes
-(maps and touches) one, ``--anon`` writes to anonymous memory, ``--dirty`` writes a file, ``--dentries`` looks up names
-that do not exist, ``--inodes`` looks at files that do, ``--pinned`` holds page cache that cannot be freed. ``--cold``:
-it does so once and then rests.
+What runs in it: ``--stream`` reads a file in order, once; ``--file`` again and again, ``--random`` at random places;
+``--mapped`` executes (maps and touches) one, ``--anon`` writes to anonymous memory, ``--churn`` gives it back each time,
+``--dirty`` writes a file, ``--dentries`` looks up names that do not exist, ``--inodes`` looks at files that do,
+``--pinned`` holds page cache that cannot be freed. ``--cold``: it does so once and then rests.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import mmap
 import os
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from load import DISK, MIB, PAGE, Load, anonymous, arguments, idle, once, pin, read_random, read_range, touch
 
+ENDLESS_MIB = 1 << 20
+
 
 def parse() -> argparse.Namespace:
     parser = arguments(__doc__ or "")
@@ -28,11 +31,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--high", type=int, help="memory.high, MiB")
     parser.add_argument("--parent-max", type=int, help="memory.max of the parent, MiB")
     parser.add_argument("--file", type=int, default=0, help="MiB")
+    parser.add_argument("--stream", action="store_true")
     parser.add_argument("--real", action="store_true", help="files are not sparse, so reading them is I/O")
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--share", type=float, default=1.0, help="of a CPU for each reader")
     parser.add_argument("--mapped", type=int, default=0, help="MiB")
     parser.add_argument("--anon", type=int, default=0, help="MiB for each process")
+    parser.add_argument("--churn", type=int, default=0, help="MiB for each process")
     parser.add_argument("--incompressible", action="store_true", help="fill anonymous memory with random bytes")
     parser.add_argument("--dirty", type=int, default=0, help="MiB")
     parser.add_argument("--dentries", action="store_true")
@@ -56,6 +61,11 @@ def anon_work(mib: int, incompressible: bool) -> Callable[[], object]:
         touch(held[0])
 
     return work
+
+
+def churn_work(mib: int) -> None:
+    with anonymous(mib) as memory:
+        touch(memory)
 
 
 def mapped_work(fd: int, mib: int) -> Callable[[], object]:
@@ -118,6 +128,11 @@ def works(options: argparse.Namespace, load: Load) -> list[tuple[str, Callable[[
     for _ in range(options.processes):
         if options.file:
             found.append(("mmw-read", read_work(options, load.file(options.file, not options.real).fileno())))
+        if options.stream:
+            fd = load.file(ENDLESS_MIB).fileno()
+            found.append(("mmw-stream", functools.partial(read_range, fd, 0, ENDLESS_MIB * MIB)))
+        if options.churn:
+            found.append(("mmw-churn", functools.partial(churn_work, options.churn)))
         if options.mapped:
             fd = load.file(options.mapped, not options.real).fileno()
             found.append(("mmw-exec", mapped_work(fd, options.mapped)))

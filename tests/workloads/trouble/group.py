@@ -1,7 +1,7 @@
 """A cgroup that is too small for what runs in it: by its own limit, its parent's, or memory.high.
 
 What runs in it: ``--stream`` reads a file in order, once; ``--file`` again and again, ``--random`` at random places;
-``--mapped`` executes (maps and touches) one, ``--anon`` writes to anonymous memory, ``--churn`` gives it back each time,
+``--mapped`` executes (maps and touches) one, ``--anon`` writes to anonymous memory, ``--churn`` also gives it back,
 ``--dirty`` writes a file, ``--dentries`` looks up names that do not exist, ``--inodes`` looks at files that do,
 ``--pinned`` holds page cache that cannot be freed. ``--cold``: it does so once and then rests.
 """

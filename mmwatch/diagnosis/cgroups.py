@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from mmwatch.diagnosis.answers import Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
 from mmwatch.diagnosis.thresholds import FULL, PRESSURE, Threshold
+from mmwatch.model.interval import CgroupMemory
 
 REFAULTS = ("workingset_refault_file", "workingset_refault")
 SOON = ("workingset_activate_file", "workingset_activate")
 """Of these, pages that came back before as many others were reclaimed as the memory holds (kernel: mm/workingset.c,
-workingset_test_recent): somewhat more memory would have kept them. A loop over a file that is much larger has few."""
+workingset_test_recent): somewhat more memory would have kept them. A loop over a file that is much larger has few.
+The multi-generational LRU counts only page faults there (lru_gen_refault), so it does not tell."""
 THRASH = Threshold(
     1000.0,
     "1/s",
@@ -39,7 +41,10 @@ def refaults(observation: Observation, path: str) -> int | None:
 
 
 def soon(observation: Observation, path: str) -> int | None:
-    """Those of :func:`refaults` that came back soon. Version 1 does not count them: then the host's share is taken."""
+    """Those of :func:`refaults` that came back soon; None if unknown. Version 1 does not count them: then the host's
+    share is taken."""
+    if observation.lru_gen:
+        return None
     grown, again = observation.limited[path].grown, refaults(observation, path)
     found = [grown[name] for name in SOON if name in grown]
     if found or again is None:
@@ -51,6 +56,13 @@ def soon(observation: Observation, path: str) -> int | None:
 def waits_ns(observation: Observation, path: str) -> int:
     """Time in which some task of a cgroup waited for memory (memory.pressure); 0 if unknown."""
     return min(observation.limited[path].grown.get("some_us", 0) * 1000, observation.duration_ns)
+
+
+def binding(memory: CgroupMemory) -> tuple[str, int | None]:
+    """``max`` or ``high``, whichever is lower, and that limit in bytes; None if there is neither."""
+    if memory.high_bytes is not None and (memory.limit_bytes is None or memory.high_bytes < memory.limit_bytes):
+        return "high", memory.high_bytes
+    return "max", memory.limit_bytes
 
 
 def limit_evidence(observation: Observation, path: str, which: str) -> list[Evidence]:
@@ -96,22 +108,19 @@ def refault_evidence(observation: Observation, path: str) -> list[Evidence]:
     ]
 
 
-def raise_limit(observation: Observation, path: str, streams: bool = False) -> Remedy:
-    """Give the cgroup more."""
-    limit = observation.limited[path].limit_bytes
-    first = observation.setting("cgroup_version") == 1
-    file = observation.control(path, "memory.limit_in_bytes" if first else "memory.max")
-    if streams or not limit:
-        return Remedy(
-            "Read and write past the page cache (O_DIRECT), drop it behind the reader (posix_fadvise DONTNEED), or "
-            "reclaim ahead of the limit with memory.high or memory.reclaim.",
-        )
-    more = int(1.5 * limit) >> 20 << 20
+def raise_limit(observation: Observation, path: str) -> Remedy:
+    """Give the cgroup more: raise its limit, or memory.high if that is lower."""
+    which, limit = binding(observation.limited[path])
+    if limit is None:
+        return Remedy("Raise the limit, or use less memory.")
+    name = "memory.limit_in_bytes" if observation.setting("cgroup_version") == 1 else f"memory.{which}"
+    file, more = observation.control(path, name), int(1.5 * limit) >> 20 << 20
+    unit, pod = ("MemoryMax=", "limit") if which == "max" else ("MemoryHigh=", "request")
     return Remedy(
-        "Raise the limit, or use less memory.",
+        f"Raise {'the limit' if which == 'max' else 'memory.high'}, or use less memory.",
         (f"echo {more} >{file}",),
         (f"echo {limit} >{file}",),
-        "MemoryMax= of the systemd unit, or the memory limit of the container",
+        f"{unit} of the systemd unit, or the memory {pod} of the container",
         "the cgroup takes more of the host's memory",
     )
 
@@ -122,13 +131,13 @@ class Thrash:
 
     :param path: of the cgroup; None: the whole host.
     :param rows: the reclaim of it.
-    :param soon: pages refaulted soon.
+    :param soon: pages refaulted soon; None if unknown.
     """
 
     path: str | None
     rows: Mask
     refaults: int
-    soon: int
+    soon: int | None
     reclaimed_pages: int
     major_faults: int
     waited_ns: int
@@ -140,7 +149,7 @@ def thrashing(observation: Observation) -> Thrash | str:
     for path, memory in observation.limited.items():
         again, near = refaults(observation, path), soon(observation, path)
         rows = observation.below(path) & observation.on("memcg")
-        if again is None or near is None or (memory.limit_bytes is None and memory.high_bytes is None):
+        if again is None or (memory.limit_bytes is None and memory.high_bytes is None):
             continue
         reclaimed = max(observation.freed(rows), memory.grown.get("pgsteal", 0))
         found.append(
@@ -150,8 +159,7 @@ def thrashing(observation: Observation) -> Thrash | str:
     if again is not None and not observation.session.filter:
         rows = observation.on("direct", "kswapd", "node")
         waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
-        near = observation.grown(*SOON)
-        near = again if near is None else near
+        near = None if observation.lru_gen else observation.grown(*SOON)
         host = Thrash(None, rows, again, near, observation.freed(rows), observation.grown("pgmajfault") or 0, waited)
         # What came back to cgroups at their limits is theirs.
         theirs = max((one.refaults for one in found if one.rows.any()), default=0)
@@ -185,13 +193,16 @@ def thrash_found(
     lost = observation.lost_ns(worst.rows & observation.tasks)
     back = worst.refaults / max(worst.reclaimed_pages, 1)
     rate = observation.rate(worst.refaults)
-    near = percent(min(worst.soon / max(worst.refaults, 1), 1))
+    near = ""
+    if worst.soon is not None:
+        soonest = percent(min(worst.soon / max(worst.refaults, 1), 1))
+        near = f"; {soonest} of them so soon that somewhat more memory would have kept them"
     source = "memory.stat" if worst.path else "/proc/vmstat"
+    which, limit = binding(observation.limited[worst.path]) if worst.path else ("max", None)
     evidence = [
         Evidence(
             "refault",
-            f"{count(rate)} pages a second are read again after they were reclaimed; {near} of them so soon that "
-            "somewhat more memory would have kept them",
+            f"{count(rate)} pages a second are read again after they were reclaimed{near}",
             source,
             rate,
             "1/s",
@@ -208,7 +219,7 @@ def thrash_found(
         *more,
     ]
     if worst.path:
-        evidence += limit_evidence(observation, worst.path, "max")
+        evidence += limit_evidence(observation, worst.path, which)
         evidence += host_has_room(observation)
     share = 100 * observation.share(worst.waited_ns)
     if worst.waited_ns:
@@ -220,7 +231,6 @@ def thrash_found(
             )
         )
     where = f"cgroup {worst.path}" if worst.path else "the host"
-    limit = observation.limited[worst.path].limit_bytes if worst.path else None
     bounded = f", whose limit is {observation.bytes(limit)}," if limit else ""
     remedy = (
         raise_limit(observation, worst.path)
@@ -230,11 +240,10 @@ def thrash_found(
             "past the page cache.",
         )
     )
-    if worst.soon < LITTLE.value * worst.refaults:
+    if worst.soon is not None and worst.soon < LITTLE.value * worst.refaults:
         remedy = Remedy(
             "Somewhat more memory will not do, since what is read again comes back late. Give it as much as its tasks "
-            "read "
-            "over and over, or let them read past the page cache, if they have a cache of their own (O_DIRECT).",
+            "read over and over, or let them read past the page cache, if they have a cache of their own (O_DIRECT).",
         )
     return Found(
         f"{what.format(where + bounded)} not stay in memory: {observation.pages(rate)} a second are read again. "

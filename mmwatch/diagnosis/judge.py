@@ -173,7 +173,10 @@ def _harm(observation: Observation, ordinary: Claim) -> str:
         if observation.share(lost) >= HARM.value:
             return f"Tasks spent {time(lost)} of {time(observation.duration_ns)} in reclaim."
         return f"One reclaim took {time(observation.longest_ns(tasks))} (threshold {time(LONG.value)})."
-    if observation.pressure is not None and observation.pressure >= PRESSURE.value and not observation.session.filter:
+    # Of what is ordinary, tasks waited at most as long.
+    usual = 100 * observation.share(float(ordinary[observation.tasks].sum()))
+    waited = 0.0 if observation.session.filter else observation.pressure or 0.0
+    if waited - usual >= PRESSURE.value:
         return f"Tasks waited for memory {observation.pressure:.1f}% of the time (PSI)."
     return ""
 

@@ -210,7 +210,7 @@ TROUBLES = {
     "no-swap-anon": lambda: host(
         row(),
         nodes=(SHORT,),
-        memory={"active_anon": GIB, "inactive_anon": GIB // 2, "active_file": GIB // 100, "inactive_file": 0},
+        memory={"available": GIB // 50, "active_anon": GIB, "inactive_anon": GIB // 2, "active_file": GIB // 100},
         vmstat={"allocstall_normal": 100, "workingset_refault_file": 3000},
     ),
     "cache-thrash": lambda: cgroup(

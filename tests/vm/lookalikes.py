@@ -14,6 +14,13 @@ LOOKALIKES = (
         flat=(("allocstall", 10), ("pgsteal_direct", 5000)),
     ),
     Trouble(
+        "latched-idle",
+        ("pinned.py", "--latched"),
+        HEALTHY,
+        sysctls=WIDE,
+        flat=(("pageoutrun", 2), ("pgscan_kswapd", 1000), ("allocstall", 5)),
+    ),
+    Trouble(
         "read-once",
         ("streams.py", "--readers", "1", "--nodes", "1", "--share", "0.5", "--once", "--any"),
         HEALTHY,

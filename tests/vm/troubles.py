@@ -19,6 +19,8 @@ FUTILE = ("6.12", "newest")
 """The multi-generational LRU frees nothing in node reclaim with mode 1 (from 6.3 on)."""
 FORGETFUL = ("5.10", "6.1", "6.12")
 """A cgroup that reclaims its own memory makes these kernels forget that kswapd of its node has failed."""
+STUBBORN = ("newest",)
+"""Only kswapd's own success makes these kernels forget it."""
 ALL_DIRTY = (("dirty_ratio", "95"), ("dirty_background_ratio", "90"), ("dirty_expire_centisecs", "360000"))
 
 TROUBLES = (
@@ -108,35 +110,37 @@ TROUBLES = (
     ),
     Trouble(
         "kswapd-latched",
-        ("pinned.py", "--latched"),
+        ("pinned.py", "--latched", "--stream"),
         "kswapd-latched",
+        kernels=STUBBORN,
         sysctls=WIDE,
+        shows=(("allocstall", 20),),
         flat=(("pageoutrun", 2), ("pgscan_kswapd", 1000)),
     ),
     Trouble(
         "memcg-limit",
-        ("group.py", "--max", "32", "--stream", "--processes", "4"),
+        ("group.py", "--max", "128", "--stream", "--processes", "4"),
         "memcg-limit",
         shows=(("events.max", 500), ("pgsteal_file", 50000)),
         flat=(("allocstall", 5),),
     ),
     Trouble(
         "memcg-limit-2",
-        ("group.py", "--parent-max", "48", "--stream", "--churn", "8", "--processes", "2"),
+        ("group.py", "--parent-max", "96", "--stream", "--churn", "8", "--processes", "3"),
         "memcg-limit",
         shows=(("events.max", 200), ("pgsteal_file", 20000)),
         flat=(("allocstall", 5),),
     ),
     Trouble(
         "memcg-high",
-        ("group.py", "--high", "32", "--file", "256"),
+        ("group.py", "--high", "128", "--stream", "--processes", "4"),
         "memcg-high",
         shows=(("events.high", 200), ("pgsteal_file", 50000)),
         flat=(("allocstall", 5),),
     ),
     Trouble(
         "memcg-high-2",
-        ("group.py", "--high", "32", "--file", "256", "--anon", "12", "--processes", "2"),
+        ("group.py", "--high", "96", "--stream", "--churn", "8", "--processes", "3"),
         "memcg-high",
         shows=(("events.high", 200), ("pgsteal_file", 20000)),
         flat=(("allocstall", 5),),

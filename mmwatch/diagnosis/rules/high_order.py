@@ -11,6 +11,10 @@ from mmwatch.diagnosis.thresholds import HARM, Threshold
 
 COSTLY = 4
 """Above PAGE_ALLOC_COSTLY_ORDER (3), the kernel itself calls an order costly (include/linux/mmzone.h)."""
+HUGE = 9
+"""The order of a huge page with pages of 4 KiB (pageblock_order, include/linux/pageblock-flags.h)."""
+HUGE_PAGES = ("thp_fault_", "thp_collapse_alloc", "thp_file_", "htlb_buddy_alloc_")
+"""Counters of attempts to get a huge page (include/linux/vm_event_item.h). The page cache of a file has none."""
 PART = Threshold(
     0.5, "ratio", "direct reclaims of a costly order, as a share of all of a row", "then order is what it is about"
 )
@@ -27,7 +31,13 @@ def judge(observation: Observation) -> Answer:
             f"direct reclaim for orders of {COSTLY} and more took {percent(observation.share(lost))} of the time"
         )
     usual = int(orders[rows].sum(axis=0).argmax())
-    huge = usual >= 9
+    huge = usual >= HUGE
+    wanted = sum(observation.grown_like(prefix) or 0 for prefix in HUGE_PAGES)
+    if huge and wanted < PART.value * orders[rows, HUGE:].sum():
+        return Clear(
+            "the blocks were for the page cache, which reads ahead into large folios; it takes small ones if there "
+            "are none"
+        )
     evidence = [
         Evidence(
             "order",
@@ -96,7 +106,8 @@ RULE = Rule(
     judge,
     (HARM, PART),
     ("stall_ns", "order_histogram"),
-    "Direct compaction itself is not inside the time in reclaim.",
+    "Direct compaction itself is not inside the time in reclaim. Large folios of the page cache are no finding of "
+    "this rule: with small ones, there would be as much reclaim.",
     evidence="Orders of the reclaims, compact_stall and compact_fail, thp_fault_fallback, transparent_hugepage/defrag.",
     remedy="Write defer+madvise to transparent_hugepage/defrag.",
     uncalibrated="not tried on a real load yet",

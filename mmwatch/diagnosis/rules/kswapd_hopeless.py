@@ -8,7 +8,7 @@ from mmwatch.diagnosis.observation import KSWAPD, Observation, count, percent, t
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
 
-BUSY = Threshold(0.5, "ratio", "CPU time of kswapd, all of them added up", "half a CPU for nothing shows on any host")
+BUSY = Threshold(0.2, "ratio", "CPU time of kswapd, all of them added up", "a fifth of a CPU for nothing is a waste")
 EFFICIENCY_MAX = Threshold(
     0.05, "ratio", "pages freed for each page scanned", "a healthy kswapd frees most of what it scans"
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
-from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, refault_evidence, waits_ns
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves
+from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, raise_limit, refault_evidence, waits_ns
 from mmwatch.diagnosis.evidence import of_path
 from mmwatch.diagnosis.observation import Observation, time
 from mmwatch.diagnosis.rule import Rule
@@ -49,7 +49,7 @@ def judge(observation: Observation) -> Answer:
         tuple(evidence),
         "memory.high is a brake, not a limit: above it, tasks reclaim and are then put to sleep for up to two seconds "
         "at a time, so that whoever watches the cgroup can act.",
-        raise_high(observation, path),
+        raise_limit(observation, path),
         observation.claim(rows),
         cgroups=(path,),
         cost=tuple(cost),
@@ -70,20 +70,6 @@ def worst_high(observation: Observation) -> tuple[str, int, int] | None:
         if observation.harmful(rows) or 100 * observation.share(waited) >= PRESSURE.value:
             found.append((path, lost, waited))
     return max(found, key=lambda one: one[1] + one[2], default=None)
-
-
-def raise_high(observation: Observation, path: str) -> Remedy:
-    memory, file = observation.limited[path], observation.control(path, "memory.high")
-    if memory.high_bytes is None:
-        return Remedy("Raise memory.high, or use less memory.")
-    more = int(1.5 * memory.high_bytes) >> 20 << 20
-    return Remedy(
-        "Raise memory.high, or use less memory.",
-        (f"echo {more} >{file}",),
-        (f"echo {memory.high_bytes} >{file}",),
-        "MemoryHigh= of the systemd unit, or the memory request of the pod",
-        "the cgroup takes more of the host's memory",
-    )
 
 
 RULE = Rule(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves
-from mmwatch.diagnosis.cgroups import limit_evidence
+from mmwatch.diagnosis.cgroups import limit_evidence, raise_limit
 from mmwatch.diagnosis.observation import Observation, count, percent
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.rules.memcg_high import raise_high, worst_high
+from mmwatch.diagnosis.rules.memcg_high import worst_high
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
 
 FUTILE = Threshold(
     0.1, "ratio", "pages freed for each page asked for or scanned", "in the case that named this rule it was 0.03"
 )
 ANON = Threshold(
-    0.8, "ratio", "anonymous memory as a share of the cgroup's usage", "then there is hardly any cache to free"
+    0.7, "ratio", "anonymous memory as a share of the cgroup's usage", "what cache is left then is mostly in use"
 )
 
 
@@ -68,7 +68,7 @@ def judge(observation: Observation) -> Answer:
         tuple(evidence),
         "memory.high never kills. Anonymous memory without swap cannot be reclaimed, so the tasks search and sleep "
         "for ever, and the OOM killer is not called because the limit is not reached.",
-        raise_high(observation, path),
+        raise_limit(observation, path),
         observation.claim(rows),
         cgroups=(path,),
         cost=(f"its tasks wait {100 * observation.share(waited):.0f}% of the time",) if waited else (),

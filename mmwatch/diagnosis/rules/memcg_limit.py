@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Found, Resolves, Unknown
-from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, raise_limit, refault_evidence, refaults
+from mmwatch.diagnosis.answers import Answer, Clear, Found, Remedy, Resolves, Unknown
+from mmwatch.diagnosis.cgroups import host_has_room, limit_evidence, raise_limit, refault_evidence, refaults, waits_ns
 from mmwatch.diagnosis.evidence import of_path
 from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
@@ -13,7 +13,14 @@ STREAM = Threshold(
     0.05, "ratio", "pages refaulted for each page reclaimed", "below that, what was dropped is not missed: a stream"
 )
 STREAM_HARM = Threshold(
-    0.25, "ratio", "the time that one task loses, if it streams", "each new page costs an old one: that is the price"
+    0.25,
+    "ratio",
+    "the time that one task loses, or in which some task waits (PSI), if they stream",
+    "each new page costs an old one: that is the price",
+)
+PAST_THE_CACHE = Remedy(
+    "Read and write past the page cache (O_DIRECT), drop it behind the reader (posix_fadvise DONTNEED), or reclaim "
+    "ahead of the limit with memory.high or memory.reclaim."
 )
 
 
@@ -37,7 +44,8 @@ def judge(observation: Observation) -> Answer:
     of_files = 2 * observation.sum(rows, "reclaimed_file_pages") >= observation.reclaimed(rows)
     streams = of_files and again is not None and again < STREAM.value * max(observation.freed(rows), 1)
     worst = observation.who(observation.claim(rows), 1)
-    if streams and worst[0].share < STREAM_HARM.value:
+    waited = observation.share(waits_ns(observation, path))
+    if streams and max(worst[0].share, waited) < STREAM_HARM.value:
         counted = ", as far as the multi-generational LRU counts it" if observation.lru_gen else ""
         return Clear(
             f"{path} streams through files at its limit: {percent(observation.share(lost))} of the time, and hardly "
@@ -60,7 +68,7 @@ def judge(observation: Observation) -> Answer:
         "help; reclaim is the price of each new page."
         if streams
         else "What the cgroup's tasks use does not fit its limit, so each new page costs one of the old ones.",
-        raise_limit(observation, path, streams),
+        PAST_THE_CACHE if streams else raise_limit(observation, path),
         observation.claim(rows),
         cgroups=(path,),
         resolves=Resolves("share of the time in reclaim at the limit", "<", 0.01, "ratio", "pages charged"),

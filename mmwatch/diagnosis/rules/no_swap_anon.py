@@ -14,6 +14,12 @@ ANON = Threshold(
     "anonymous memory as a share of what is on the LRU lists",
     "then reclaim finds hardly anything but code",
 )
+ROOM = Threshold(
+    0.1,
+    "ratio",
+    "memory available, as a share of all",
+    "with more, it is a node or a cgroup that is full, and other rules look at those",
+)
 SWAP = Threshold(0.02, "ratio", "free swap as a share of the memory", "with less, swap is full")
 
 
@@ -21,6 +27,8 @@ def judge(observation: Observation) -> Answer:
     memory = observation.last.memory
     if not memory.get("total"):
         return Unknown("it needs /proc/meminfo")
+    if memory.get("available", 0) > ROOM.value * memory["total"]:
+        return Clear(f"the host has {observation.bytes(memory['available'])} available")
     anon = memory.get("active_anon", 0) + memory.get("inactive_anon", 0)
     file = memory.get("active_file", 0) + memory.get("inactive_file", 0)
     locked = memory.get("unevictable", 0)
@@ -78,8 +86,12 @@ def judge(observation: Observation) -> Answer:
     waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
     return Found(
         f"Anonymous memory fills the host and {'swap is full' if total else 'there is no swap'}: reclaim is left with "
-        f"{observation.bytes(file)} of page cache. {observation.names(rows)} spent {time(lost)} of "
-        f"{time(observation.duration_ns)} in reclaim.",
+        f"{observation.bytes(file)} of page cache. "
+        + (
+            f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} in reclaim."
+            if lost
+            else f"kswapd spent {percent(busy)} of the time on it."
+        ),
         tuple(evidence),
         "Only swap could take anonymous memory. Without it, the code of running programs is thrown out and read "
         "again, and the OOM killer comes late, because that counts as progress.",
@@ -100,7 +112,7 @@ RULE = Rule(
     "Nearly all memory is anonymous and cannot be swapped. The host still runs, at the speed of reading its own "
     "programs from disk.",
     judge,
-    (ANON, SWAP, HARM, PRESSURE),
+    (ROOM, ANON, SWAP, HARM, PRESSURE),
     limits="The sizes are those at the end.",
     evidence="Sizes of the LRU lists, free swap, time in direct reclaim and of kswapd, refaults, memory pressure.",
     remedy="Add swap, limit what uses the most memory, or let a user-space OOM killer act in time.",

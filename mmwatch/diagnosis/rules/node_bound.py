@@ -8,7 +8,14 @@ from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Re
 from mmwatch.diagnosis.evidence import of_path, of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.thresholds import HARM, PRESSURE, SPARE
+from mmwatch.diagnosis.thresholds import HARM, PRESSURE, SPARE, Threshold
+
+PART = Threshold(
+    0.5,
+    "ratio",
+    "the share of direct reclaim that met free memory elsewhere, if no policy or cpuset is known to bind the tasks",
+    "less is met by chance while all nodes are filled",
+)
 
 
 def judge(observation: Observation) -> Answer:
@@ -25,7 +32,8 @@ def judge(observation: Observation) -> Answer:
     lost = observation.lost_ns(here & direct)
     node, spare = max(elsewhere.items(), key=lambda one: one[1].stall_ns)
     why = observation.restricted(here & direct, spare.free_node)
-    if not observation.harmful(here & direct) and why in ("", "?"):
+    part = lost / max(observation.lost_ns(direct), 1)
+    if (not observation.harmful(here & direct) or part < PART.value) and why in ("", "?"):
         return Clear(f"direct reclaim with free memory elsewhere took {percent(observation.share(lost))} of the time")
     evidence = [
         of_path(observation, here & direct, f"direct reclaim on node {node}"),
@@ -57,7 +65,7 @@ def judge(observation: Observation) -> Answer:
             )
         )
     evidence += of_pressure(observation)
-    waited = int(observation.whole.pressure.get("some_us", 0)) * 1000 if pressed else 0
+    waited = int(part * observation.whole.pressure.get("some_us", 0)) * 1000 if pressed else 0
     return Found(
         f"{observation.names(here & direct)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming node "
         f"{node}, while node {spare.free_node} had {observation.pages(spare.free_pages)} free"
@@ -85,7 +93,7 @@ RULE = Rule(
     "Tasks that a memory policy or a cpuset binds to a node reclaim that node as if the host were full, although "
     "other nodes have free memory.",
     judge,
-    (HARM, PRESSURE, SPARE),
+    (HARM, PRESSURE, SPARE, PART),
     ("stall_ns",),
     "Policies are read from the first mappings of processes up to 4 GiB only, because the kernel walks their page "
     "tables for it.",

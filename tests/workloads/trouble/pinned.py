@@ -4,7 +4,7 @@ Anonymous memory (there is no swap) and page cache that is pinned in pipes fill 
 the min and low watermarks. A task bound there allocates a little and gives it back, which wakes kswapd each time.
 After 16 failures it gives up. With ``--reset``, a cgroup on the same node reclaims its own cache: that makes the
 kernel forget the failures, and kswapd starts again. With ``--huge`` the task asks for huge pages, which may fail, so it
-reclaims directly without progress.
+reclaims directly without progress. With ``--stream``, once kswapd has given up, another reads a long file on the node.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from load import MIB, PAGE, Load, anonymous, arguments, idle, node_state, pin, r
 STEP = MIB // 4
 HUGE = 2 * MIB
 FORGET_S = 10.0
+ENDLESS_MIB = 1 << 20
 
 
 def main() -> None:
@@ -24,11 +25,13 @@ def main() -> None:
     parser.add_argument("--pinned-mib", type=int, default=64, help="page cache in pipes")
     parser.add_argument("--reset", action="store_true", help="make the kernel forget kswapd's failures")
     parser.add_argument("--huge", action="store_true", help="ask for huge pages")
+    parser.add_argument("--stream", action="store_true", help="read a long file once kswapd has given up")
     parser.add_argument("--latched", action="store_true", help="steady when kswapd has given up")
     options = parser.parse_args()
     with Load(options.seconds) as load:
         file = load.file(options.pinned_mib)
         stream = load.file(256)
+        long = load.file(ENDLESS_MIB)
 
         def fill() -> None:
             read_range(file.fileno(), 0, options.pinned_mib * MIB)
@@ -37,6 +40,8 @@ def main() -> None:
             top = 0
             while pipes:
                 state = node_state(0)
+                if options.stream and state.kswapd_gave_up:
+                    idle()  # as it is
                 # A quarter of the way from min to low: kswapd is wanted, allocations succeed.
                 spare = state.free_pages - state.min_pages - (state.low_pages - state.min_pages) // 4
                 if spare > STEP // PAGE:
@@ -72,6 +77,14 @@ def main() -> None:
             load.worker(lambda: read_range(stream.fileno(), 0, 256 * MIB, share=0.5), "mmw-reset", small, 0, True)
         else:
             load.worker(idle, "mmw-idle")
+
+        def read() -> None:
+            if node_state(0).kswapd_gave_up:
+                read_range(long.fileno(), 0, ENDLESS_MIB * MIB)
+            time.sleep(0.1)
+
+        if options.stream:
+            load.worker(read, "mmw-stream", node=0, bind=True)
 
         def forget() -> None:
             """Have the node reclaimed, or kswapd would stay as it is when all is over."""

@@ -30,6 +30,13 @@ MEMORY = {
     "swap_total": 0,
     "swap_free": 0,
 }
+CORNERED = {
+    "available": GIB // 50,
+    "active_anon": GIB,
+    "inactive_anon": GIB // 2,
+    "active_file": GIB // 100,
+    "inactive_file": 0,
+}
 HOST = {
     "zone_reclaim_mode": 0,
     "lru_gen_enabled": 0,
@@ -210,7 +217,7 @@ TROUBLES = {
     "no-swap-anon": lambda: host(
         row(),
         nodes=(SHORT,),
-        memory={"available": GIB // 50, "active_anon": GIB, "inactive_anon": GIB // 2, "active_file": GIB // 100},
+        memory=CORNERED,
         vmstat={"allocstall_normal": 100, "workingset_refault_file": 3000},
     ),
     "cache-thrash": lambda: cgroup(
@@ -231,7 +238,8 @@ TROUBLES = {
         row(shrinker_ns=S * 4 // 10, shrinker_calls=5000, shrinker_objects=10), vmstat={"slabs_scanned": 100_000}
     ),
     "high-order": lambda: host(
-        row(order_histogram=at(9, 100, 11)), vmstat={"compact_stall": 100, "compact_fail": 90, "allocstall_normal": 100}
+        row(order_histogram=at(9, 100, 11)),
+        vmstat={"compact_stall": 100, "compact_fail": 90, "thp_fault_fallback": 90, "allocstall_normal": 100},
     ),
     "unusable-free": lambda: host(
         row(), nodes=(Node(0, 90_000, 5_000, 7_000, 9_000, 250_000, free_cma_pages=85_000, free_movable_pages=0),)
@@ -273,15 +281,13 @@ HEALTHY = {
     ),
     "caches dropped before": lambda: host(session={"since_boot": {"drop_pagecache": 7}}),
     "page cache from long ago": lambda: host(
-        row(**KSWAPD, stall_ns=S // 100, reclaimed_file_pages=100, reported_pages=100),
+        row(**KSWAPD, stall_ns=S // 100, cpu_ns=S // 100, reclaimed_file_pages=100, reported_pages=100),
         vmstat={"workingset_refault_file": 50_000},
     ),
     "a boost that costs nothing": lambda: host(
         nodes=(Node(0, 20_000, 5_000, 15_000, 25_000, 250_000, boost_pages=12_000),)
     ),
-    "anonymous memory without swap, at rest": lambda: host(
-        memory={"active_anon": GIB, "inactive_anon": GIB // 2, "active_file": GIB // 100, "inactive_file": 0}
-    ),
+    "anonymous memory without swap, at rest": lambda: host(memory=CORNERED),
 }
 """Hosts that look odd and are well."""
 

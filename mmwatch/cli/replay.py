@@ -86,10 +86,10 @@ def _print(reader: Reader, arguments: argparse.Namespace, span: Span) -> None:
     for interval in reader.intervals(span):
         snapshot = take(reader.session, interval, arguments.by)
         total = sum_accounts(total, snapshot.accounting)
+        lately.add(interval)
         if table is None:
-            print(json_line(arguments, snapshot, total))
+            print(json_line(arguments, snapshot, total, lately))
         else:
-            lately.add(interval)
             print("\n".join([*table.screen(snapshot, total, None, lately), ""]))
 
 

@@ -107,13 +107,12 @@ def show(
             total = sum_accounts(total, snapshot.accounting)
             if seen:
                 seen(snapshot, total)
-            if table is not None:
-                from mmwatch.diagnosis.lately import Lately
+            from mmwatch.diagnosis.lately import Lately
 
-                lately = lately or Lately(observer.session)
-                lately.add(interval)
-            else:
-                print(json_line(arguments, snapshot, total), flush=True)
+            lately = lately or Lately(observer.session)
+            lately.add(interval)
+            if table is None:
+                print(json_line(arguments, snapshot, total, lately), flush=True)
                 continue
             above = [headline] if headline and not batch else []
             columns, height = shutil.get_terminal_size()
@@ -126,9 +125,17 @@ def show(
             print()
 
 
-def json_line(arguments: argparse.Namespace, snapshot: Snapshot, total: Accounting) -> str:
-    """What ``--json`` prints for an interval; ``total`` is the account from the start to its end."""
+def json_line(arguments: argparse.Namespace, snapshot: Snapshot, total: Accounting, lately: Lately) -> str:
+    """What ``--json`` prints for an interval.
+
+    :param total: the account from the start to its end.
+    :param lately: has got the interval.
+    """
     from mmwatch.cli.tables import row_order
+    from mmwatch.diagnosis.json import brief
     from mmwatch.model.json import to_json
 
-    return json.dumps(to_json(snapshot, row_order(arguments, snapshot), so_far=total), allow_nan=False)
+    found = to_json(snapshot, row_order(arguments, snapshot), so_far=total)
+    judged = lately.verdict()
+    found["verdict"] = brief(*judged) if judged else None
+    return json.dumps(found, allow_nan=False)

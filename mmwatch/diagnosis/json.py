@@ -1,4 +1,5 @@
-"""The JSON of ``diagnose --json`` and ``report --verdict --json``; tests/contract/test_json.py pins its keys."""
+"""The JSON of ``diagnose --json`` and ``report --verdict --json``, and the verdict in that of ``top`` and ``replay``;
+tests/contract/test_json.py pins its keys."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def to_json(verdict: Verdict, observation: Observation, of: Subject | None = Non
         "status": verdict.status,
         "summary": verdict.summary,
         "traced": verdict.traced,
-        "begin": observation.intervals[0].end_s - observation.intervals[0].duration_ns / 1e9,
+        "begin": observation.begin_s,
         "end": whole.end_s,
         "duration_ns": whole.duration_ns,
         "account": {
@@ -67,19 +68,36 @@ def to_json(verdict: Verdict, observation: Observation, of: Subject | None = Non
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    found = finding.found
+def brief(verdict: Verdict, observation: Observation) -> dict[str, Any]:
+    """``verdict`` of ``top --json`` and ``replay --json``: what the last seconds show, without the evidence."""
+    return {
+        "status": verdict.status,
+        "summary": verdict.summary,
+        "begin": observation.begin_s,
+        "end": observation.whole.end_s,
+        "findings": [_brief(finding) for finding in verdict.findings],
+    }
+
+
+def _brief(finding: Finding) -> dict[str, Any]:
     return {
         "id": finding.rule.id,
         "title": finding.rule.title,
         "severity": finding.severity,
         "confidence": finding.confidence,
         "uncalibrated": finding.rule.uncalibrated or None,
-        "summary": found.summary,
+        "summary": finding.found.summary,
         "claims_ns": finding.claims_ns,
         "kswapd_claims_ns": finding.kswapd_claims_ns,
+        "cost_ns": finding.found.cost_ns,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    found = finding.found
+    return {
+        **_brief(finding),
         "cost": list(found.cost),
-        "cost_ns": found.cost_ns,
         "evidence": [_evidence(one) for one in found.evidence],
         "against": [_evidence(one) for one in found.against],
         "who": [asdict(one) for one in finding.who],

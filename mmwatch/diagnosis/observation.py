@@ -67,6 +67,11 @@ class Observation:
     def last(self) -> Interval:
         return self.intervals[-1]
 
+    @property
+    def begin_s(self) -> float:
+        """When the first interval began, in seconds since 1970."""
+        return self.intervals[0].end_s - self.intervals[0].duration_ns / 1e9
+
     @cached_property
     def account(self) -> Accounting:
         return accounting(self.session, self.whole)

@@ -26,6 +26,7 @@ from make_observations import TROUBLES  # noqa: E402
 
 from mmwatch.abi import RECORD_KINDS  # noqa: E402
 from mmwatch.cli import doctor  # noqa: E402
+from mmwatch.diagnosis.json import brief  # noqa: E402
 from mmwatch.diagnosis.json import to_json as verdict_json  # noqa: E402
 from mmwatch.diagnosis.judge import judge  # noqa: E402
 from mmwatch.diagnosis.observation import observe  # noqa: E402
@@ -210,7 +211,26 @@ SHARED = {
     **{f"rows[].{key}": unit for key, unit in ROW.items()},
     **{f"accounting.{key}": unit for key, unit in ACCOUNTING.items()},
 }
-TOP = {**SHARED, **{f"accounting_so_far.{key}": unit for key, unit in ACCOUNTING.items()}}
+VERDICT = {
+    "status": "text",
+    "summary": "text",
+    "begin": "s",
+    "end": "s",
+    "findings[].id": "text",
+    "findings[].title": "text",
+    "findings[].severity": "text",
+    "findings[].confidence": "text",
+    "findings[].uncalibrated": "text",
+    "findings[].summary": "text",
+    "findings[].claims_ns": "ns",
+    "findings[].kswapd_claims_ns": "ns",
+    "findings[].cost_ns": "ns",
+}
+TOP = {
+    **SHARED,
+    **{f"accounting_so_far.{key}": unit for key, unit in ACCOUNTING.items()},
+    **{f"verdict.{key}": unit for key, unit in VERDICT.items()},
+}
 REPORT = {**SHARED, **COURSE}
 
 TRACE = {
@@ -261,11 +281,8 @@ DOCTOR = {
 EVIDENCE = {"label": "text", "text": "text", "observed": "any", "threshold": "any", "unit": "text", "source": "text"}
 DIAGNOSE = {
     "schema": "number",
-    "status": "text",
-    "summary": "text",
+    **VERDICT,
     "traced": "flag",
-    "begin": "s",
-    "end": "s",
     "duration_ns": "ns",
     "account.total_ns": "ns",
     "account.claimed_ns": "ns",
@@ -273,16 +290,7 @@ DIAGNOSE = {
     "account.unexplained_ns": "ns",
     "account.kswapd_ns": "ns",
     "account.kswapd_claimed_ns": "ns",
-    "findings[].id": "text",
-    "findings[].title": "text",
-    "findings[].severity": "text",
-    "findings[].confidence": "text",
-    "findings[].uncalibrated": "text",
-    "findings[].summary": "text",
-    "findings[].claims_ns": "ns",
-    "findings[].kswapd_claims_ns": "ns",
     "findings[].cost": "list",
-    "findings[].cost_ns": "ns",
     **{f"findings[].evidence[].{key}": unit for key, unit in EVIDENCE.items()},
     **{f"findings[].against[].{key}": unit for key, unit in EVIDENCE.items()},
     "findings[].who[].tgid": "number",
@@ -424,7 +432,9 @@ def full(by: str) -> tuple[Any, Any]:
 @pytest.mark.parametrize("by", GROUPINGS)
 def test_top_and_replay(by: str) -> None:
     session, interval = full(by)
-    check(to_json(take(session, interval, by), so_far=accounting(session, interval)), TOP)
+    made = to_json(take(session, interval, by), so_far=accounting(session, interval))
+    trouble = TROUBLES["node-bound"]()
+    check({**made, "verdict": brief(judge(trouble), trouble)}, TOP)
 
 
 @pytest.mark.parametrize("by", GROUPINGS)

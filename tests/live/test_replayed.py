@@ -14,6 +14,7 @@ from harness import ENDLESS, Gated
 
 from mmwatch.cli.main import build_parser, main
 from mmwatch.cli.top import json_line
+from mmwatch.diagnosis.lately import Lately
 from mmwatch.model.snapshot import take
 from mmwatch.recording import Writer
 from mmwatch.session.beat import Beat
@@ -35,10 +36,12 @@ def test_replay_prints_what_top_printed(tmp_path: Path, capsys: pytest.CaptureFi
         try:
             with Writer(path, observer.session) as writer:
                 load.go()
+                lately = Lately(observer.session)
                 for interval in intervals(observer, Beat(0.3), 4):
                     snapshot = take(observer.session, interval, arguments.by)
                     total = total.then(snapshot.accounting) if total else snapshot.accounting
-                    wanted.append(json_line(arguments, snapshot, total))
+                    lately.add(interval)
+                    wanted.append(json_line(arguments, snapshot, total, lately))
                     writer.write(interval)
         finally:
             observer.close()

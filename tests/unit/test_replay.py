@@ -22,6 +22,7 @@ from mmwatch.cli.main import build_parser, main
 from mmwatch.cli.tables import Table
 from mmwatch.cli.times import moment
 from mmwatch.cli.top import json_line
+from mmwatch.diagnosis.lately import Lately
 from mmwatch.display.screen.app import ScreenApp
 from mmwatch.display.screen.feed import Services
 from mmwatch.display.screen.layout import Layout
@@ -437,11 +438,12 @@ def arguments(*words: str) -> argparse.Namespace:
 def test_json_is_what_top_prints(path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     written = record(path, [interval(number) for number in range(9)])
     total = None
-    wanted = []
+    wanted, lately = [], Lately(session())
     for one in written:
         snapshot = take(session(), one, arguments(*words).by)
         total = total.then(snapshot.accounting) if total else snapshot.accounting
-        wanted.append(json_line(arguments(*words), snapshot, total))
+        lately.add(one)
+        wanted.append(json_line(arguments(*words), snapshot, total, lately))
     assert main(["replay", str(path), "--json", *words]) == 0
     assert capsys.readouterr().out.splitlines() == wanted
 

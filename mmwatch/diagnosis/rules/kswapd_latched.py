@@ -103,7 +103,7 @@ RULE = Rule(
     judge,
     (SHORT, COST_MIN),
     limits="The state of kswapd is read once an interval.",
-    yields_to=("no-swap-anon", "zram-spin", "swap-storm", "node-bound"),
+    yields_to=("no-swap-anon", "zram-spin", "swap-storm"),
     evidence="Free memory below the low watermark while kswapd sleeps, node_unreclaimable, allocstall, time in direct "
     "reclaim.",
     remedy="Free memory of the node, or add swap.",

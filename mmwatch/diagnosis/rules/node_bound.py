@@ -32,9 +32,10 @@ def judge(observation: Observation) -> Answer:
     lost = observation.lost_ns(here & direct)
     node, spare = max(elsewhere.items(), key=lambda one: one[1].stall_ns)
     why = observation.restricted(here & direct, spare.free_node)
-    part = lost / max(observation.lost_ns(direct), 1)
+    met = sum(one.stall_ns for one in observation.elsewhere("direct").values())
+    part = met / max(observation.lost_ns(direct), 1)
     if (not observation.harmful(here & direct) or part < PART.value) and why in ("", "?"):
-        return Clear(f"direct reclaim with free memory elsewhere took {percent(observation.share(lost))} of the time")
+        return Clear(f"direct reclaim with free memory elsewhere took {percent(observation.share(met))} of the time")
     evidence = [
         of_path(observation, here & direct, f"direct reclaim on node {node}"),
         Evidence(
@@ -97,7 +98,7 @@ RULE = Rule(
     ("stall_ns",),
     "Policies are read from the first mappings of processes up to 4 GiB only, because the kernel walks their page "
     "tables for it.",
-    yields_to=("high-order",),
+    yields_to=("high-order", "kswapd-latched"),
     evidence="Direct reclaim on a node while another stood above its high watermark; Mems_allowed_list of status, "
     "numa_maps, numa_foreign.",
     remedy="Prefer instead of bind, or allow more nodes in cpuset.mems.",

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,8 @@ def from_host(arguments: argparse.Namespace, target: Target, duration_s: float) 
         streams.say(f"cannot trace: {error.message}", error.hint)
         streams.say("judging by counters alone, which is weaker")
         time.sleep(look.left_s())
-        return conclude(arguments, looked_at(look))
+        next_command = "mmwatch doctor" if isinstance(error, UnavailableError) else ""
+        return conclude(arguments, looked_at(look), next_command=next_command)
     return conclude(arguments, observation, tgids, cgroup)
 
 
@@ -142,7 +144,7 @@ def trace(arguments: argparse.Namespace, look: Look, tgids: tuple[int, ...], dur
 
     def tell_signs() -> None:
         time.sleep(look.left_s())
-        _tell(look, duration_s)
+        _tell(look)
 
     observer = Observer(
         resolve_target(),
@@ -162,6 +164,7 @@ def trace(arguments: argparse.Namespace, look: Look, tgids: tuple[int, ...], dur
         options.protect()
         beat = Beat(min(1.0, duration_s), duration_s)
         try:
+            streams.say(f"tracing for {duration_s:g} s; Ctrl-C ends it early")
             while True:
                 time.sleep(beat.left_s())
                 over = beat.over()
@@ -171,17 +174,16 @@ def trace(arguments: argparse.Namespace, look: Look, tgids: tuple[int, ...], dur
                     break
                 beat.advance()
         except KeyboardInterrupt:
-            if not found.intervals:
-                raise
             interrupts.begin()
             streams.say("interrupted: judging what was seen so far")
+            found.add(observer.sample(final=True))
     finally:
         observer.close()
     return found.observation(observer.session)
 
 
-def _tell(look: Look, duration_s: float) -> None:
-    """What the look found, and that tracing begins."""
+def _tell(look: Look) -> None:
+    """What the look found."""
     from mmwatch.diagnosis.signs import signs
 
     found = signs(looked_at(look))
@@ -189,7 +191,6 @@ def _tell(look: Look, duration_s: float) -> None:
         streams.say(f"look: {sign.text} ({sign.label})")
     if not found:
         streams.say("look: no counter shows trouble")
-    streams.say(f"tracing for {duration_s:g} s; Ctrl-C ends it early")
 
 
 def looked_at(look: Look) -> Observation:
@@ -200,9 +201,16 @@ def looked_at(look: Look) -> Observation:
 
 
 def conclude(
-    arguments: argparse.Namespace, observation: Observation, tgids: Sequence[int] = (), cgroup: str | None = None
+    arguments: argparse.Namespace,
+    observation: Observation,
+    tgids: Sequence[int] = (),
+    cgroup: str | None = None,
+    next_command: str = "",
 ) -> int:
-    """Judge, print, and return the exit status."""
+    """Judge, print, and return the exit status.
+
+    :param next_command: what to do next, if the verdict is no answer and we know better than it.
+    """
     from mmwatch.diagnosis.judge import judge
     from mmwatch.diagnosis.subject import restrict, subject
 
@@ -211,6 +219,8 @@ def conclude(
         observation = restrict(observation, tgids, cgroup)
         of = subject(observation, tgids, cgroup)
     verdict = judge(observation)
+    if verdict.next and next_command:
+        verdict = replace(verdict, next=next_command)
     show(arguments, verdict, observation, of)
     return {"healthy": EXIT_OK, "finding": EXIT_FINDING}.get(verdict.status, EXIT_INCONCLUSIVE)
 

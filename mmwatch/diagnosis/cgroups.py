@@ -21,8 +21,14 @@ THRASH = Threshold(
     "file pages refaulted",
     "4 MB of reads a second that memory would have spared; less is hardly felt",
 )
+SLOW = Threshold(
+    100.0,
+    "1/s",
+    "the same, if tasks wait for I/O a tenth of the time",
+    "a disk or a volume in the cloud may do no more, if they are read at random",
+)
 BACK = Threshold(
-    0.3,
+    0.2,
     "ratio",
     "pages refaulted for each page reclaimed",
     "a working set that fits refaults next to nothing, and a stream nothing at all",
@@ -158,25 +164,37 @@ def thrashing(observation: Observation) -> Thrash | str:
     again = observation.grown(*REFAULTS)
     if again is not None and not observation.session.filter:
         rows = observation.on("direct", "kswapd", "node")
-        waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
         near = None if observation.lru_gen else observation.grown(*SOON)
-        host = Thrash(None, rows, again, near, observation.freed(rows), observation.grown("pgmajfault") or 0, waited)
+        host = Thrash(
+            None,
+            rows,
+            again,
+            near,
+            observation.freed(rows),
+            observation.grown("pgmajfault") or 0,
+            observation.waited_ns,
+        )
         # What came back to cgroups at their limits is theirs.
         theirs = max((one.refaults for one in found if one.rows.any()), default=0)
         if again - theirs > theirs:
             found.append(host)
+    enough = SLOW.value if (observation.io_pressure or 0) >= PRESSURE.value else THRASH.value
     # What was reclaimed long ago and comes back now is no sign that the memory is too small now.
     bad = [
         one
         for one in found
-        if observation.rate(min(one.refaults, one.reclaimed_pages)) >= THRASH.value
+        if observation.rate(min(one.refaults, one.reclaimed_pages)) >= enough
         and one.refaults >= BACK.value * one.reclaimed_pages
         and one.rows.any()
     ]
     if not bad:
         if again is None and not found:
             return "the kernel counts no refaults"
-        return f"{count(observation.rate(again))} pages a second were read again after reclaim"
+        share = max((one.refaults / max(one.reclaimed_pages, 1) for one in found), default=0.0)
+        return (
+            f"{count(observation.rate(again))} pages a second were read again after reclaim, at most "
+            f"{percent(min(share, 1))} of those reclaimed"
+        )
     # Of nested cgroups that show the same refaults, the one whose own limit was hit.
     most = max(one.refaults for one in bad)
     nearest = [one for one in bad if one.refaults >= 0.9 * most]
@@ -230,6 +248,9 @@ def thrash_found(
                 "pressure", f"tasks waited for memory {share:.1f}% of the time", where, share, "percent", threshold
             )
         )
+    if (observation.io_pressure or 0) >= PRESSURE.value:
+        text = f"tasks waited for I/O {observation.io_pressure:.1f}% of the time"
+        evidence.append(Evidence("io", text, "/proc/pressure/io", observation.io_pressure, "percent", PRESSURE.value))
     where = f"cgroup {worst.path}" if worst.path else "the host"
     bounded = f", whose limit is {observation.bytes(limit)}," if limit else ""
     remedy = (
@@ -247,8 +268,12 @@ def thrash_found(
         )
     return Found(
         f"{what.format(where + bounded)} not stay in memory: {observation.pages(rate)} a second are read again. "
-        f"{observation.names(worst.rows & observation.tasks)} spent {time(lost)} of {time(observation.duration_ns)} "
-        "in reclaim for it.",
+        + (
+            f"{observation.names(worst.rows & observation.tasks)} spent {time(lost)} of "
+            f"{time(observation.duration_ns)} in reclaim for it."
+            if lost
+            else "The reclaim itself is done by kswapd."
+        ),
         tuple(evidence),
         cause,
         remedy,

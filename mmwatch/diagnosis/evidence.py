@@ -35,5 +35,4 @@ def of_pressure(observation: Observation) -> list[Evidence]:
     share = observation.pressure
     if share is None or share < PRESSURE.value:
         return []
-    text = f"tasks waited for memory {share:.1f}% of the time"
-    return [Evidence("pressure", text, "/proc/pressure/memory", share, "percent", PRESSURE.value)]
+    return [Evidence("pressure", observation.pressure_text, "/proc/pressure/memory", share, "percent", PRESSURE.value)]

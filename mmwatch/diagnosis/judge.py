@@ -52,8 +52,14 @@ def judge(observation: Observation, rules: Sequence[Rule] | None = None) -> Verd
             rejected.append(Rejected(rule, "unknown" if isinstance(answer, Unknown) else "clear", answer.reason))
             continue
         claim = np.minimum(answer.claim, left)
+        # What kswapd does is nobody's wait, so it does not save a finding about tasks.
+        of = observation.tasks if answer.claim[observation.tasks].any() else ~observation.tasks
         better = [one.rule.id for one in granted if one.rule.id in rule.yields_to]
-        if answer.claim.any() and claim.sum() < LEFT_MIN * answer.claim.sum() and (better or not answer.cost_ns):
+        if (
+            answer.claim.any()
+            and claim[of].sum() < LEFT_MIN * answer.claim[of].sum()
+            and (better or not answer.cost_ns)
+        ):
             if not better:
                 better = [one.rule.id for one in granted]
             rejected.append(Rejected(rule, "explained", f"explained by {', '.join(better)}"))
@@ -167,6 +173,8 @@ def _explained(observation: Observation, account: Account, findings: Sequence[Fi
 
 def _harm(observation: Observation, ordinary: Claim) -> str:
     """What is bad, whatever the cause; empty if nothing is."""
+    if observation.share(observation.nowhere_ns) >= HARM.value:
+        return "The cgroup of many tasks is not known."
     tasks = observation.waiting & (ordinary < observation.stalls_ns)
     if observation.known("stall_ns") and observation.harmful(tasks):
         lost = observation.lost_ns(tasks)
@@ -174,10 +182,9 @@ def _harm(observation: Observation, ordinary: Claim) -> str:
             return f"Tasks spent {time(lost)} of {time(observation.duration_ns)} in reclaim."
         return f"One reclaim took {time(observation.longest_ns(tasks))} (threshold {time(LONG.value)})."
     # Of what is ordinary, tasks waited at most as long.
-    usual = 100 * observation.share(float(ordinary[observation.tasks].sum()))
-    waited = 0.0 if observation.session.filter else observation.pressure or 0.0
-    if waited - usual >= PRESSURE.value:
-        return f"Tasks waited for memory {observation.pressure:.1f}% of the time (PSI)."
+    waited = 100 * observation.share(observation.waited_ns - int(ordinary[observation.tasks].sum()))
+    if waited >= PRESSURE.value and not observation.session.filter:
+        return f"Tasks waited for memory {waited:.1f}% of the time (PSI)."
     return ""
 
 
@@ -197,6 +204,8 @@ def _caveats(observation: Observation, lossy: bool) -> list[str]:
         found.append(f"{percent(lost_share(observation))} of the events were lost")
     if observation.session.filter:
         found.append("a filter is on: tasks it leaves out were not judged")
+    if observation.nowhere_ns:
+        found.append(f"tasks whose cgroup is not known spent {time(observation.nowhere_ns)} in reclaim; left out")
     account = observation.account
     if observation.traced and account.ratio is not None and abs(account.ratio - 1) > LOST_MAX.value:
         seen, counted = account.reclaimed_pages or 0, account.vmstat_reclaimed_pages or 0

@@ -34,12 +34,15 @@ class Observation:
     :param intervals: at least one, in order.
     :param traced: probes were attached. Without them, all measures are unknown.
     :param summed: all intervals as one, if that is known already.
+    :param nowhere_ns: time in reclaim that was left out because the cgroup of its tasks is not known, although one
+        cgroup was asked about.
     """
 
     session: Session
     intervals: tuple[Interval, ...]
     traced: bool = True
     summed: Interval | None = None
+    nowhere_ns: int = 0
 
     @cached_property
     def whole(self) -> Interval:
@@ -226,11 +229,28 @@ class Observation:
         return isinstance(enabled, int) and bool(enabled & 1)
 
     @cached_property
+    def waited_ns(self) -> int:
+        """Time in which some task waited for memory (PSI); 0 without PSI. What kswapd can have added is left out."""
+        waited = int(self.whole.pressure.get("some_us", 0)) * 1000
+        return max(0, min(waited, self.duration_ns) - self.lost_ns(~self.tasks))
+
+    @property
     def pressure(self) -> float | None:
-        """Percent of the time in which some task waited for memory; None without PSI."""
-        if "some_us" not in self.whole.pressure:
-            return None
-        return min(100.0, self.whole.pressure["some_us"] * 1000 / self.duration_ns * 100)
+        """Percent of the time in which some task waited for memory, or kswapd worked; None without PSI."""
+        waited = self.whole.pressure.get("some_us")
+        return None if waited is None else min(100.0, 100 * self.share(1000 * waited))
+
+    @property
+    def pressure_text(self) -> str:
+        """:attr:`pressure` in words."""
+        kswapd = not self.traced or self.share(self.lost_ns(~self.tasks)) >= COST_MIN.value
+        return f"tasks waited for memory{', or kswapd worked,' if kswapd else ''} {self.pressure or 0:.1f}% of the time"
+
+    @property
+    def io_pressure(self) -> float | None:
+        """Percent of the time in which some task waited for I/O; None without PSI."""
+        waited = self.whole.pressure.get("io_some_us")
+        return None if waited is None else min(100.0, 100 * self.share(1000 * waited))
 
     def node(self, number: int) -> Node | None:
         """A node at the end."""

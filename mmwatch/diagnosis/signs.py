@@ -33,7 +33,7 @@ def signs(observation: Observation) -> tuple[Evidence, ...]:
         found.append(_sign("swap-storm", text, observation.rate(into), BOTH_WAYS))
     if observation.pressure is not None and observation.pressure >= PRESSURE.value:
         share = observation.pressure
-        text = f"tasks waited for memory {share:.1f}% of the time"
+        text = observation.pressure_text
         found.append(Evidence("pressure", text, "/proc/pressure/memory", share, "percent", PRESSURE.value))
     return tuple(found)
 

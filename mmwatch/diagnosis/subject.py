@@ -52,7 +52,14 @@ def restrict(observation: Observation, tgids: Collection[int] = (), cgroup: str 
         return replace(interval, rows=rows[mine | (rows["path"] == KSWAPD)])
 
     session = replace(observation.session, filter={**observation.session.filter, **described})
-    return replace(observation, session=session, intervals=tuple(map(kept, observation.intervals)), summed=None)
+    unknown = observation.tasks & (observation.rows["cgroup_id"] == 0)
+    return replace(
+        observation,
+        session=session,
+        intervals=tuple(map(kept, observation.intervals)),
+        summed=None,
+        nowhere_ns=observation.lost_ns(unknown) if cgroup is not None else 0,
+    )
 
 
 def subject(observation: Observation, tgids: Collection[int] = (), cgroup: str | None = None) -> Subject:

@@ -56,6 +56,15 @@ def memory_mount(root: Path = ROOT) -> CgroupMount | None:
     return second
 
 
+def of_process(mount: CgroupMount, tgid: int, root: Path = ROOT) -> str | None:
+    """The path of a process's memory cgroup from the root of the hierarchy, as the file system has it."""
+    for line in read_lines(root / f"proc/{tgid}/cgroup") or ():
+        _, controllers, path = line.split(":", 2) if line.count(":") >= 2 else ("", "", "")
+        if ("memory" in controllers.split(",")) if mount.version == 1 else (path and not controllers):
+            return path
+    return None
+
+
 def resolve(mount: CgroupMount | None, typed: str) -> tuple[Path, int]:
     """The cgroup a user named: a full path, or one from the root of the hierarchy, with or without a leading slash.
 

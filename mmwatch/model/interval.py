@@ -232,7 +232,8 @@ class Interval:
         counters cannot be read at the same instant, so the two sums may differ by this much.
     :param edge_end_pages: the same at the end, where the next interval begins.
     :param edge_begin_scanned_pages: the same for scanned pages; None if it is not known.
-    :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (growth); empty without PSI.
+    :param pressure: ``some_avg10``, ``full_avg10`` (percent), ``some_us``, ``full_us`` (growth) of memory;
+        ``io_some_us``, ``io_full_us`` of I/O; empty without PSI.
     :param settings: those that differ from the session's at the end of the interval.
     :param memory: the host's memory at the end of the interval, bytes by kind: :mod:`mmwatch.host.meminfo`.
     :param kernel_log: lines of the kernel's log that tell who dropped caches, or whom the OOM killer ended, clean.

@@ -50,8 +50,8 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
             **second.pressure,
             **{
                 name: first.pressure.get(name, 0) + second.pressure[name]
-                for name in ("some_us", "full_us")
-                if name in second.pressure
+                for name in second.pressure
+                if name.endswith("_us")
             },
         },
         kernel_log=(*first.kernel_log, *second.kernel_log)[-LOG_MAX:],

@@ -87,8 +87,8 @@ def _counters(sources: Sequence[Any], at: Sequence[int]) -> dict[str, int]:
 
 
 def _waits(sources: Sequence[Any], at: Sequence[int], last: Mapping[str, float]) -> dict[str, float]:
-    """Microseconds that tasks waited for memory."""
-    wanted = [name for name in ("some_us", "full_us") if name in last]
+    """Microseconds that tasks waited."""
+    wanted = [name for name in last if name.endswith("_us")]
     found = _table(sources)
     if found is not None and set(wanted) <= set(found[0]):
         names, table = found

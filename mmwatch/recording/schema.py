@@ -179,7 +179,8 @@ TABLES = (
             Column(
                 "pressure",
                 "TEXT",
-                "memory pressure (PSI), JSON object: some_avg10, full_avg10 (percent), some_us, full_us",
+                "memory pressure (PSI), JSON object: some_avg10, full_avg10 (percent), some_us, full_us; of I/O: "
+                "io_some_us, io_full_us",
             ),
             Column("settings", "TEXT", "settings that differ from those at the start, JSON object"),
             Column("memory", "TEXT", "the host's memory at the end, from /proc/meminfo, bytes by kind, JSON object"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmwatch import units
 from mmwatch.host.cgroup_memory import read_memory, read_stat
-from mmwatch.host.cgroups import CgroupMount, CgroupNames
+from mmwatch.host.cgroups import CgroupMount, CgroupNames, of_process
 from mmwatch.model.interval import CgroupMemory
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ CGROUPS_MAX = 64
 """In each interval, limits and usage are read for at most this many cgroups and those above them. 40 us each."""
 STATS_MAX = 16
 """Counters are read for so many, and from then on in every interval: growth needs two readings. 0.1 ms each."""
+LOCATED_MAX = 256
+"""Where the kernel's programs cannot tell the cgroup, it is looked up for so many processes. 15 us each."""
 FOLLOWED_MAX = 64
 ALL_MAX = 1024
 """So many are read at both ends of a diagnosis, whether or not they reclaim."""
@@ -50,6 +52,24 @@ class Cgroups:
         self._all = dict(self._names.known()[:ALL_MAX])
         for number, path in self._all.items():
             self._read_stat(number, path)
+
+    def locate(self, rows: Rows) -> None:
+        """Fill in the cgroup of rows that have none: without BTF, the kernel's programs cannot tell it on version 1.
+
+        It is that of the process now, so a process that has moved or ended is taken for what it is now, or left out.
+        """
+        nowhere = (rows["cgroup_id"] == 0) & (rows["tgid"] != 0)
+        if self._mount is None or not nowhere.any():
+            return
+        tgids, where = np.unique(rows["tgid"][nowhere], return_inverse=True)
+        stall = np.bincount(where, rows["stall_ns"][nowhere].astype(float))
+        for tgid in tgids[np.argsort(-stall)[:LOCATED_MAX]].tolist():
+            path = of_process(self._mount, tgid)
+            if path is None:
+                continue
+            if self._names.number(path) is None:
+                self._names.path(0)  # walks the tree
+            rows["cgroup_id"][nowhere & (rows["tgid"] == tgid)] = self._names.number(path) or 0
 
     def of(self, rows: Rows, everything: bool = False) -> tuple[dict[int, str], dict[int, CgroupMemory]]:
         """The names of all cgroups in ``rows``, targets too; limits, usage and counters of those with the most reclaim.

@@ -68,12 +68,14 @@ class Surroundings:
     def of_interval(self, rows: Rows, final: bool = False) -> dict[str, Any]:
         """Fields of the :class:`mmwatch.model.interval.Interval` that ends now.
 
+        :param rows: a cgroup that is not known is filled in.
         :param final: it is the last one.
         """
         self.settings = read_settings()
         first, latest = asdict(self._first), asdict(self.settings)
         self.states = self._zoneinfo.read()
         pressure = _pressure()
+        self.cgroups.locate(rows)
         cgroups, memory = self.cgroups.of(rows, self._everything and final)
         grown = {name: pressure[name] - self._pressure_before.get(name, 0) for name in pressure if name.endswith("_us")}
         self._pressure_before = pressure
@@ -95,15 +97,18 @@ def lru_gen(settings: Settings) -> bool | None:
 
 
 def _pressure() -> dict[str, float]:
-    found = read_pressure()
-    if found is None:
-        return {}
-    return {
-        "some_avg10": found.some_avg10_pct,
-        "full_avg10": found.full_avg10_pct,
-        "some_us": found.some_total_us,
-        "full_us": found.full_total_us,
-    }
+    memory, io = read_pressure(), read_pressure(of="io")
+    found: dict[str, float] = {}
+    if memory is not None:
+        found = {
+            "some_avg10": memory.some_avg10_pct,
+            "full_avg10": memory.full_avg10_pct,
+            "some_us": memory.some_total_us,
+            "full_us": memory.full_total_us,
+        }
+    if io is not None:
+        found |= {"io_some_us": io.some_total_us, "io_full_us": io.full_total_us}
+    return found
 
 
 def _node(state: NodeState) -> Node:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from make import make_session
-from make_observations import GIB, HEALTHY, TROUBLES, S, cgroup, host, row, total
+from make_observations import GIB, HEALTHY, KSWAPD, SHORT, TROUBLES, S, at, cgroup, host, row, total
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Unknown
 from mmwatch.diagnosis.json import to_json
@@ -89,6 +89,67 @@ def test_two_kinds_of_trouble_share_the_time() -> None:
     ]
     assert verdict.account.unexplained_ns == 0
     assert verdict.summary.startswith("100% of 2.25s")
+
+
+QUIET_PRESSURE = {"some_us": 0, "full_us": 0, "some_avg10": 0.0, "full_avg10": 0.0}
+SLOW_DISK = {**QUIET_PRESSURE, "io_some_us": 500_000, "io_full_us": 0}
+OTHERWISE = {
+    "dirty pages, without sleep": (
+        "writeback-throttle",
+        lambda: host(row(dirty_pages=3500), vmstat={"allocstall_normal": 100, "nr_vmscan_immediate_reclaim": 500}),
+    ),
+    "a node's cache is dirty, without batches": (
+        "writeback-throttle",
+        lambda: host(
+            row(scanned_file_pages=0),
+            nodes=(replace(SHORT, file_pages=1000, dirty_pages=400, writeback_pages=500),),
+            vmstat={"allocstall_normal": 100},
+        ),
+    ),
+    "slab in a cgroup": (
+        "slab-unreclaimable",
+        lambda: cgroup(row(), grown={"max": 1000}, levels={"file": 10 << 20, "slab_unreclaimable": 60 << 20}),
+    ),
+    "few pages read again, but the disk is slow": (
+        "cache-thrash",
+        lambda: cgroup(row(stall_ns=S // 30), grown={"max": 1000, "workingset_refault_file": 900}, pressure=SLOW_DISK),
+    ),
+    "mapped files with much read-ahead": (
+        "exec-thrash",
+        lambda: cgroup(
+            row(stall_ns=S // 30),
+            grown={"max": 1000, "workingset_refault_file": 2500, "pgmajfault": 12},
+            levels={"file": 80 << 20, "file_mapped": 60 << 20},
+        ),
+    ),
+}
+"""The same findings from other signs than in TROUBLES."""
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_other_signs_of_the_same(name: str) -> None:
+    rule, make = OTHERWISE[name]
+    verdict = judge(make())
+    assert verdict.findings[0].rule.id == rule, verdict.summary
+
+
+def test_large_folios_of_the_page_cache_are_no_trouble_of_their_own() -> None:
+    """Nobody asked for huge pages: the order comes from reading ahead."""
+    orders = {"order_histogram": at(9, 100, 11)}
+    assert "high-order" not in found_by(host(row(**orders), vmstat={"compact_stall": 100, "allocstall_normal": 100}))
+
+
+def test_what_kswapd_does_is_no_wait() -> None:
+    """PSI counts kswapd's own work as if a task waited."""
+    busy = row(**KSWAPD, stall_ns=S // 2, cpu_ns=S // 2)
+    assert judge(host(busy, pressure={**QUIET_PRESSURE, "some_us": 500_000})).status == "healthy"
+
+
+def test_tasks_whose_cgroup_is_not_known() -> None:
+    observation = restrict(host(row(cgroup_id=0), vmstat={"allocstall_normal": 100}), cgroup="/app")
+    verdict = judge(observation)
+    assert (verdict.status, verdict.account.total_ns) == ("inconclusive", 0)
+    assert "whose cgroup is not known spent 1.50s" in " ".join(verdict.caveats)
 
 
 def test_what_nobody_explains_is_said_first() -> None:

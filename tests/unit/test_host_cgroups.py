@@ -11,7 +11,7 @@ import pytest
 
 from mmwatch.errors import EXIT_ERROR, MmwatchError, UnavailableError
 from mmwatch.host.cgroup_memory import CgroupMemory, CgroupStat, read_memory, read_stat, shortage
-from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, memory_mount, resolve
+from mmwatch.host.cgroups import CgroupMount, CgroupNames, OwnCgroup, memory_mount, of_process, resolve
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes cgroups: needs root")
 
@@ -47,6 +47,23 @@ def test_mount_of_version_2_counts_only_with_the_controller(tmp_path: Path, cont
         (point / "cgroup.controllers").write_text(f"{controllers}\n")
     expected = CgroupMount(point, 2) if controllers == "cpu memory" else None
     assert memory_mount(mounts(tmp_path, OTHER, V2)) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "text", "path"),
+    [
+        (1, "12:cpu,memory:/a:b\n0::/other\n", "/a:b"),
+        (2, "1:name=systemd:/other\n0::/a\n", "/a"),
+        (1, "0::/a\n", None),
+        (2, "", None),
+        (2, "odd\n", None),
+    ],
+)
+def test_the_cgroup_of_a_process(tmp_path: Path, version: int, text: str, path: str | None) -> None:
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/7/cgroup").write_text(text)
+    assert of_process(CgroupMount(tmp_path, version), 7, tmp_path) == path
+    assert of_process(CgroupMount(tmp_path, version), 8, tmp_path) is None
 
 
 def test_no_mount(tmp_path: Path) -> None:

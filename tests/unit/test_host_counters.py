@@ -10,7 +10,7 @@ import pytest
 from mmwatch.errors import UnavailableError
 from mmwatch.host.kmsg import KernelLog, message
 from mmwatch.host.meminfo import read_levels
-from mmwatch.host.pressure import MemoryPressure, read_pressure
+from mmwatch.host.pressure import Pressure, read_pressure
 from mmwatch.host.settings import read_settings
 from mmwatch.host.task import Placement, TaskTimes, read_placement, read_times
 from mmwatch.host.vmstat import Vmstat
@@ -196,7 +196,7 @@ def test_pressure(tmp_path: Path) -> None:
         "proc/pressure/memory",
         "some avg10=1.25 avg60=0.00 avg300=0.00 total=900\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=400\n",
     )
-    assert read_pressure(tmp_path) == MemoryPressure(1.25, 900, 0.5, 400)
+    assert read_pressure(tmp_path) == Pressure(1.25, 900, 0.5, 400)
     put(tmp_path, "proc/pressure/memory", "")
     assert read_pressure(tmp_path) is None
 

@@ -49,6 +49,15 @@ def test_growth_needs_two_readings(hierarchy: CgroupMount) -> None:
     assert cgroups.of(rows)[1][app].grown == {"workingset_refault_file": 30, "max": 7, "high": 0}
 
 
+def test_without_btf_the_cgroup_is_looked_up(hierarchy: CgroupMount, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = group(hierarchy.path, "app")
+    paths = {7: "/app", 8: "/gone"}
+    monkeypatch.setattr("mmwatch.session.cgroups.of_process", lambda mount, tgid: paths.get(tgid))
+    rows = make_rows({"tgid": 7}, {"tgid": 8}, {"tgid": 9}, {"tgid": 7, "cgroup_id": 99})
+    Cgroups(hierarchy).locate(rows)
+    assert rows["cgroup_id"].tolist() == [app, 0, 0, 99]
+
+
 def test_a_cgroup_that_once_reclaimed_is_followed(hierarchy: CgroupMount) -> None:
     app = group(hierarchy.path, "app")
     cgroups = Cgroups(hierarchy)

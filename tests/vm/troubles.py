@@ -197,12 +197,6 @@ TROUBLES = (
         shows=(("workingset_refault_file", 10000), ("pressure.io.some", 300000)),
     ),
     Trouble(
-        "cache-thrash-3",
-        ("streams.py", "--random", "--mib", "1600", "--readers", "1"),
-        "cache-thrash",
-        shows=(("workingset_refault_file", 10000), ("pgsteal_kswapd", 50000)),
-    ),
-    Trouble(
         "exec-thrash",
         ("group.py", "--max", "48", "--mapped", "64", "--real"),
         "exec-thrash",
@@ -232,9 +226,10 @@ TROUBLES = (
         shows=(("allocstall", 5), ("nr_vmscan_immediate_reclaim", 10000)),
     ),
     Trouble(
-        "no-progress",
+        "high-order-2",
         ("pinned.py", "--huge"),
-        "no-progress-throttle",
+        "high-order",
+        lrus=(CLASSIC,),
         sysctls=(*WIDE, (DEFRAG, "always")),
         shows=(("allocstall", 10), ("pgscan_direct", 100000)),
     ),
@@ -246,13 +241,18 @@ TROUBLES = (
     ),
     Trouble(
         "shrinker-stall-2",
-        ("group.py", "--max", "20", "--inodes", "20000", "--file", "64"),
+        ("group.py", "--max", "20", "--inodes", "20000", "--stream"),
         "shrinker-stall",
         lrus=(CLASSIC,),
         shows=(("slabs_scanned", 20000),),
     ),
     Trouble(
-        "high-order", ("hugefaults.py",), "high-order", sysctls=((DEFRAG, "always"),), shows=(("compact_stall", 20),)
+        "high-order",
+        ("hugefaults.py",),
+        "high-order",
+        lrus=(CLASSIC,),
+        sysctls=((DEFRAG, "always"),),
+        shows=(("compact_stall", 20),),
     ),
     Trouble("slab-unreclaimable", ("slab.py",), "slab-unreclaimable", shows=(("pgsteal_kswapd", 50000),)),
     Trouble(
@@ -284,27 +284,25 @@ TROUBLES = (
         shows=(("drop_pagecache", 3), ("drop_slab", 3)),
         flat=(("pgsteal_file", 1000),),
     ),
-    Trouble(
-        "watermark-boost",
-        ("slab.py", "--churn", "--mib", "400", "--file-mib", "1200"),
-        "watermark-boost",
-        sysctls=(*TIGHT, ("watermark_boost_factor", "150000")),
-        shows=(("pgsteal_kswapd", 20000),),
-    ),
     *LOOKALIKES,
 )
 
 UNPROVOKED = (
     (
         "watermark-boost",
-        "its load mixes blocks, but no boost was seen in zoneinfo: not proven, keep the rule uncalibrated",
+        "blocks of movable memory were broken up by slab, but no boost was seen in zoneinfo",
     ),
     ("kswapd-hopeless on newest", "only its own success resets kswapd's failures there: it stops after 16 rounds"),
     (
         "shrinker-stall-2 with mglru",
         "inodes are allocated where they may not be reclaimed: the cgroup is out of memory",
     ),
-    ("isolated-throttle", "more must be isolated than is on the lists, by reclaimers on many CPUs; a node has one CPU"),
+    ("high-order with mglru", "compaction is put off after a few failures, so hardly any fault reclaims"),
+    ("no-progress-throttle", "reclaim sleeps for it only while kswapd has not failed, and these loads make it fail"),
+    (
+        "isolation-throttle",
+        "more must be isolated than is on the lists, by reclaimers on many CPUs; a node has one CPU",
+    ),
     ("demotion", "needs a node without CPUs in a slower memory tier; the layout has two ordinary nodes"),
     ("cma-split", "the kernels reserve no CMA area in a guest"),
     ("lowmem-reserve", "2 GiB lie in DMA32, so there is no zone above it to protect it from"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear
-from mmwatch.diagnosis.cgroups import BACK, LITTLE, THRASH, Thrash, thrash_found, thrashing
+from mmwatch.diagnosis.cgroups import BACK, LITTLE, SLOW, THRASH, Thrash, thrash_found, thrashing
 from mmwatch.diagnosis.observation import Observation
 from mmwatch.diagnosis.rule import Rule
 
@@ -25,7 +25,7 @@ RULE = Rule(
     "The kernel remembers what it reclaimed (workingset_refault). If much of it comes back at once, reclaim takes "
     "what is in use. Its own time may be small: the cost is the disk.",
     judge,
-    (THRASH, BACK, LITTLE),
+    (THRASH, SLOW, BACK, LITTLE),
     limits="Version 1 counts no pages refaulted soon: there the share of the whole host is taken.",
     yields_to=(
         "exec-thrash",
@@ -35,6 +35,8 @@ RULE = Rule(
         "zone-reclaim-thrash",
         "node-bound",
         "drop-caches",
+        "high-order",
+        "slab-unreclaimable",
     ),
     evidence="workingset_refault_file of the cgroup or host; pages reclaimed; the cgroup's own hits of its limit; "
     "memory pressure.",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence
-from mmwatch.diagnosis.cgroups import BACK, LITTLE, THRASH, Thrash, thrash_found, thrashing
+from mmwatch.diagnosis.cgroups import BACK, LITTLE, SLOW, THRASH, Thrash, thrash_found, thrashing
 from mmwatch.diagnosis.observation import Observation, count
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
 
 MAJOR = Threshold(
-    20.0,
+    10.0,
     "1/s",
     "major faults",
     "each waits for the disk in the middle of a running program; a start has a burst of them",
@@ -20,6 +20,12 @@ SHARE = Threshold(
     "major faults for each page refaulted",
     "one fault reads up to 32 pages around it; reads of files without mapping have no faults at all",
 )
+MAPPED = Threshold(
+    0.3,
+    "ratio",
+    "mapped page cache, of all page cache of the cgroup or host; then fewer faults will do",
+    "the kernel reads ahead of some mappings, so that one fault brings hundreds of pages",
+)
 
 
 def judge(observation: Observation) -> Answer:
@@ -27,7 +33,8 @@ def judge(observation: Observation) -> Answer:
     if not isinstance(worst, Thrash):
         return Clear(worst)
     major = worst.major_faults
-    if observation.rate(major) < MAJOR.value or major < SHARE.value * worst.refaults:
+    few = major < SHARE.value * worst.refaults and _mapped(observation, worst.path) < MAPPED.value
+    if observation.rate(major) < MAJOR.value or few:
         return Clear(f"{count(observation.rate(major))} major faults a second")
     evidence = Evidence(
         "faults",
@@ -45,15 +52,24 @@ def judge(observation: Observation) -> Answer:
     return thrash_found(observation, worst, "The mapped files of {} do", cause, (evidence,))
 
 
+def _mapped(observation: Observation, path: str | None) -> float:
+    """The share of page cache that is mapped."""
+    if path is not None:
+        levels = observation.limited[path].levels
+        return levels.get("file_mapped", 0) / max(levels.get("file", 0), 1)
+    memory = observation.last.memory
+    return memory.get("mapped", 0) / max(memory.get("active_file", 0) + memory.get("inactive_file", 0), 1)
+
+
 RULE = Rule(
     "exec-thrash",
     "running programs are reclaimed and read again",
     "The working set of mapped files does not fit: the host or cgroup reads its own programs again and again.",
     judge,
-    (THRASH, BACK, LITTLE, MAJOR, SHARE),
+    (THRASH, SLOW, BACK, LITTLE, MAJOR, SHARE, MAPPED),
     limits="It cannot tell programs from other mapped files.",
-    yields_to=("no-swap-anon",),
-    evidence="As cache-thrash, and major faults (pgmajfault).",
+    yields_to=("no-swap-anon", "slab-unreclaimable", "high-order"),
+    evidence="As cache-thrash, and major faults (pgmajfault), and how much of the page cache is mapped.",
     remedy="As cache-thrash.",
     uncalibrated="not tried on a real load yet",
 )

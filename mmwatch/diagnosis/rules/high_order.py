@@ -108,6 +108,7 @@ RULE = Rule(
     ("stall_ns", "order_histogram"),
     "Direct compaction itself is not inside the time in reclaim. Large folios of the page cache are no finding of "
     "this rule: with small ones, there would be as much reclaim.",
+    yields_to=("writeback-throttle",),
     evidence="Orders of the reclaims, compact_stall and compact_fail, thp_fault_fallback, transparent_hugepage/defrag.",
     remedy="Write defer+madvise to transparent_hugepage/defrag.",
     uncalibrated="not tried on a real load yet",

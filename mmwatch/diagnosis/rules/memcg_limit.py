@@ -99,6 +99,7 @@ RULE = Rule(
         "writeback-throttle",
         "isolation-throttle",
         "no-progress-throttle",
+        "slab-unreclaimable",
     ),
     evidence="Time in reclaim at limits, growth of max in memory.events.local (failcnt), usage against the limit, "
     "memory available on the host, refaults.",

@@ -83,7 +83,6 @@ def judge(observation: Observation) -> Answer:
             )
         )
     evidence += of_pressure(observation)
-    waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
     return Found(
         f"Anonymous memory fills the host and {'swap is full' if total else 'there is no swap'}: reclaim is left with "
         f"{observation.bytes(file)} of page cache. "
@@ -100,7 +99,7 @@ def judge(observation: Observation) -> Answer:
             "user-space OOM killer (systemd-oomd, earlyoom) do it in time.",
         ),
         observation.claim(rows | kswapd),
-        cost_ns=max(waited - lost, 0),
+        cost_ns=max(observation.waited_ns - lost, 0),
         resolves=Resolves("share of the time in reclaim", "<", 0.05, "ratio"),
         next="ps -eo pid,rss,comm --sort=-rss | head",
     )

@@ -66,7 +66,7 @@ def judge(observation: Observation) -> Answer:
             )
         )
     evidence += of_pressure(observation)
-    waited = int(part * observation.whole.pressure.get("some_us", 0)) * 1000 if pressed else 0
+    waited = int(part * observation.waited_ns) if pressed else 0
     return Found(
         f"{observation.names(here & direct)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming node "
         f"{node}, while node {spare.free_node} had {observation.pages(spare.free_pages)} free"
@@ -98,7 +98,7 @@ RULE = Rule(
     ("stall_ns",),
     "Policies are read from the first mappings of processes up to 4 GiB only, because the kernel walks their page "
     "tables for it.",
-    yields_to=("high-order", "kswapd-latched"),
+    yields_to=("high-order", "kswapd-latched", "writeback-throttle"),
     evidence="Direct reclaim on a node while another stood above its high watermark; Mems_allowed_list of status, "
     "numa_maps, numa_foreign.",
     remedy="Prefer instead of bind, or allow more nodes in cpuset.mems.",

@@ -10,7 +10,7 @@ from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, Threshold
 
 PART = Threshold(
-    0.5, "ratio", "time in shrinkers as a share of the time in reclaim", "then pages are not what it waits for"
+    0.3, "ratio", "time in shrinkers as a share of the time in reclaim", "ordinary reclaim spends a few percent there"
 )
 
 

@@ -74,7 +74,6 @@ def judge(observation: Observation) -> Answer:
     if path is not None and inside:
         evidence += limit_evidence(observation, path, "max")
     where = f"cgroup {path}" if inside else "the host"
-    waited = int(observation.whole.pressure.get("some_us", 0)) * 1000
     return Found(
         f"{where[0].upper()}{where[1:]} swaps the same memory out and in: {observation.pages(observation.rate(out))} "
         f"a second out, {observation.pages(observation.rate(into))} in. {observation.names(rows)} spent {time(lost)} "
@@ -91,7 +90,7 @@ def judge(observation: Observation) -> Answer:
         observation.claim(rows | kswapd),
         cgroups=(path,) if path is not None and inside else (),
         cost=(f"{observation.pages(into + out)} of swap I/O",),
-        cost_ns=max(waited - lost, 0),
+        cost_ns=max(observation.waited_ns - lost, 0),
         resolves=Resolves("pages swapped in", "<", BOTH_WAYS.value, "1/s"),
         next="mmwatch top --by cgroup",
     )

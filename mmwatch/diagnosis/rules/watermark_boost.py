@@ -80,5 +80,5 @@ RULE = Rule(
     yields_to=("kswapd-hopeless",),
     evidence="boost of /proc/zoneinfo, time and pages of kswapd on that node, vm.watermark_boost_factor.",
     remedy="Set vm.watermark_boost_factor to 0.",
-    uncalibrated="its load in the laboratory showed no boost",
+    uncalibrated="no load in the laboratory showed a boost",
 )

@@ -2,66 +2,69 @@
 
 from __future__ import annotations
 
-from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Remedy
-from mmwatch.diagnosis.observation import Observation, count, percent
+from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
+from mmwatch.diagnosis.evidence import of_counter, of_path
+from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.thresholds import HARM
+from mmwatch.diagnosis.thresholds import HARM, Threshold
 from mmwatch.diagnosis.throttling import PART, throttle_found, throttled
 
 REASONS = ("writeback", "congested")
+STUCK = Threshold(
+    0.5,
+    "ratio",
+    "pages dirty or under writeback, of those that direct reclaim scanned, or of a node's page cache",
+    "reclaim cannot free them before they are written, so it scans for nothing, whether it sleeps or not",
+)
 
 
 def judge(observation: Observation) -> Answer:
-    found = throttled(observation, *REASONS)
-    if isinstance(found, Clear):
-        return found
-    rows, slept = found
-    evidence = []
+    direct = observation.on("direct")
+    asleep = throttled(observation, *REASONS)
+    rows = direct if isinstance(asleep, Clear) else asleep[0]
     scanned = observation.scanned(rows)
-    stuck = observation.sum(rows, "dirty_pages", "writeback_pages", "immediate_pages")
-    if scanned and stuck:
-        evidence.append(
-            Evidence(
-                "dirty",
-                f"{percent(min(stuck / scanned, 1))} of the pages scanned were dirty or under writeback",
-                "batches",
-                stuck / scanned,
-                "ratio",
-            )
-        )
-    memory = observation.last.memory
-    held = memory.get("dirty", 0) + memory.get("writeback", 0)
-    if held:
-        evidence.append(
-            Evidence(
-                "host",
-                f"{observation.bytes(held)} of the host's memory are dirty or under writeback",
-                "/proc/meminfo",
-                held,
-                "bytes",
-            )
-        )
-    written = observation.grown("nr_vmscan_immediate_reclaim")
-    if written:
-        evidence.append(
-            Evidence(
-                "counter", f"nr_vmscan_immediate_reclaim grew by {count(written)}", "/proc/vmstat", written, "pages"
-            )
-        )
-    return throttle_found(
-        observation,
-        rows,
-        slept,
-        REASONS,
-        tuple(evidence),
-        "Dirty pages come to the end of the LRU lists faster than the device can write them.",
-        Remedy(
-            "Start writeback earlier, and allow less dirty memory.",
-            ("sysctl -w vm.dirty_background_bytes=268435456 vm.dirty_bytes=1073741824",),
-            (_undo(observation),),
-            "the same lines in /etc/sysctl.d/90-dirty.conf",
-            "writers are slowed down earlier",
+    found = observation.sum(rows, "dirty_pages", "writeback_pages", "immediate_pages") / max(scanned, 1)
+    held = max(
+        (
+            (node.dirty_pages + node.writeback_pages) / max(node.file_pages, 1)
+            for interval in observation.intervals
+            for node in interval.nodes
+            if node.file_pages and node.dirty_pages is not None and node.writeback_pages is not None
         ),
+        default=0.0,
+    )
+    if isinstance(asleep, Clear) and not (observation.harmful(direct) and (found or held) >= STUCK.value):
+        if not observation.known("throttled_ns"):
+            return Unknown("no probe for throttled_ns, and hardly any of what reclaim met was dirty")
+        return asleep
+    evidence = []
+    if found:
+        text = f"{percent(min(found, 1))} of the pages scanned were dirty or under writeback"
+        evidence.append(Evidence("dirty", text, "batches", found, "ratio", STUCK.value))
+    if held:
+        text = f"{percent(min(held, 1))} of a node's page cache was dirty or under writeback"
+        evidence.append(Evidence("node", text, "/proc/zoneinfo", held, "ratio", STUCK.value))
+    evidence += of_counter(observation, "nr_vmscan_immediate_reclaim")
+    cause = "Dirty pages come to the end of the LRU lists faster than the device can write them."
+    remedy = Remedy(
+        "Start writeback earlier, and allow less dirty memory.",
+        ("sysctl -w vm.dirty_background_bytes=268435456 vm.dirty_bytes=1073741824",),
+        (_undo(observation),),
+        "the same lines in /etc/sysctl.d/90-dirty.conf",
+        "writers are slowed down earlier",
+    )
+    if not isinstance(asleep, Clear):
+        return throttle_found(observation, rows, asleep[1], REASONS, tuple(evidence), cause, remedy)
+    lost = observation.lost_ns(direct)
+    return Found(
+        f"{observation.names(direct)} spent {time(lost)} of {time(observation.duration_ns)} in direct reclaim, which "
+        "finds hardly anything but pages that must be written first.",
+        (of_path(observation, direct, "direct reclaim"), *evidence),
+        cause,
+        remedy,
+        observation.claim(direct),
+        resolves=Resolves("share of scanned pages that are dirty", "<", STUCK.value, "ratio"),
+        next="mmwatch top --columns +throttled,+dirty,+written",
     )
 
 
@@ -75,14 +78,15 @@ def _undo(observation: Observation) -> str:
 RULE = Rule(
     "writeback-throttle",
     "reclaim waits for writeback",
-    "So many pages of the node are under writeback that reclaim sleeps until some are written. The device is the "
-    "limit.",
+    "So many pages of the node are dirty or under writeback that reclaim sleeps until some are written, or scans them "
+    "in vain. The device is the limit.",
     judge,
-    (HARM, PART),
-    ("stall_ns", "throttled_ns"),
-    "The kernel names the reason since 5.16.",
+    (HARM, PART, STUCK),
+    ("stall_ns",),
+    "The kernel names the reason of a sleep since 5.16.",
     ("memcg-dirty",),
-    evidence="Time asleep for the reasons writeback and congested, dirty pages found, dirty memory of the host.",
+    evidence="Time asleep for the reasons writeback and congested, pages found dirty by direct reclaim, dirty memory "
+    "of the nodes.",
     remedy="Lower vm.dirty_background_bytes and vm.dirty_bytes.",
     uncalibrated="not tried on a real load yet",
 )

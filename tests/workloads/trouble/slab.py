@@ -1,21 +1,18 @@
 """Kernel memory that nobody can reclaim: messages that wait in sockets, beside a task that reads files.
 
-The messages fill node 0, or a cgroup (``--max``). With ``--churn`` they are received and sent again and again; between
-page cache, that breaks up blocks of movable memory, and the kernel boosts the watermarks.
+The messages fill node 0, or a cgroup (``--max``).
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import time
 
-from load import MIB, Load, arguments, idle, node_state, read_range
+from load import MIB, Load, arguments, idle, read_range
 
 SO_SNDBUFFORCE = 32
 MESSAGE = bytes(3500)  # with its header just below 4 KiB, one object of slab
 PER_SOCKET = 8 * MIB
-SLACK_PAGES = 4096
 
 
 def send(mib: int) -> list[socket.socket]:
@@ -35,7 +32,6 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=700, help="of messages")
     parser.add_argument("--max", type=int, default=0, help="memory.max, MiB; none: on node 0")
     parser.add_argument("--file-mib", type=int, default=600, help="that is read meanwhile")
-    parser.add_argument("--churn", action="store_true")
     options = parser.parse_args()
     with Load(options.seconds) as load:
         cgroup = load.cgroup({"memory.max": str(options.max * MIB)}) if options.max else None
@@ -46,13 +42,8 @@ def main() -> None:
         def pins() -> None:
             held = send(options.mib)
             os.pwrite(sent.fileno(), b"1", 0)
-            if not options.churn:
-                idle()
-            for each in held:
-                each.close()
-            # First page cache must have the room again, and the blocks with it.
-            while (state := node_state(0)).free_pages > 2 * state.high_pages + SLACK_PAGES:
-                time.sleep(0.05)
+            idle()
+            del held
 
         def read() -> None:
             read_range(file.fileno(), 0, options.file_mib * MIB)

@@ -118,6 +118,23 @@ TROUBLES = (
         flat=(("pageoutrun", 2), ("pgscan_kswapd", 1000)),
     ),
     Trouble(
+        "kswapd-hopeless-2",
+        ("pinned.py", "--reset", "--shared", "--pinned-mib", "96"),
+        "kswapd-hopeless",
+        kernels=FORGETFUL,
+        sysctls=WIDE,
+        shows=(("pgscan_kswapd", 500000), ("pageoutrun", 30)),
+    ),
+    Trouble(
+        "kswapd-latched-2",
+        ("pinned.py", "--latched", "--stream", "--shared", "--pinned-mib", "96"),
+        "kswapd-latched",
+        kernels=STUBBORN,
+        sysctls=WIDE,
+        shows=(("allocstall", 20),),
+        flat=(("pageoutrun", 2), ("pgscan_kswapd", 1000)),
+    ),
+    Trouble(
         "memcg-limit",
         ("group.py", "--max", "128", "--stream", "--churn", "24", "--processes", "4"),
         "memcg-limit",
@@ -203,6 +220,12 @@ TROUBLES = (
         shows=(("workingset_refault_file", 10000), ("pgmajfault", 50), ("events.max", 200)),
     ),
     Trouble(
+        "exec-thrash-2",
+        ("group.py", "--parent-max", "48", "--mapped", "32", "--processes", "2", "--real"),
+        "exec-thrash",
+        shows=(("workingset_refault_file", 10000), ("pgmajfault", 50), ("events.max", 200)),
+    ),
+    Trouble(
         "zram", ("swapper.py", "--bind", "--zram", "512"), "zram-spin", shows=(("pswpin", 3000), ("pswpout", 3000))
     ),
     Trouble(
@@ -221,6 +244,20 @@ TROUBLES = (
     Trouble(
         "writeback-throttle",
         ("writers.py",),
+        "writeback-throttle",
+        sysctls=ALL_DIRTY,
+        shows=(("allocstall", 5), ("nr_vmscan_immediate_reclaim", 10000)),
+    ),
+    Trouble(
+        "memcg-dirty-2",
+        ("group.py", "--max", "48", "--dirty", "256", "--processes", "2"),
+        "memcg-dirty",
+        sysctls=ALL_DIRTY,
+        shows=(("events.max", 100), ("pgscan_file", 50000), ("nr_vmscan_immediate_reclaim", 1000)),
+    ),
+    Trouble(
+        "writeback-throttle-2",
+        ("writers.py", "--mapped", "--processes", "3", "--mib", "400"),
         "writeback-throttle",
         sysctls=ALL_DIRTY,
         shows=(("allocstall", 5), ("nr_vmscan_immediate_reclaim", 10000)),
@@ -283,6 +320,12 @@ TROUBLES = (
         "drop-caches",
         shows=(("drop_pagecache", 3), ("drop_slab", 3)),
         flat=(("pgsteal_file", 1000),),
+    ),
+    Trouble(
+        "drop-caches-2",
+        ("asked.py", "--of", "caches", "--value", "1", "--pause", "0.3", "--file-mib", "400"),
+        "drop-caches",
+        shows=(("drop_pagecache", 10),),
     ),
     *LOOKALIKES,
 )

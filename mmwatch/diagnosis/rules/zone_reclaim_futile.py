@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
@@ -46,9 +48,10 @@ def judge(observation: Observation) -> Answer:
         meanwhile = f", while node {had.free_node} had {observation.pages(had.free_pages)} free"
     else:
         meanwhile = ""
+    searched = ", ".join(str(number) for number in np.unique(observation.rows["node"][node]).tolist() if number >= 0)
     return Found(
-        f"{observation.names(node)} spent {time(lost)} of {time(observation.duration_ns)} searching its own node and "
-        f"freed nothing{meanwhile}.",
+        f"{observation.names(node)} spent {time(lost)} of {time(observation.duration_ns)} searching node {searched} "
+        f"and freed nothing{meanwhile}.",
         tuple(evidence),
         _cause(observation),
         remedy(observation),

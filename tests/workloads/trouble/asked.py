@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=16, help="asked for each time")
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two")
     parser.add_argument("--file-mib", type=int, default=128)
+    parser.add_argument("--value", default="3", help="written to drop_caches")
     parser.add_argument("--rest", action="store_true")
     options = parser.parse_args()
     with Load(options.seconds) as load:
@@ -31,7 +32,7 @@ def main() -> None:
         def ask() -> None:
             with contextlib.suppress(BlockingIOError):  # EAGAIN: it found less than that
                 if options.of == "caches":
-                    CACHES.write_text("3")
+                    CACHES.write_text(options.value)
                 elif options.of == "node":
                     NODE.write_text(f"{options.mib}M")
                 else:

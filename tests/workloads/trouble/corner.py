@@ -14,7 +14,6 @@ import time
 from load import MIB, PAGE, Load, anonymous, arguments, read_random, room_pages, touch
 
 STEP = MIB
-MADV_REMOVE = 9  # include/uapi/asm-generic/mman-common.h
 NODE_MIB = 1500  # more than one process needs; the kernel refuses more than the host has
 
 
@@ -32,7 +31,7 @@ def main() -> None:
 
         def fill() -> None:
             memory = mmap.mmap(-1, NODE_MIB * MIB) if options.shared else anonymous(NODE_MIB)
-            give_back = MADV_REMOVE if options.shared else mmap.MADV_DONTNEED
+            give_back = mmap.MADV_REMOVE if options.shared else mmap.MADV_DONTNEED
             top = 0
             while True:
                 spare = room_pages() * PAGE - options.room_mib * MIB

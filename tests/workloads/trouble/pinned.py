@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--reset", action="store_true", help="make the kernel forget kswapd's failures")
     parser.add_argument("--huge", action="store_true", help="ask for huge pages")
     parser.add_argument("--stream", action="store_true", help="read a long file once kswapd has given up")
+    parser.add_argument("--shared", action="store_true", help="shared memory (tmpfs) instead of anonymous")
     parser.add_argument("--latched", action="store_true", help="steady when kswapd has given up")
     options = parser.parse_args()
     with Load(options.seconds) as load:
@@ -36,7 +37,8 @@ def main() -> None:
         def fill() -> None:
             read_range(file.fileno(), 0, options.pinned_mib * MIB)
             pipes = list(pin(file.fileno(), 0, options.pinned_mib))
-            memory = anonymous(1024)
+            memory = mmap.mmap(-1, 1024 * MIB) if options.shared else anonymous(1024)
+            give_back = mmap.MADV_REMOVE if options.shared else mmap.MADV_DONTNEED
             top = 0
             while pipes:
                 state = node_state(0)
@@ -50,7 +52,7 @@ def main() -> None:
                     top += step
                 elif spare < -(STEP // PAGE) and top:
                     top -= STEP
-                    memory.madvise(mmap.MADV_DONTNEED, top, STEP)
+                    memory.madvise(give_back, top, STEP)
                 else:
                     time.sleep(0.05)
 

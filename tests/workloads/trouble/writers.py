@@ -7,16 +7,19 @@ meets them.
 
 from __future__ import annotations
 
+import functools
+import mmap
 import os
 
 from group import dirty_work
-from load import DISK, MIB, Load, arguments, vmstat
+from load import DISK, MIB, Load, arguments, touch, vmstat
 
 
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--max", type=int, default=0, help="memory.max, MiB; none: as much as node 0 has")
     parser.add_argument("--mib", type=int, default=600, help="length of each file")
+    parser.add_argument("--mapped", action="store_true", help="write through mappings")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write-mib-s", type=int, default=8, help="limit of the device")
     options = parser.parse_args()
@@ -32,7 +35,11 @@ def main() -> None:
         load.relieve(lambda: (cgroup / "io.max").write_text(f"{io_max}max"))
         bind = not options.max
         for _ in range(options.processes):
-            work = dirty_work(load.file(options.mib).fileno(), options.mib)
+            fd = load.file(options.mib).fileno()
+            if options.mapped:
+                work = functools.partial(touch, mmap.mmap(fd, options.mib * MIB))
+            else:
+                work = dirty_work(fd, options.mib)
             load.worker(work, "mmw-write", cgroup, node=0 if bind else None, bind=bind)
 
         def steady() -> bool:

@@ -121,12 +121,12 @@ def raise_limit(observation: Observation, path: str) -> Remedy:
         return Remedy("Raise the limit, or use less memory.")
     name = "memory.limit_in_bytes" if observation.setting("cgroup_version") == 1 else f"memory.{which}"
     file, more = observation.control(path, name), int(1.5 * limit) >> 20 << 20
-    unit, pod = ("MemoryMax=", "limit") if which == "max" else ("MemoryHigh=", "request")
+    unit = "MemoryMax= of the systemd unit, or the memory limit of the container"
     return Remedy(
         f"Raise {'the limit' if which == 'max' else 'memory.high'}, or use less memory.",
         (f"echo {more} >{file}",),
         (f"echo {limit} >{file}",),
-        f"{unit} of the systemd unit, or the memory {pod} of the container",
+        unit if which == "max" else "MemoryHigh= of the systemd unit",
         "the cgroup takes more of the host's memory",
     )
 
@@ -191,10 +191,8 @@ def thrashing(observation: Observation) -> Thrash | str:
         if again is None and not found:
             return "the kernel counts no refaults"
         share = max((one.refaults / max(one.reclaimed_pages, 1) for one in found), default=0.0)
-        return (
-            f"{count(observation.rate(again))} pages a second were read again after reclaim, at most "
-            f"{percent(min(share, 1))} of those reclaimed"
-        )
+        of = f", {percent(min(share, 1))} of those reclaimed" if observation.rate(again) >= SLOW.value else ""
+        return f"{count(observation.rate(again))} pages a second were read again after reclaim{of}"
     # Of nested cgroups that show the same refaults, the one whose own limit was hit.
     most = max(one.refaults for one in bad)
     nearest = [one for one in bad if one.refaults >= 0.9 * most]

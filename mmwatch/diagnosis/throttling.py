@@ -27,6 +27,18 @@ def throttled(observation: Observation, *reasons: str) -> tuple[Mask, int] | Cle
     return rows, total
 
 
+def dirty_limits(observation: Observation, *names: str) -> str:
+    """The command that sets limits on dirty memory (``dirty_background``, ``dirty``) to what they were.
+
+    Of each, bytes and ratio exclude each other (mm/page-writeback.c): setting one makes the other 0.
+    """
+    defaults, words = {"dirty_background": 10, "dirty": 20}, []
+    for name in names:
+        limit, ratio = observation.setting(f"{name}_bytes"), observation.setting(f"{name}_ratio")
+        words.append(f"vm.{name}_bytes={limit}" if limit else f"vm.{name}_ratio={defaults[name] if ratio is None else ratio}")
+    return " ".join(("sysctl -w", *words))
+
+
 def throttle_found(
     observation: Observation,
     rows: Mask,

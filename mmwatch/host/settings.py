@@ -46,6 +46,9 @@ class Settings:
     dirty_ratio: int | None
     """Percent of the available memory that may be dirty before writers have to wait; 0 if dirty_bytes is set."""
     dirty_bytes: int | None
+    dirty_background_ratio: int | None
+    """The same for the flusher to start writing; 0 if dirty_background_bytes is set."""
+    dirty_background_bytes: int | None
     demotion_enabled: bool | None
     """/sys/kernel/mm/numa/demotion_enabled (5.15+): reclaim may move pages to a slower node instead of freeing them."""
     task_delayacct: bool | None
@@ -80,6 +83,8 @@ def read_settings(root: Path = ROOT) -> Settings:
         thp_defrag=defrag[1] if defrag else None,
         dirty_ratio=read_int(vm / "dirty_ratio"),
         dirty_bytes=read_int(vm / "dirty_bytes"),
+        dirty_background_ratio=read_int(vm / "dirty_background_ratio"),
+        dirty_background_bytes=read_int(vm / "dirty_background_bytes"),
         demotion_enabled=None if demotion is None else demotion in ("1", "true"),
         task_delayacct=task_delayacct(root),
     )

@@ -91,7 +91,7 @@ def judge(observation: Observation) -> Answer:
         observation.claim(direct),
         nodes=tuple(sorted(latched)),
         resolves=Resolves("readings with kswapd asleep below the low watermark", "<", SHORT.value, "ratio"),
-        next="grep -A60 'Node' /proc/zoneinfo",
+        next="grep -E 'Node|free |low |node_unreclaimable' /proc/zoneinfo",
     )
 
 

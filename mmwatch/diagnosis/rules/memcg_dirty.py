@@ -8,6 +8,7 @@ from mmwatch.diagnosis.evidence import of_path
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, Threshold
+from mmwatch.diagnosis.throttling import dirty_limits
 
 DIRTY = Threshold(
     0.3,
@@ -99,7 +100,7 @@ def judge(observation: Observation) -> Answer:
             "Start writeback earlier, write with O_DIRECT or sync_file_range, or raise the limit. In version 2, "
             "enable the io controller beside memory: then the kernel scales the dirty threshold to the cgroup.",
             ("sysctl -w vm.dirty_background_bytes=67108864",),
-            ("sysctl -w vm.dirty_background_ratio=10",),
+            (dirty_limits(observation, "dirty_background"),),
             "echo vm.dirty_background_bytes=67108864 >/etc/sysctl.d/90-dirty.conf",
             "more, smaller writes on the whole host",
         ),

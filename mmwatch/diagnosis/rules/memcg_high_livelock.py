@@ -64,7 +64,7 @@ def judge(observation: Observation) -> Answer:
         )
     return Found(
         f"Cgroup {path} is above its memory.high of {observation.bytes(memory.high_bytes)}, and there is nothing to "
-        f"reclaim in it. {observation.names(rows)}: hardly any progress.",
+        f"reclaim in it. {observation.names(rows)} can hardly go on.",
         tuple(evidence),
         "memory.high never kills. Anonymous memory without swap cannot be reclaimed, so the tasks search and sleep "
         "for ever, and the OOM killer is not called because the limit is not reached.",

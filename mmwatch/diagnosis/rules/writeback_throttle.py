@@ -7,7 +7,7 @@ from mmwatch.diagnosis.evidence import of_counter, of_path
 from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, Threshold
-from mmwatch.diagnosis.throttling import PART, throttle_found, throttled
+from mmwatch.diagnosis.throttling import PART, dirty_limits, throttle_found, throttled
 
 REASONS = ("writeback", "congested")
 STUCK = Threshold(
@@ -49,7 +49,7 @@ def judge(observation: Observation) -> Answer:
     remedy = Remedy(
         "Start writeback earlier, and allow less dirty memory.",
         ("sysctl -w vm.dirty_background_bytes=268435456 vm.dirty_bytes=1073741824",),
-        (_undo(observation),),
+        (dirty_limits(observation, "dirty_background", "dirty"),),
         "the same lines in /etc/sysctl.d/90-dirty.conf",
         "writers are slowed down earlier",
     )
@@ -66,13 +66,6 @@ def judge(observation: Observation) -> Answer:
         resolves=Resolves("share of scanned pages that are dirty", "<", STUCK.value, "ratio"),
         next="mmwatch top --columns +throttled,+dirty,+written",
     )
-
-
-def _undo(observation: Observation) -> str:
-    if observation.setting("dirty_bytes"):
-        return f"sysctl -w vm.dirty_bytes={observation.setting('dirty_bytes')}"
-    ratio = observation.setting("dirty_ratio")
-    return f"sysctl -w vm.dirty_background_ratio=10 vm.dirty_ratio={20 if ratio is None else ratio}"
 
 
 RULE = Rule(

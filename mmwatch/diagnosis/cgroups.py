@@ -34,6 +34,7 @@ BACK = Threshold(
     "a working set that fits refaults next to nothing, and a stream nothing at all",
 )
 
+NOT_AGAIN = "no page was read again after reclaim"
 LITTLE = Threshold(
     0.2, "ratio", "pages refaulted soon, of all refaulted", "below that, only much more memory would help"
 )
@@ -85,7 +86,16 @@ def limit_evidence(observation: Observation, path: str, which: str) -> list[Evid
         share = memory.usage_bytes / bound
         used = f"{observation.bytes(memory.usage_bytes)} of {observation.bytes(bound)}"
         threshold = FULL.value if share >= FULL.value else None
-        found.append(Evidence("limit", f"{path} uses {used}", "memory.current", share, "ratio", threshold))
+        found.append(
+            Evidence(
+                "limit" if which == "max" else "high",
+                f"{path} uses {used}",
+                "memory.current",
+                share,
+                "ratio",
+                threshold,
+            )
+        )
     return found
 
 
@@ -106,7 +116,7 @@ def refault_evidence(observation: Observation, path: str) -> list[Evidence]:
     return [
         Evidence(
             "refault",
-            f"{count(again)} pages were read again after reclaim, {rate} a second",
+            f"{count(again)} pages were read again after reclaim, {rate} a second" if again else NOT_AGAIN,
             "memory.stat",
             observation.rate(again),
             "1/s",
@@ -192,7 +202,9 @@ def thrashing(observation: Observation) -> Thrash | str:
             return "the kernel counts no refaults"
         share = max((one.refaults / max(one.reclaimed_pages, 1) for one in found), default=0.0)
         of = f", {percent(min(share, 1))} of those reclaimed" if observation.rate(again) >= SLOW.value else ""
-        return f"{count(observation.rate(again))} pages a second were read again after reclaim{of}"
+        return (
+            f"{count(observation.rate(again))} pages a second were read again after reclaim{of}" if again else NOT_AGAIN
+        )
     # Of nested cgroups that show the same refaults, the one whose own limit was hit.
     most = max(one.refaults for one in bad)
     nearest = [one for one in bad if one.refaults >= 0.9 * most]
@@ -255,14 +267,14 @@ def thrash_found(
         raise_limit(observation, worst.path)
         if worst.path
         else Remedy(
-            "Add memory, or make the working set smaller; protect what matters with memory.low, and let the rest read "
-            "past the page cache.",
+            "Add memory, or make the working set smaller; protect what matters with memory.low, and let the rest "
+            "bypass the page cache.",
         )
     )
     if worst.soon is not None and worst.soon < LITTLE.value * worst.refaults:
         remedy = Remedy(
             "Somewhat more memory will not do, since what is read again comes back late. Give it as much as its tasks "
-            "read over and over, or let them read past the page cache, if they have a cache of their own (O_DIRECT).",
+            "read over and over, or let them bypass the page cache, if they have a cache of their own (O_DIRECT).",
         )
     return Found(
         f"{what.format(where + bounded)} not stay in memory: {observation.pages(rate)} a second are read again. "

@@ -10,7 +10,8 @@ from mmwatch.diagnosis.thresholds import HARM, PRESSURE
 def of_path(observation: Observation, rows: Mask, what: str) -> Evidence:
     """How much time these rows took."""
     share = observation.share(observation.lost_ns(rows))
-    text = f"{what} took {percent(share)} of the time, {count(observation.sum(rows, 'reclaims'))} calls"
+    calls = count(observation.sum(rows, "reclaims"))
+    text = f"{what} took {percent(share)} of the time, summed over tasks, in {calls} calls"
     return Evidence("path", text, "reclaims", share, "ratio", HARM.value)
 
 

@@ -162,10 +162,14 @@ def _verdict(
 
 def _explained(observation: Observation, account: Account, findings: Sequence[Finding]) -> str:
     numbers = ", ".join(str(number) for number in range(1, len(findings) + 1))
+    which = f"finding {numbers}" if len(findings) == 1 else f"findings {numbers}"
     if not account.total_ns:
-        return f"Tasks spent no time in reclaim itself; see {numbers}."
+        return f"Tasks spent no time in reclaim itself; see {which}."
     share = (account.claimed_ns + account.ordinary_ns) / account.total_ns
-    text = f"{percent(share)} of {time(account.total_ns)} that tasks spent in reclaim is explained by {numbers}."
+    text = f"Tasks spent {time(account.total_ns)} in reclaim; {which} and ordinary work explain {percent(share)} of it."
+    if not account.ordinary_ns:
+        explain = "explains" if len(findings) == 1 else "explain"
+        text = f"Tasks spent {time(account.total_ns)} in reclaim; {which} {explain} {percent(share)} of it."
     if account.unexplained > UNEXPLAINED.value and observation.share(account.unexplained_ns) >= HARM.value:
         text = f"{percent(account.unexplained)} of {time(account.total_ns)} in reclaim is not explained. {text}"
     return text

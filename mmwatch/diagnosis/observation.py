@@ -193,12 +193,12 @@ class Observation:
         return (process.comm if process else "") or clean(self.rows["comm"][index].decode("utf-8", "replace")) or "?"
 
     def names(self, rows: Mask, most: int = 2) -> str:
-        """The tasks of these rows with the most time: ``python3[123], dd[4] and 3 more``, or ``215 processes dd``."""
+        """The tasks of these rows with the most time: ``python3[123], dd[4] and 3 more``, ``9 processes named dd``."""
         who = self.who(self.claim(rows), len(self.rows))
         tgids = list(dict.fromkeys((one.tgid, one.comm) for one in who))
         comms = {comm for _, comm in tgids}
         if len(tgids) > most and len(comms) == 1:
-            return f"{len(tgids)} processes {comms.pop()}"
+            return f"{len(tgids)} processes named {comms.pop()}"
         shown = ", ".join(f"{comm}[{tgid}]" if tgid else comm for tgid, comm in tgids[:most])
         rest = len(tgids) - most
         return (f"{shown} and {rest} more" if rest > 0 else shown) or "nobody"

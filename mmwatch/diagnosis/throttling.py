@@ -35,7 +35,9 @@ def dirty_limits(observation: Observation, *names: str) -> str:
     defaults, words = {"dirty_background": 10, "dirty": 20}, []
     for name in names:
         limit, ratio = observation.setting(f"{name}_bytes"), observation.setting(f"{name}_ratio")
-        words.append(f"vm.{name}_bytes={limit}" if limit else f"vm.{name}_ratio={defaults[name] if ratio is None else ratio}")
+        words.append(
+            f"vm.{name}_bytes={limit}" if limit else f"vm.{name}_ratio={defaults[name] if ratio is None else ratio}"
+        )
     return " ".join(("sysctl -w", *words))
 
 

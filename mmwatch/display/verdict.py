@@ -19,7 +19,7 @@ from mmwatch.units import clean, count_text, ns_text, number_text, pages_text, r
 WIDTH = 80
 _HEAD = 9
 INSIDE_MAX, NAMED_MAX = 5, 6
-EVIDENCE_MAX = 5
+EVIDENCE_MAX = 6
 """So many pieces of evidence are shown for a finding unless all are asked for."""
 _TELLING = ("direct-reclaim", "memcg-limit", "cache-thrash", "swap-storm", "zone-reclaim-thrash", "kswapd-hopeless")
 """What a reader suspects first: these are named among what was ruled out."""
@@ -73,17 +73,19 @@ def finding_line(verdict: Verdict | None) -> str:
 def _head(verdict: Verdict, observation: Observation, width: int) -> list[str]:
     session = observation.session
     host = clean(session.hostname) or "?"
-    looked = f"{ns_text(observation.duration_ns)} up to {local_time(observation.whole.end_s)}"
-    lines = _wrapped("", f"{verdict.status.upper()}  {host}, kernel {clean(session.kernel) or '?'}, {looked}", width)
+    looked = f"{ns_text(observation.duration_ns)} until {local_time(observation.whole.end_s, zone=True)}"
+    lines = _wrapped("", f"{verdict.status.upper()} on {host}, kernel {clean(session.kernel) or '?'}", width)
+    lines += _wrapped("", f"looked at for {looked}", width)
     if session.filter:
         lines += _wrapped("", f"only {filter_text(session.filter)}", width)
     lines += _wrapped("", verdict.summary, width)
     if verdict.avoidable.stall_ns or verdict.avoidable.futile:
         pages = pages_text(verdict.avoidable.reclaimed_pages, session.page_size)
+        freed = f" and {pages} reclaimed by tasks" if verdict.avoidable.reclaimed_pages else ""
         lines += _wrapped(
             "",
-            f"Avoidable: {ns_text(verdict.avoidable.stall_ns)} in reclaim and {pages} taken from a node while another "
-            "one was above its high watermark.",
+            f"Avoidable: {ns_text(verdict.avoidable.stall_ns)} in reclaim{freed}, because another node was above its "
+            "high watermark at the time.",
             width,
         )
     return lines
@@ -129,12 +131,12 @@ def _finding(verdict: Verdict, finding: Finding, number: int, verbose: bool, wid
     found = finding.found
     for_it, against = len(found.evidence), len(found.against)
     title = f"{number}  {finding.rule.id}: {finding.rule.title}"
-    sure = f"{finding.severity}; confidence {finding.confidence} ({for_it} for, {against} against)"
-    lines = [*_wrapped("", title, width, 3), *_wrapped("   ", sure, width)]
+    sure = f"{finding.severity}; confidence {finding.confidence}: {for_it} signs for it, {against or 'none'} against"
     if finding.rule.uncalibrated:
-        lines += _wrapped("   ", f"uncalibrated: {finding.rule.uncalibrated}", width)
+        sure += f", but the rule is not calibrated ({finding.rule.uncalibrated})"
+    lines = [*_wrapped("", title, width, 3), *_wrapped("   ", sure, width)]
     lines += _wrapped("   ", found.summary, width)
-    if finding.claims_ns and verdict.account.total_ns:
+    if finding.claims_ns and verdict.account.total_ns and len(verdict.findings) > 1:
         share = ratio_text(finding.claims_ns / verdict.account.total_ns)
         lines += _wrapped("   ", f"This explains {share}% of the time that tasks spent in reclaim.", width)
     shown = found.evidence if verbose else found.evidence[:EVIDENCE_MAX]
@@ -143,13 +145,13 @@ def _finding(verdict: Verdict, finding: Finding, number: int, verbose: bool, wid
     lines += _labelled("COST", [("", cost) for cost in found.cost], width)
     if verbose or number == 1:
         lines += _labelled("CAUSE", [("", found.cause)], width)
-    lines += _labelled("NOT", [(one.rule.id, one.reason) for one in _ruled_out(verdict.rejected)], width, 20)
+    lines += _labelled("EXCLUDED", [(one.rule.id, one.reason) for one in _ruled_out(verdict.rejected)], width, 20)
     lines += _fix(found.remedy, width)
     if found.resolves:
         one = found.resolves
         value = f"{100 * one.value:g}%" if one.unit == "ratio" and one.value <= 1 else f"{one.value:g}"
         value += "/s" if one.unit == "1/s" else ""
-        same = f" at the same rate of {one.normaliser}" if one.normaliser else ""
+        same = f", with as many {one.normaliser} a second" if one.normaliser else ""
         lines += _labelled("FIXED IF", [("", f"{one.metric} {one.op} {value}{same}")], width)
     if found.next:
         lines += _labelled("MORE", [("", found.next)], width)
@@ -163,7 +165,7 @@ def _fix(remedy: Remedy, width: int) -> list[str]:
     if remedy.undo:
         lines += [f"{'':{_HEAD}}undo:", *(f"{'':{_HEAD}}  {command}" for command in remedy.undo)]
     if remedy.persistent:
-        text = f"for good: {remedy.persistent}"
+        text = f"permanent: {remedy.persistent}"
         lines += [f"{'':{_HEAD}}{text}"] if ">/etc/" in text else _wrapped(" " * _HEAD, text, width)
     return lines + (_wrapped(" " * _HEAD, f"risk: {remedy.risk}", width) if remedy.risk else [])
 
@@ -203,7 +205,7 @@ def _tail(verdict: Verdict, observation: Observation, verbose: bool, width: int)
         lines += _labelled("DATA", [("", accounting_line(observation.account, None))], width)
     if verdict.next:
         lines += _labelled("NEXT", [("", verdict.next)], width)
-    return [*lines, "Nothing was changed."]
+    return [*lines, "mmwatch changed nothing on this host."]
 
 
 def _inside(one: Inside) -> str:

@@ -88,7 +88,7 @@ def test_two_kinds_of_trouble_share_the_time() -> None:
         ("node-bound", 3 * S // 4),
     ]
     assert verdict.account.unexplained_ns == 0
-    assert verdict.summary.startswith("100% of 2.25s")
+    assert verdict.summary == "Tasks spent 2.25s in reclaim; findings 1, 2 explain 100% of it."
 
 
 QUIET_PRESSURE = {"some_us": 0, "full_us": 0, "some_avg10": 0.0, "full_avg10": 0.0}
@@ -233,7 +233,7 @@ def test_the_limit_that_binds_may_be_a_parents() -> None:
     verdict = judge(TROUBLES["memcg-limit"]())
     found = verdict.findings[0].found
     assert found.cgroups == ("/app",)
-    assert "/app is above their own cgroup /app/web" in found.summary
+    assert "They run below it, in /app/web." in found.summary
     assert found.remedy.commands == ("echo 157286400 >/sys/fs/cgroup/app/memory.max",)
     assert found.remedy.undo == ("echo 104857600 >/sys/fs/cgroup/app/memory.max",)
 

@@ -41,5 +41,5 @@ RULE = Rule(
     evidence="workingset_refault_file of the cgroup or host; pages reclaimed; the cgroup's own hits of its limit; "
     "memory pressure.",
     remedy="Raise the limit of the cgroup, or give the host more memory; protect what matters with memory.low; let "
-    "the rest read past the page cache.",
+    "the rest bypass the page cache.",
 )

@@ -52,7 +52,7 @@ def judge(observation: Observation) -> Answer:
     gave_up = any(one.kswapd.get(number) == "gave up" for one in observation.intervals)
     if gave_up:
         evidence.append(
-            Evidence("latch", "node_unreclaimable is set: kswapd failed 16 times in a row", "node_unreclaimable", 1)
+            Evidence("latch", "node_unreclaimable is set: kswapd failed too often", "node_unreclaimable", 1)
         )
     stalls = observation.grown_like("allocstall")
     if stalls:
@@ -74,19 +74,24 @@ def judge(observation: Observation) -> Answer:
         )
     if not stalls and observation.share(lost) < COST_MIN.value:
         return Clear(f"kswapd of node {number} sleeps below the low watermark, but nobody waits for memory")
+    for other in observation.elsewhere("direct").values():
+        why = observation.restricted(direct, other.free_node)
+        if why not in ("", "?"):
+            text = f"node {other.free_node} had {observation.pages(other.free_pages)} free, but {why}"
+            evidence.append(Evidence("policy", text, "/proc/PID/status"))
     assert node is not None
     return Found(
         f"Node {number} has {observation.pages(node.free_pages)} free, below its low watermark of "
         f"{observation.pages(node.low_pages)}, and kswapd sleeps. Tasks spent {time(lost)} of "
         f"{time(observation.duration_ns)} reclaiming instead.",
         tuple(evidence),
-        "After 16 runs in a row that freed nothing, kswapd sleeps until a task frees something on the node "
-        "(mm/vmscan.c, MAX_RECLAIM_RETRIES).",
+        "After 16 runs in a row that freed nothing (mm/vmscan.c, MAX_RECLAIM_RETRIES), kswapd no longer wakes. "
+        "Kernels up to 6.12 wake it again once a task frees something on the node, 7.2 only once the node is balanced.",
         Remedy(
-            "Free memory of the node, or add swap, so that kswapd finds something; dropping clean caches wakes it for "
-            "the moment.",
+            "End, move or shrink what fills the node, or add swap. Dropping clean caches helps for the moment, if "
+            "there are any.",
             ("sync; sysctl -w vm.drop_caches=1",),
-            risk="all clean page cache is read again from disk",
+            risk="files that are still in use are read again from disk, on all nodes",
         ),
         observation.claim(direct),
         nodes=tuple(sorted(latched)),

@@ -122,5 +122,5 @@ RULE = Rule(
     ("stall_ns",),
     "Where batches have no events (multi-generational LRU before 6.8), only the cgroup's own counts tell.",
     evidence="Pages found dirty or under writeback, file_dirty and file_writeback of memory.stat, time throttled.",
-    remedy="Start writeback earlier, write past the page cache, raise the limit, or enable the io controller.",
+    remedy="Start writeback earlier, bypass the page cache, raise the limit, or enable the io controller.",
 )

@@ -35,7 +35,7 @@ def judge(observation: Observation) -> Answer:
     evidence = [
         Evidence(
             "futile",
-            f"reclaim freed {count(observation.freed(rows))} of {count(asked)} pages that it looked at",
+            f"reclaim freed {count(observation.freed(rows))} of {count(asked)} pages that it scanned",
             "reclaims",
             share,
             "ratio",
@@ -45,7 +45,9 @@ def judge(observation: Observation) -> Answer:
         Evidence("anon", f"{percent(anon)} of its memory is anonymous", "memory.stat", anon, "ratio", ANON.value),
         Evidence(
             "swap",
-            "there is no free swap" if not swap else f"{observation.bytes(swap)} of swap are free",
+            ("swap is full" if observation.last.memory.get("swap_total") else "there is no swap")
+            if not swap
+            else f"{observation.bytes(swap)} of swap are free",
             "/proc/meminfo",
             swap,
             "bytes",
@@ -63,11 +65,11 @@ def judge(observation: Observation) -> Answer:
             )
         )
     return Found(
-        f"Cgroup {path} is above its memory.high of {observation.bytes(memory.high_bytes)}, and there is nothing to "
-        f"reclaim in it. {observation.names(rows)} can hardly go on.",
+        f"Cgroup {path} is above its memory.high of {observation.bytes(memory.high_bytes)}, and there is almost "
+        f"nothing to reclaim in it. {observation.names(rows)} make almost no progress.",
         tuple(evidence),
-        "memory.high never kills. Anonymous memory without swap cannot be reclaimed, so the tasks search and sleep "
-        "for ever, and the OOM killer is not called because the limit is not reached.",
+        "memory.high never kills. Anonymous memory without swap cannot be reclaimed, so the tasks scan and sleep "
+        "indefinitely, and the OOM killer is not called because memory.max is not reached.",
         raise_limit(observation, path),
         observation.claim(rows),
         cgroups=(path,),
@@ -87,6 +89,6 @@ RULE = Rule(
     (HARM, PRESSURE, FUTILE, ANON),
     ("stall_ns", "asked_pages", "reported_pages"),
     "Version 1 has no memory.high.",
-    evidence="As memcg-high; pages freed for each page looked at, the share of anonymous memory, free swap.",
+    evidence="As memcg-high; pages freed for each page scanned, the share of anonymous memory, free swap.",
     remedy="Raise memory.high, add swap, or end the tasks.",
 )

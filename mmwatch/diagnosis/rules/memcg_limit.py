@@ -19,8 +19,8 @@ STREAM_HARM = Threshold(
     "each new page costs an old one: that is the price",
 )
 PAST_THE_CACHE = Remedy(
-    "Read and write past the page cache (O_DIRECT), drop it behind the reader (posix_fadvise DONTNEED), or reclaim "
-    "ahead of the limit with memory.high or memory.reclaim."
+    "Bypass the page cache (O_DIRECT), or drop pages after use (posix_fadvise DONTNEED). Or let an agent reclaim in "
+    "time (memory.reclaim), so that the tasks need not."
 )
 
 
@@ -33,7 +33,7 @@ def judge(observation: Observation) -> Answer:
     if not bound:
         if not observation.limited:
             return Unknown("limits and counters of the cgroups could not be read")
-        return Clear("no cgroup hit its limit (memory.events max, failcnt)")
+        return Clear("no cgroup hit its limit")
     path, rows = max(bound.items(), key=lambda one: observation.lost_ns(one[1]))
     if not observation.harmful(rows):
         return Clear(
@@ -59,7 +59,7 @@ def judge(observation: Observation) -> Answer:
     ]
     evidence += refault_evidence(observation, path)
     own = {observation.whole.cgroups.get(int(number)) for number in observation.rows["cgroup_id"][rows]}
-    above = f" {path} is above their own cgroup {sorted(filter(None, own))[0]}." if path not in own and any(own) else ""
+    above = f" They run below it, in {sorted(filter(None, own))[0]}." if path not in own and any(own) else ""
     return Found(
         f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming because cgroup "
         f"{path} is at its limit of {observation.bytes(memory.limit_bytes)}.{above}",
@@ -103,6 +103,6 @@ RULE = Rule(
     ),
     evidence="Time in reclaim at limits, growth of max in memory.events.local (failcnt), usage against the limit, "
     "memory available on the host, refaults.",
-    remedy="Raise the limit. If the cgroup streams through files, read past the page cache instead.",
+    remedy="Raise the limit. If the cgroup streams through files, bypass the page cache instead.",
     uncalibrated="not tried on a real load yet",
 )

@@ -17,6 +17,9 @@ PART = Threshold(
     "less is met by chance while all nodes are filled",
 )
 
+PREFER = "Prefer the node instead of binding to it (numactl --preferred, or --interleave for shared data)."
+ALLOW = "allow more nodes in cpuset.mems of the cgroup (systemd: AllowedMemoryNodes=)"
+
 
 def judge(observation: Observation) -> Answer:
     direct = observation.on("direct")
@@ -41,7 +44,7 @@ def judge(observation: Observation) -> Answer:
         Evidence(
             "spare",
             f"node {spare.free_node} had {observation.pages(spare.free_pages)} free, above its high watermark, "
-            "meanwhile",
+            "at the same time",
             "/proc/zoneinfo",
             spare.free_pages,
             "pages",
@@ -59,26 +62,27 @@ def judge(observation: Observation) -> Answer:
         evidence.append(
             Evidence(
                 "counter",
-                f"numa_foreign grew by {count(foreign)} only: hardly any page came from another node instead",
+                f"numa_foreign grew by only {count(foreign)}: hardly any allocation fell back to another node",
                 "/proc/vmstat",
                 foreign,
                 "pages",
             )
         )
     evidence += of_pressure(observation)
+    if why in ("", "?"):
+        binding, loosen = "A memory policy (numactl --membind) or a cpuset (cpuset.mems)", f"{PREFER} Or {ALLOW}."
+    elif "cpuset" in why:
+        binding, loosen = "A cpuset", f"{ALLOW[0].upper()}{ALLOW[1:]}."
+    else:
+        binding, loosen = "A memory policy (numactl --membind, mbind, set_mempolicy)", PREFER
     waited = int(part * observation.waited_ns) if pressed else 0
     return Found(
         f"{observation.names(here & direct)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming node "
         f"{node}, while node {spare.free_node} had {observation.pages(spare.free_pages)} free"
         + (f": {why}." if why and why != "?" else "."),
         tuple(evidence),
-        "A memory policy (numactl --membind) or a cpuset (cpuset.mems) keeps the tasks on a node that is too small "
-        "for them.",
-        Remedy(
-            "Prefer the node instead of binding to it (numactl --preferred, or --interleave for shared data), or "
-            "allow more nodes in cpuset.mems of the cgroup.",
-            risk="memory on other nodes is slower to reach",
-        ),
+        f"{binding} keeps the tasks on a node that is too small for them.",
+        Remedy(loosen, risk="memory on other nodes is slower to reach"),
         observation.claim(here),
         tuple(against),
         nodes=(node,),

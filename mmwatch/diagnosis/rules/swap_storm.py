@@ -23,6 +23,8 @@ def judge(observation: Observation) -> Answer:
     if into is None or out is None:
         return Unknown("/proc/vmstat has no pswpin and pswpout")
     rate = min(observation.rate(into), observation.rate(out))
+    if not into and not out:
+        return Clear("no page went to swap or came back")
     if rate < BOTH_WAYS.value:
         return Clear(
             f"{count(observation.rate(out))} pages a second went to swap, {count(observation.rate(into))} came back"

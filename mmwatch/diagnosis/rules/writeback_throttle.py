@@ -10,6 +10,8 @@ from mmwatch.diagnosis.thresholds import HARM, Threshold
 from mmwatch.diagnosis.throttling import PART, dirty_limits, throttle_found, throttled
 
 REASONS = ("writeback", "congested")
+DIRTY_RATIO = 20
+"""vm_dirty_ratio in mm/page-writeback.c."""
 STUCK = Threshold(
     0.5,
     "ratio",
@@ -24,14 +26,14 @@ def judge(observation: Observation) -> Answer:
     rows = direct if isinstance(asleep, Clear) else asleep[0]
     scanned = observation.scanned(rows)
     found = observation.sum(rows, "dirty_pages", "writeback_pages", "immediate_pages") / max(scanned, 1)
-    held = max(
+    held, full = max(
         (
-            (node.dirty_pages + node.writeback_pages) / max(node.file_pages, 1)
+            ((node.dirty_pages + node.writeback_pages) / max(node.file_pages, 1), node.node)
             for interval in observation.intervals
             for node in interval.nodes
             if node.file_pages and node.dirty_pages is not None and node.writeback_pages is not None
         ),
-        default=0.0,
+        default=(0.0, 0),
     )
     if isinstance(asleep, Clear) and not (observation.harmful(direct) and (found or held) >= STUCK.value):
         if not observation.known("throttled_ns"):
@@ -42,15 +44,19 @@ def judge(observation: Observation) -> Answer:
         text = f"{percent(min(found, 1))} of the pages scanned were dirty or under writeback"
         evidence.append(Evidence("dirty", text, "batches", found, "ratio", STUCK.value))
     if held:
-        text = f"{percent(min(held, 1))} of a node's page cache was dirty or under writeback"
+        text = f"{percent(min(held, 1))} of the page cache of node {full} was dirty or under writeback"
         evidence.append(Evidence("node", text, "/proc/zoneinfo", held, "ratio", STUCK.value))
-    evidence += of_counter(observation, "nr_vmscan_immediate_reclaim")
-    cause = "Dirty pages come to the end of the LRU lists faster than the device can write them."
+    evidence += of_counter(observation, "nr_vmscan_immediate_reclaim", ": pages met under writeback, again and again")
+    ratio = observation.setting("dirty_ratio")
+    if isinstance(ratio, int) and ratio > DIRTY_RATIO:
+        text = f"vm.dirty_ratio is {ratio}; the kernel's default is {DIRTY_RATIO}"
+        evidence.append(Evidence("config", text, "vm.dirty_ratio", ratio, "percent", DIRTY_RATIO))
+    cause = "Dirty pages reach the end of the LRU lists faster than the device can write them."
     remedy = Remedy(
         "Start writeback earlier, and allow less dirty memory.",
         ("sysctl -w vm.dirty_background_bytes=268435456 vm.dirty_bytes=1073741824",),
         (dirty_limits(observation, "dirty_background", "dirty"),),
-        "the same lines in /etc/sysctl.d/90-dirty.conf",
+        "the same settings in /etc/sysctl.d/90-dirty.conf",
         "writers are slowed down earlier",
     )
     if not isinstance(asleep, Clear):
@@ -58,7 +64,7 @@ def judge(observation: Observation) -> Answer:
     lost = observation.lost_ns(direct)
     return Found(
         f"{observation.names(direct)} spent {time(lost)} of {time(observation.duration_ns)} in direct reclaim, which "
-        "finds hardly anything but pages that must be written first.",
+        "finds almost only pages that must be written first.",
         (of_path(observation, direct, "direct reclaim"), *evidence),
         cause,
         remedy,
@@ -70,7 +76,7 @@ def judge(observation: Observation) -> Answer:
 
 RULE = Rule(
     "writeback-throttle",
-    "reclaim waits for writeback",
+    "reclaim is held up by dirty pages",
     "So many pages of the node are dirty or under writeback that reclaim sleeps until some are written, or scans them "
     "in vain. The device is the limit.",
     judge,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves
@@ -50,14 +52,18 @@ def judge(observation: Observation) -> Answer:
         meanwhile = ""
     searched = ", ".join(str(number) for number in np.unique(observation.rows["node"][node]).tolist() if number >= 0)
     return Found(
-        f"{observation.names(node)} spent {time(lost)} of {time(observation.duration_ns)} searching node {searched} "
-        f"and freed nothing{meanwhile}.",
+        f"{observation.names(node)} spent {time(lost)} of {time(observation.duration_ns)} in node reclaim on node "
+        f"{searched} and freed nothing{meanwhile}.",
         tuple(evidence),
         _cause(observation),
-        remedy(observation),
+        replace(
+            remedy(observation),
+            advice="Skip the scan, and let tasks take the memory of other nodes at once, as they do now after it.",
+            risk="",
+        ),
         observation.claim(node),
         nodes=tuple(sorted(elsewhere)),
-        cost=(f"{count(calls / observation.duration_s)} searches a second, all of it CPU time of the task",),
+        cost=(f"{count(calls / observation.duration_s)} node reclaims a second, all of them CPU time of the tasks",),
         resolves=Resolves("share of the time in node reclaim", "<", 0.01, "ratio", "pages allocated"),
         next="mmwatch top --by node",
     )
@@ -69,11 +75,11 @@ def _cause(observation: Observation) -> str:
         return (
             "The multi-generational LRU reclaims nothing in node reclaim unless the mode also allows it to write and "
             f"to unmap (mm/vmscan.c, lru_gen_shrink_node, since 6.3). With mode {mode}, each allocation on a full "
-            "node searches it from priority 4 to 0 for nothing."
+            "node scans it from priority 4 to 0 without freeing a page, and then takes memory of another node."
         )
     return (
         "The node's pages count as reclaimable, but the mode does not allow to free them: they are mapped, dirty, or "
-        "in use. Each allocation on the full node searches it for nothing."
+        "in use. Each allocation on the full node scans it without freeing a page."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrashing
 from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, OVERSHOOT, PRIORITY_LOW, Threshold
@@ -20,7 +21,10 @@ FIRST_PRIORITY = 4
 def judge(observation: Observation) -> Answer:
     node = observation.on("node")
     lost = observation.lost_ns(node)
-    if not observation.harmful(node):
+    worst = thrashing(observation)
+    # What it evicts may cost more than its own time.
+    missed = isinstance(worst, Thrash) and not worst.path and 2 * observation.freed(node) >= worst.reclaimed_pages
+    if not observation.harmful(node) and not missed:
         return Clear(f"node reclaim took {percent(observation.share(lost))} of the time")
     if futile_share(observation, node) >= FUTILE_SHARE.value:
         return Clear("node reclaim freed nothing: see zone-reclaim-futile")
@@ -130,7 +134,7 @@ RULE = Rule(
     "another one. If the node stays full, every allocation does so: the task burns system time, and the page cache of "
     "the node is thrown away, while other nodes have free memory.",
     judge,
-    (HARM, FUTILE_SHARE),
+    (HARM, FUTILE_SHARE, THRASH, BACK),
     ("stall_ns", "reclaims", "reclaims_futile"),
     "Kernels before 5.2 have no event for it. It does not know whether remote memory would be slower for this load.",
     evidence="Time in node reclaim, zone_reclaim_failed and _success, scan priority, free memory of other nodes and "

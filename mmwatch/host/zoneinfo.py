@@ -43,6 +43,8 @@ class NodeState:
     """Free in ZONE_MOVABLE; None without such a zone."""
     free_cma_pages: int | None
     """Free in areas of the contiguous memory allocator."""
+    free_reserved_pages: int | None
+    """Free in low zones, but kept for allocations that can use no higher zone (protection, lowmem_reserve_ratio)."""
     kswapd_gave_up: bool | None
     """node_unreclaimable: kswapd failed MAX_RECLAIM_RETRIES (16) times in a row and sleeps until another task
     reclaims something. (4.4: all_unreclaimable of one of the zones.)"""
@@ -113,6 +115,10 @@ def parse_zoneinfo(data: bytes) -> tuple[NodeState, ...]:
         _add(sums, words, _ZONE_LINES)
         if words[2:3] == [b"Movable"]:
             _add(sums, [b"free_movable", str(_value(words, b"free") or 0).encode()], (b"free_movable",))
+        kept = max((int(word.strip(b"(),")) for word in _after(words, b"protection:")), default=None)
+        if kept is not None:
+            free = _value(words, b"free") or 0
+            sums[b"free_reserved"] = sums.get(b"free_reserved", 0) + min(kept, free)
         mark = tail.rfind(b"unreclaimable:")  # node_unreclaimable: (4.8+), all_unreclaimable: (4.4, per zone)
         if mark >= 0:
             _add(sums, [b"gave_up", *tail[mark + 14 :].split(None, 1)[:1]], (b"gave_up",))
@@ -124,6 +130,14 @@ def _add(sums: dict[bytes, int], words: list[bytes], names: tuple[bytes, ...]) -
         value = _value(words, name)
         if value is not None:
             sums[name] = sums.get(name, 0) + value
+
+
+def _after(words: list[bytes], name: bytes) -> list[bytes]:
+    """The numbers in brackets behind a name."""
+    found = words[words.index(name) + 1 :] if name in words else []
+    ends = [number for number, word in enumerate(found) if word.endswith(b")")]
+    numbers = found[: ends[0] + 1] if ends else []
+    return numbers if all(word.strip(b"(),").isdigit() for word in numbers) else []
 
 
 def _value(words: list[bytes], name: bytes) -> int | None:
@@ -161,6 +175,7 @@ def _state(number: int, sums: dict[bytes, int]) -> NodeState:
         unevictable_pages=get(b"nr_unevictable"),
         free_movable_pages=get(b"free_movable"),
         free_cma_pages=get(b"nr_free_cma"),
+        free_reserved_pages=get(b"free_reserved"),
         kswapd_gave_up=None if gave_up is None else gave_up != 0,
     )
 

@@ -75,7 +75,7 @@ class Node:
     """A NUMA node at the end of the interval, in pages. None where the kernel does not say.
 
     The watermarks include ``boost_pages``. ``free_movable_pages`` and ``free_cma_pages`` are free, but only movable
-    allocations may use them.
+    allocations may use them; ``free_reserved_pages``, only those that can use no higher zone.
     """
 
     node: int
@@ -96,6 +96,7 @@ class Node:
     slab_unreclaimable_pages: int | None = None
     free_movable_pages: int | None = None
     free_cma_pages: int | None = None
+    free_reserved_pages: int | None = None
 
 
 @dataclass(frozen=True)

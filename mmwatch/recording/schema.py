@@ -240,6 +240,7 @@ TABLES = (
                 slab_unreclaimable_pages="other slab",
                 free_movable_pages="free in the Movable zone",
                 free_cma_pages="free in areas of the contiguous memory allocator",
+                free_reserved_pages="free in low zones, but kept for allocations that can use no higher one",
             ),
         ),
         ("interval", "node"),

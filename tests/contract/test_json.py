@@ -80,6 +80,7 @@ HEAD = {
     "nodes[].slab_unreclaimable_pages": "pages",
     "nodes[].free_movable_pages": "pages",
     "nodes[].free_cma_pages": "pages",
+    "nodes[].free_reserved_pages": "pages",
     "nodes[].kswapd": "text",
     "cgroups[].cgroup": "text",
     "cgroups[].limit_bytes": "bytes",

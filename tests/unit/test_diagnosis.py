@@ -21,7 +21,7 @@ from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules import all_rules
 from mmwatch.diagnosis.subject import restrict, subject
 from mmwatch.display.verdict import headline, verdict_lines
-from mmwatch.model.interval import CgroupMemory, Inside, Loss, Process
+from mmwatch.model.interval import CgroupMemory, Inside, Loss, Node, Process
 from mmwatch.model.measures import MEASURES
 
 RULES = {rule.id: rule for rule in all_rules()}
@@ -105,6 +105,10 @@ OTHERWISE = {
             nodes=(replace(SHORT, file_pages=1000, dirty_pages=400, writeback_pages=500),),
             vmstat={"allocstall_normal": 100},
         ),
+    ),
+    "a reserve of a low zone": (
+        "unusable-free",
+        lambda: host(row(), nodes=(Node(0, 90_000, 5_000, 7_000, 9_000, 250_000, free_reserved_pages=85_000),)),
     ),
     "slab in a cgroup": (
         "slab-unreclaimable",

@@ -118,6 +118,7 @@ def test_zoneinfo_of_an_old_kernel_with_statistics_per_zone() -> None:
     (node,) = parse_zoneinfo((FIXTURES / "zoneinfo-4.4-style.txt").read_bytes())
     assert (node.free_pages, node.min_pages, node.managed_pages) == (8977, 131, 1003977)
     assert (node.file_pages, node.anon_pages, node.page_cache_pages) == (700, 30, 800)
+    assert node.free_reserved_pages == 3977  # all that is free in DMA
     assert node.boost_pages is None
     assert node.mapped_pages is None
     assert node.writeback_pages is None

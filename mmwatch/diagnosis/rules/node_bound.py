@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrashing
 from mmwatch.diagnosis.evidence import of_path, of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
@@ -24,7 +25,9 @@ ALLOW = "allow more nodes in cpuset.mems of the cgroup (systemd: AllowedMemoryNo
 def judge(observation: Observation) -> Answer:
     direct = observation.on("direct")
     pressed = observation.pressure is not None and observation.pressure >= PRESSURE.value
-    if not observation.harmful(direct) and not pressed:
+    worst = thrashing(observation)
+    missed = isinstance(worst, Thrash) and not worst.path  # what is evicted may cost more than evicting it
+    if not observation.harmful(direct) and not pressed and not missed:
         return Clear(f"direct reclaim took {percent(observation.share(observation.lost_ns(direct)))} of the time")
     if len(observation.last.nodes) < 2:
         return Clear("the host has one node")
@@ -98,7 +101,7 @@ RULE = Rule(
     "Tasks that a memory policy or a cpuset binds to a node reclaim that node as if the host were full, although "
     "other nodes have free memory.",
     judge,
-    (HARM, PRESSURE, SPARE, PART),
+    (HARM, PRESSURE, SPARE, PART, THRASH, BACK),
     ("stall_ns",),
     "Policies are read from the first mappings of processes up to 4 GiB only, because the kernel walks their page "
     "tables for it.",

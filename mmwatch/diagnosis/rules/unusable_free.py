@@ -15,7 +15,7 @@ READINGS = Threshold(
 SPECIAL = Threshold(
     0.5,
     "ratio",
-    "free memory that is CMA or in the Movable zone",
+    "free memory that is CMA, in the Movable zone, or a reserve of a low zone",
     "with less, the rest should do",
 )
 
@@ -34,7 +34,7 @@ def judge(observation: Observation) -> Answer:
         if len(above) < READINGS.value * len(states):
             continue
         last = above[-1]
-        special = (last.free_cma_pages or 0) + (last.free_movable_pages or 0)
+        special = (last.free_cma_pages or 0) + (last.free_movable_pages or 0) + (last.free_reserved_pages or 0)
         if special < SPECIAL.value * (last.free_pages or 1):
             continue
         lost = observation.lost_ns(rows)
@@ -43,7 +43,7 @@ def judge(observation: Observation) -> Answer:
             continue
         return Found(
             f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming node "
-            f"{number} although it had {observation.pages(last.free_pages)} free: that is CMA or movable.",
+            f"{number} although it had {observation.pages(last.free_pages)} free: that is CMA, movable, or a reserve.",
             (
                 Evidence(
                     "path",
@@ -64,8 +64,9 @@ def judge(observation: Observation) -> Answer:
                 Evidence(
                     "kind",
                     f"{observation.pages(last.free_cma_pages)} of it are CMA, "
-                    f"{observation.pages(last.free_movable_pages)} in the Movable zone",
-                    "nr_free_cma",
+                    f"{observation.pages(last.free_movable_pages)} in the Movable zone, "
+                    f"{observation.pages(last.free_reserved_pages)} reserves of low zones",
+                    "nr_free_cma, protection",
                     special,
                     "pages",
                 ),
@@ -92,9 +93,10 @@ RULE = Rule(
     judge,
     (HARM, READINGS, SPECIAL),
     ("stall_ns", "order_histogram"),
-    "The zone that an allocation wanted is not seen, nor the reserves of low zones.",
+    "The zone that an allocation wanted is not seen.",
     ("node-bound", "high-order"),
-    uncalibrated="the laboratory has neither CMA nor a Movable zone",
-    evidence="Direct reclaim on a node above its high watermark; free memory that is CMA or in the Movable zone.",
-    remedy="Make the CMA area or the Movable zone smaller.",
+    uncalibrated="the laboratory has neither CMA, nor a Movable zone, nor a large reserve",
+    evidence="Direct reclaim on a node above its high watermark; free memory that is CMA, in the Movable zone, or a "
+    "reserve of a low zone (protection of /proc/zoneinfo).",
+    remedy="Make the CMA area or the Movable zone smaller, or raise vm.lowmem_reserve_ratio.",
 )

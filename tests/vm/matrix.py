@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kernels import MissingError
 from lab import CLASSIC, KERNELS, MGLRU
-from provoke import boot, chosen
+from provoke import boot, chosen, problems
 from trouble import HEALTHY
 from troubles import TROUBLES
 
@@ -24,6 +24,7 @@ from mmwatch.diagnosis.observation import observe
 from mmwatch.recording import ALL, Reader, series
 
 RIGHT, ABSENT, NO_LOAD = "yes", "", "no load"
+BY_NAME = {trouble.name: trouble for trouble in TROUBLES}
 Column = tuple[str, str]
 """Kernel and kind of LRU."""
 
@@ -40,9 +41,14 @@ def read(folder: Path, kernel: str) -> dict[Column, dict[str, str]]:
     found: dict[Column, dict[str, str]] = {}
     for lru in (CLASSIC, MGLRU):
         for file in sorted(folder.glob(f"{lru}-*.json")):
-            failed = json.loads(file.read_text())["error"]
-            said = NO_LOAD if failed else first_of(file.with_suffix(".mmw"))
-            found.setdefault((kernel, lru), {})[file.stem[len(lru) + 1 :]] = said
+            name = file.stem[len(lru) + 1 :]
+            if name not in BY_NAME:
+                continue  # of an older list
+            result = json.loads(file.read_text())
+            said = NO_LOAD if result["error"] else first_of(file.with_suffix(".mmw"))
+            if said != BY_NAME[name].expect and problems(BY_NAME[name], result):
+                said = NO_LOAD
+            found.setdefault((kernel, lru), {})[name] = said
     return found
 
 
@@ -61,27 +67,27 @@ def table(found: Mapping[Column, Mapping[str, str]]) -> list[str]:
 
 def wrong(found: Mapping[Column, Mapping[str, str]]) -> list[str]:
     """Verdicts that were not those expected."""
-    expected = {trouble.name: trouble.expect for trouble in TROUBLES}
     return [
-        f"{kernel} {lru} {name}: {said}, not {expected.get(name)}"
+        f"{kernel} {lru} {name}: {said}, not {BY_NAME[name].expect}"
         for (kernel, lru), verdicts in found.items()
         for name, said in verdicts.items()
-        if said != expected.get(name)
+        if said not in (BY_NAME[name].expect, NO_LOAD)
     ]
 
 
 def counts(found: Mapping[Column, Mapping[str, str]]) -> str:
-    """How many were right, of the troubles and of what only looks like one."""
-    expected = {trouble.name: trouble.expect for trouble in TROUBLES}
-    verdicts = [(expected.get(name), said) for of_column in found.values() for name, said in of_column.items()]
+    """How many were right, of the troubles and of what only looks like one; loads that did too little are neither."""
+    every = [(BY_NAME[name].expect, said) for of_column in found.values() for name, said in of_column.items()]
+    verdicts = [one for one in every if one[1] != NO_LOAD]
 
-    def right(of: Iterable[tuple[str | None, str]]) -> str:
+    def right(of: Iterable[tuple[str, str]]) -> str:
         listed = list(of)
         return f"{sum(1 for wanted, said in listed if wanted == said)} of {len(listed)}"
 
     troubles = right(one for one in verdicts if one[0] != HEALTHY)
     others = right(one for one in verdicts if one[0] == HEALTHY)
-    return f"{troubles} troubles were found first, {others} others left alone"
+    none = len(every) - len(verdicts)
+    return f"{troubles} troubles were found first, {others} others left alone; {none} loads did too little to tell"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -93,7 +99,8 @@ def main(argv: Sequence[str]) -> int:
     found: dict[Column, dict[str, str]] = {}
     for given in options.folders:
         kernel, _, folder = given.partition("=")
-        found.update(read(Path(folder), kernel))
+        for column, verdicts in read(Path(folder), kernel).items():
+            found.setdefault(column, {}).update(verdicts)
     if not options.folders:
         for kernel in KERNELS:
             if not options.kernels or kernel.name in options.kernels:

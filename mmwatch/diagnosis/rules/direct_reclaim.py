@@ -101,5 +101,4 @@ RULE = Rule(
     ),
     evidence="Time in direct reclaim, allocstall, nodes below their low watermark, and what kswapd did meanwhile.",
     remedy="Raise vm.watermark_scale_factor, so that kswapd starts earlier.",
-    uncalibrated="not tried on a real load yet",
 )

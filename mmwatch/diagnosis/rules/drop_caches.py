@@ -104,5 +104,4 @@ RULE = Rule(
     "The writer is known only if the kernel's log can be read, and the kernel does not log a write of 4 or more.",
     evidence="Growth of drop_pagecache and drop_slab; page cache lost between two readings; pages read from disk.",
     remedy="Stop the script that writes to vm.drop_caches; the kernel's log names it.",
-    uncalibrated="not tried on a real load yet",
 )

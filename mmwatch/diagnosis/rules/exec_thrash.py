@@ -71,5 +71,4 @@ RULE = Rule(
     yields_to=("no-swap-anon", "slab-unreclaimable", "high-order"),
     evidence="As cache-thrash, and major faults (pgmajfault), and how much of the page cache is mapped.",
     remedy="As cache-thrash.",
-    uncalibrated="not tried on a real load yet",
 )

@@ -111,5 +111,4 @@ RULE = Rule(
     yields_to=("writeback-throttle",),
     evidence="Orders of the reclaims, compact_stall and compact_fail, thp_fault_fallback, transparent_hugepage/defrag.",
     remedy="Write defer+madvise to transparent_hugepage/defrag.",
-    uncalibrated="not tried on a real load yet",
 )

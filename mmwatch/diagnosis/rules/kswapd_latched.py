@@ -112,5 +112,4 @@ RULE = Rule(
     evidence="Free memory below the low watermark while kswapd sleeps, node_unreclaimable, allocstall, time in direct "
     "reclaim.",
     remedy="Free memory of the node, or add swap.",
-    uncalibrated="not tried on a real load yet",
 )

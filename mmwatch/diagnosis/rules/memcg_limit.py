@@ -104,5 +104,4 @@ RULE = Rule(
     evidence="Time in reclaim at limits, growth of max in memory.events.local (failcnt), usage against the limit, "
     "memory available on the host, refaults.",
     remedy="Raise the limit. If the cgroup streams through files, bypass the page cache instead.",
-    uncalibrated="not tried on a real load yet",
 )

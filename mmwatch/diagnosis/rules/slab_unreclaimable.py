@@ -114,5 +114,4 @@ RULE = Rule(
     evidence="SUnreclaim of /proc/meminfo, slab_unreclaimable of memory.stat, time in direct reclaim and of kswapd, "
     "pages read again.",
     remedy="Find the cache with slabtop; a leak needs a fixed kernel.",
-    uncalibrated="not tried on a real load yet",
 )

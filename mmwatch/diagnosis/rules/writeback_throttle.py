@@ -87,5 +87,4 @@ RULE = Rule(
     evidence="Time asleep for the reasons writeback and congested, pages found dirty by direct reclaim, dirty memory "
     "of the nodes.",
     remedy="Lower vm.dirty_background_bytes and vm.dirty_bytes.",
-    uncalibrated="not tried on a real load yet",
 )

@@ -81,5 +81,4 @@ RULE = Rule(
     ("memcg-high-livelock",),
     evidence="Swap on zram in /proc/swaps, pswpout, time in reclaim, free swap against free memory.",
     remedy="Make the device smaller, or add swap on a disk.",
-    uncalibrated="not tried on a real load yet",
 )

@@ -54,7 +54,7 @@ RULE = Rule(
     ("stall_ns", "throttled_ns"),
     "The kernel names the reason since 5.16.",
     ("memcg-high-livelock", "memcg-dirty", "no-swap-anon", "swap-storm"),
-    uncalibrated="not tried on a real load yet",
+    uncalibrated="in the laboratory kswapd fails first, and then nobody sleeps for it",
     evidence="Time asleep for the reason noprogress; reclaims that freed nothing; the scan priority.",
     remedy="Find what fills the memory and cannot be freed.",
 )

@@ -85,5 +85,5 @@ RULE = Rule(
     ("zone-reclaim-thrash", "zone-reclaim-futile", "memcg-dirty", "exec-thrash", "swap-storm", "no-swap-anon"),
     evidence="Pages freed against pages asked for, the scan priority, the largest single reclaim.",
     remedy="Find why the first passes free so little. Kernels from 6.11 on stop between cgroups.",
-    uncalibrated="not tried on a real load yet",
+    uncalibrated="no load in the laboratory showed it apart from zone-reclaim-thrash",
 )

@@ -16,6 +16,7 @@
 #define PRIORITY_UNKNOWN 255
 #define PRIORITIES 13 /* 0 … DEF_PRIORITY (12), include/linux/mmzone.h */
 #define ORDERS 11     /* 0 … MAX_PAGE_ORDER (10), include/linux/mmzone.h */
+#define SHRINKERS 256 /* a kernel with all modules has about a hundred functions that scan */
 
 /*
  * Histogram of stall times: four buckets to the octave, bucket 0 below 256 ns, the last one from 824 s. A bucket's
@@ -80,7 +81,8 @@ enum throttle_reason { THROTTLE_LIST(ENUMERATOR) THROTTLE_REASONS };
 	X(STAT_TABLE_FULL_ROWS, "events for which no row was free: counted in an overflow row") \
 	X(STAT_TABLE_FULL_THREADS, "events whose thread found no slot: its reclaim has no time") \
 	X(STAT_PAIR_SEEN_ONCE, "events that one program of a pair counted and the other missed") \
-	X(STAT_UNDER_WAY, "reclaims that were under way when mmwatch started: only their ends were seen")
+	X(STAT_UNDER_WAY, "reclaims that were under way when mmwatch started: only their ends were seen") \
+	X(STAT_TABLE_FULL_SHRINKERS, "calls of shrinkers that found no free entry: counted in the one without a name")
 
 enum stat { STAT_LIST(ENUMERATOR) STATS };
 
@@ -203,6 +205,18 @@ struct row { ROW_LIST(ROW_MEMBER) };
 
 #define RECORD_MEMBER(type, name, array, unit, help) type name array;
 struct record { RECORD_LIST(RECORD_MEMBER) };
+
+/*
+ * What the slab shrinkers with one function did: the calls that the rows count as shrinker_calls. The first entry is for
+ * those that found no free one. Any number of threads add to an entry at once. X as in RECORD_LIST.
+ */
+#define SHRINKER_LIST(X) \
+	X(u64, function, , id, "address of its scan_objects (include/linux/shrinker.h); 0: not known") \
+	X(u64, calls, , count, "calls") \
+	X(u64, objects, , count, "objects freed") \
+	X(u64, shrinker_ns, , ns, "time in the calls")
+
+struct shrinker_work { SHRINKER_LIST(RECORD_MEMBER) };
 
 /* Written by user space, except that the BPF programs count quota down. X as in RECORD_LIST. */
 #define CONTROL_LIST(X) \

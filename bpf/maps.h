@@ -75,6 +75,9 @@ BPF_QUEUE(free_rows, u32, ROWS);
 BPF_HASH(slots, u64, u32, ROWS);
 BPF_ARRAY(threads, struct thread, ROWS);
 BPF_QUEUE(free_slots, u32, ROWS);
+BPF_F_TABLE("array", u32, struct shrinker_work, shrinkers, SHRINKERS, BPF_F_MMAPABLE);
+BPF_HASH(shrinker_entries, u64, u32, SHRINKERS); /* by the address of the function */
+BPF_QUEUE(free_shrinkers, u32, SHRINKERS);
 /* The slot last looked up on each CPU, because a reclaim looks up the same one again and again. */
 BPF_PERCPU_ARRAY(latest_slot, u32, 1);
 #ifdef DETAIL_PAGES

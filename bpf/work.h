@@ -17,12 +17,47 @@ int on_shrink_slab_start(struct CTX_shrink_slab_start *ctx)
 #endif
 
 #ifdef CTX_shrink_slab_end
+#ifdef RAW_shrink_slab_end
+#define SHRINKER_FUNCTION read_u64(ARG_shrink_slab_end_shr + OFF_shrinker_scan_objects)
+#else
+#define SHRINKER_FUNCTION ((u64)ARG_shrink_slab_end_shrink)
+#endif
+
+/* Index of a function's entry, created if there is none; 0, the shared one, if that fails. */
+static __always_inline u32 shrinker_entry(u64 function)
+{
+	u32 *known = shrinker_entries.lookup(&function), index = 0;
+	struct shrinker_work *s;
+
+	if (known)
+		return *known;
+	if (free_shrinkers.pop(&index))
+		goto full;
+	s = shrinkers.lookup(&index);
+	if (!s)
+		goto full;
+	s->function = function;
+	if (!shrinker_entries.insert(&function, &index))
+		return index;
+	/* Another CPU was faster. */
+	s->function = 0;
+	free_shrinkers.push(&index, 0);
+	known = shrinker_entries.lookup(&function);
+	if (known)
+		return *known;
+full:
+	count(STAT_TABLE_FULL_SHRINKERS);
+	return 0;
+}
+
 int on_shrink_slab_end(struct CTX_shrink_slab_end *ctx)
 {
 	u64 task = bpf_get_current_task(), ns;
 	struct thread *t = known_thread(task);
 	s32 freed = ARG_shrink_slab_end_retval;
+	struct shrinker_work *s;
 	struct place at;
+	u32 index;
 
 	if (!t || !t->shrinker_begin_ns)
 		return 0;
@@ -32,9 +67,17 @@ int on_shrink_slab_end(struct CTX_shrink_slab_end *ctx)
 		return 0;
 	ADD(&at, shrinker_calls, 1);
 	ADD(&at, shrinker_ns, ns);
-	if (freed > 0)
-		ADD(&at, shrinker_objects, freed);
+	if (freed < 0)
+		freed = 0;
+	ADD(&at, shrinker_objects, freed);
 	ADD(&at, events, 1);
+	index = shrinker_entry(SHRINKER_FUNCTION);
+	s = shrinkers.lookup(&index);
+	if (!s)
+		return 0;
+	__sync_fetch_and_add(&s->calls, 1);
+	__sync_fetch_and_add(&s->objects, freed);
+	__sync_fetch_and_add(&s->shrinker_ns, ns);
 	return 0;
 }
 #endif

@@ -241,6 +241,7 @@ ROW = _ABI.structs["row"]
 """Members of ``struct row``, in its order."""
 RECORD = _ABI.structs["record"]
 CONTROL = _ABI.structs["control"]
+SHRINKER_WORK = _ABI.structs["shrinker_work"]
 
 PATHS = _ABI.names("reclaim_path")
 PATH_HELP = dict(_ABI.enums["reclaim_path"])
@@ -255,6 +256,7 @@ NODE_UNKNOWN = _ABI.constants["NODE_UNKNOWN"]
 PRIORITY_UNKNOWN = _ABI.constants["PRIORITY_UNKNOWN"]
 PRIORITIES = _ABI.constants["PRIORITIES"]
 ORDERS = _ABI.constants["ORDERS"]
+SHRINKERS = _ABI.constants["SHRINKERS"]
 STALL_SHIFT_MIN = _ABI.constants["STALL_SHIFT_MIN"]
 STALL_BUCKETS = _ABI.constants["STALL_BUCKETS"]
 EPOCHS = _ABI.constants["EPOCHS"]

@@ -11,7 +11,7 @@ from mmwatch.diagnosis.judge import lost_share
 from mmwatch.diagnosis.observation import Observation
 from mmwatch.diagnosis.subject import Subject
 from mmwatch.diagnosis.verdict import Finding, Verdict
-from mmwatch.model.json import accounting_json
+from mmwatch.model.json import accounting_json, shrinkers_json
 
 SCHEMA = 1
 
@@ -51,6 +51,7 @@ def to_json(verdict: Verdict, observation: Observation, of: Subject | None = Non
         "next": verdict.next or None,
         "subject": asdict(of) if of else None,
         "inside": [asdict(one) for one in observation.last.inside],
+        "shrinkers": shrinkers_json(whole.shrinkers),
         "counters": {"since_boot": dict(session.since_boot), "grown": dict(whole.vmstat)},
         "pressure": dict(whole.pressure) or None,
         "memory": dict(whole.memory),

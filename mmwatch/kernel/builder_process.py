@@ -228,7 +228,8 @@ def _hold_stdin() -> None:
 
 def _send_tables(asked: socket.socket, bpf: Any, options: Options) -> None:
     """Send name, entries and layout of each table the front end needs."""
-    names = ["rows", "control", "stats", "free_rows", "free_slots"] + ["watched_tgids"] * bool(options.wanted.tgids)
+    names = ["rows", "control", "stats", "free_rows", "free_slots", "shrinkers", "free_shrinkers"]
+    names += ["watched_tgids"] * bool(options.wanted.tgids)
     tables = {name: bpf[name.encode()] for name in names}
     # bcc 0.18 does not report the length of a queue, which is not needed.
     described = [(name, int(getattr(table, "max_entries", 0)), _layout(table.Leaf)) for name, table in tables.items()]

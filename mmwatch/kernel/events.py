@@ -247,11 +247,12 @@ EVENTS: tuple[Event, ...] = (
         "shrink_slab_end",
         "shrinkers",
         ("vmscan:mm_shrink_slab_end",),
-        ("nid", "retval"),
+        ("nid", "retval", "shrink"),
         (
-            Raw(_SHRINK_END, {"nid": 1, "retval": 2}),
-            Raw((*_SHRINK_END, "mem_cgroup *"), {"nid": 1, "retval": 2}),  # 7.1
+            Raw(_SHRINK_END, {"shr": 0, "nid": 1, "retval": 2}),
+            Raw((*_SHRINK_END, "mem_cgroup *"), {"shr": 0, "nid": 1, "retval": 2}),  # 7.1
         ),
+        structs=("shrinker",),
     ),
     Event(
         "throttled",
@@ -295,6 +296,7 @@ FOLLOW_CHILDREN = Event(
 
 STRUCTS: Mapping[str, tuple[str, ...]] = {
     "reclaim_stat": ("nr_dirty", "nr_writeback", "nr_immediate", "nr_activate", "nr_ref_keep", "nr_unmap_fail"),
+    "shrinker": ("scan_objects",),
     "task_struct": ("pid", "group_leader", "thread_pid", "cgroups", "se"),
     "sched_entity": ("exec_start", "sum_exec_runtime"),
     "pid": ("level", "numbers"),

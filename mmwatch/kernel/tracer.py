@@ -36,6 +36,8 @@ class Reading:
     :param missed_runs: program runs the kernel skipped; None: this kernel does not count them.
     :param rows_in_use: rows of the table that are in use.
     :param inside: rows with a reclaim under way, likewise.
+    :param shrinkers: ``(used,)`` of ``struct shrinker_work``: the entries in which calls were counted. Counters hold
+        their growth.
     :param pending_pages: pages scanned by batches that were under way: no row counts them yet.
     """
 
@@ -45,6 +47,7 @@ class Reading:
     missed_runs: int | None
     rows_in_use: int
     inside: Array
+    shrinkers: Array
     pending_pages: int = 0
 
 
@@ -90,14 +93,17 @@ class Tracer:
         self._descriptors += [*self._attached.programs, *self._attached.links]
 
     def _map_tables(self, tables: Mapping[str, Table]) -> None:
-        rows, stats, control = (_map(tables[name]) for name in ("rows", "stats", "control"))
+        names = ("rows", "stats", "control", "shrinkers")
+        rows, stats, control, self._shrinkers = (_map(tables[name]) for name in names)
         self._stats, self.control = stats[0]["count"], control[0]
         self._table = RowTable(rows, self.control, runtime_of=self._runtime_of)
         self._stats_before = np.zeros(len(self._stats), np.uint64)
+        self._shrinkers_before = np.zeros_like(self._shrinkers)
         self._free_rows = tables["free_rows"].descriptor
         # The kernel side takes them in this order, so read() scans the table only as far as it has been used.
         syscall.push(self._free_rows, range(SHARED_ROWS, len(rows)))
         syscall.push(tables["free_slots"].descriptor, range(len(rows)))
+        syscall.push(tables["free_shrinkers"].descriptor, range(1, len(self._shrinkers)))
         for tgid in self.options.wanted.tgids:
             syscall.update(tables["watched_tgids"].descriptor, ctypes.c_uint32(tgid), ctypes.c_uint8(1))
 
@@ -107,16 +113,16 @@ class Tracer:
         """Begin a reading: :meth:`look` once or several times, then :meth:`take` one of the looks."""
         self._table.begin()
 
-    def look(self) -> tuple[Look, Array]:
-        """Rows and statistics as they are now."""
-        return self._table.look(), self._stats.copy()
+    def look(self) -> tuple[Look, Array, Array]:
+        """Rows, statistics and shrinkers as they are now."""
+        return self._table.look(), self._stats.copy(), self._shrinkers.copy()
 
-    def take(self, look: tuple[Look, Array]) -> Reading:
+    def take(self, look: tuple[Look, Array, Array]) -> Reading:
         """Changes since the last call, up to a look.
 
         Makes system calls only for threads that have ended or have a reclaim under way, and for ``missed_runs``.
         """
-        rows, stats = look
+        rows, stats, shrinkers = look
         changes = self._table.take(rows)
         syscall.push(self._free_rows, changes.freed.tolist())
         return Reading(
@@ -126,6 +132,7 @@ class Tracer:
             self._missed_runs(),
             changes.in_use,
             changes.inside,
+            self._shrunk(shrinkers),
             rows.pending_pages,
         )
 
@@ -138,6 +145,14 @@ class Tracer:
         grown = now - self._stats_before
         self._stats_before = now
         return {name: int(grown[position]) for position, name in enumerate(STATS)}
+
+    def _shrunk(self, now: Array) -> Array:
+        grown = now.copy()
+        for name in ("calls", "objects", "shrinker_ns"):
+            grown[name] -= self._shrinkers_before[name]
+        self._shrinkers_before = now
+        found: Array = grown[grown["calls"] > 0]
+        return found
 
     _missed_before = 0
     _run_ns = _run_before_ns = 0

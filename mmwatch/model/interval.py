@@ -173,6 +173,21 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class Shrinker:
+    """What the slab shrinkers with one function did, called by any task or kswapd.
+
+    :param name: of the function that scans, ``i915_gem_shrinker_scan [i915]`` with its module; empty if unknown.
+    :param objects: freed.
+    :param shrinker_ns: time in the calls. The sum over all is that of ``shrinker_ns`` over the rows.
+    """
+
+    name: str
+    calls: int
+    objects: int
+    shrinker_ns: int
+
+
+@dataclass(frozen=True)
 class Loss:
     """What is missing from the figures of an interval. None: this kernel does not count it.
 
@@ -182,7 +197,7 @@ class Loss:
     :param unmatched_begin: reclaims whose end was not seen.
     :param unmatched_end: reclaims whose begin was not seen, although mmwatch was watching.
     :param under_way: reclaims that were under way when mmwatch started: they have no time. That is no fault.
-    :param table_full: events that found no free row or thread entry: counted, but not attributed.
+    :param table_full: events that found no free row, thread or shrinker entry: counted, but not attributed.
     """
 
     lost: Mapping[str, int] = field(default_factory=dict)
@@ -244,6 +259,7 @@ class Interval:
     :param cgroup_memory: by ``cgroup_id``, for the cgroups with the most reclaim and those above them.
     :param processes: by tgid.
     :param inside: reclaims under way at its end, the oldest first; of many, the oldest.
+    :param shrinkers: which slab shrinkers were called; those whose names are unknown are one.
     :param kswapd: state by node: ``running``, ``sleeping`` or ``gave up``; no entry if unknown.
     """
 
@@ -268,3 +284,4 @@ class Interval:
     cost: Cost = field(default_factory=Cost)
     kswapd: Mapping[int, str] = field(default_factory=dict)
     inside: tuple[Inside, ...] = ()
+    shrinkers: tuple[Shrinker, ...] = ()

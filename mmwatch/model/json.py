@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmwatch.model.accounting import Accounting
 from mmwatch.model.course import Stretch
-from mmwatch.model.interval import Session
+from mmwatch.model.interval import Session, Shrinker
 from mmwatch.model.measures import MEASURES, NODE_UNKNOWN, Fold
 from mmwatch.model.nodes import elsewhere, matrix
 from mmwatch.model.rows import PRIORITY_TOLD_BY, ROW_DTYPE, SUMS, Floats, Rows, priority_min, stall_quantile_ns
@@ -63,6 +63,7 @@ def to_json(
             for number, memory in sorted(interval.cgroup_memory.items())
         ],
         "inside": [{**asdict(one), "tgid": one.tgid or None, "tid": one.tid or None} for one in interval.inside],
+        "shrinkers": shrinkers_json(interval.shrinkers),
         "matrix": [asdict(cell) for cell in matrix(interval.rows)],
         "elsewhere": {str(node): asdict(found) for node, found in elsewhere(interval).items()},
         "memory": dict(interval.memory),
@@ -75,6 +76,12 @@ def to_json(
     if course is not None:
         found["course"] = [stretch._asdict() for stretch in course]
     return found
+
+
+def shrinkers_json(shrinkers: Sequence[Shrinker]) -> list[dict[str, Any]]:
+    """``shrinkers`` of :func:`to_json`, those with the most time first."""
+    ranked = sorted(shrinkers, key=lambda one: -one.shrinker_ns)
+    return [{**asdict(one), "name": one.name or None} for one in ranked]
 
 
 def accounting_json(counts: Accounting) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from mmwatch.model.accounting import sum_losses, sum_maps
-from mmwatch.model.interval import CgroupMemory, Cost, Interval, Process
+from mmwatch.model.interval import CgroupMemory, Cost, Interval, Process, Shrinker
 from mmwatch.model.nodes import elsewhere, merge_elsewhere
 from mmwatch.model.rows import ROW_DTYPE, Rows, fold_rows, limit_rows
 from mmwatch.units import ancestors
@@ -59,6 +59,7 @@ def merge(first: Interval, second: Interval, keys: list[str] | None = None) -> I
         cgroups={**first.cgroups, **second.cgroups},
         cgroup_memory=merge_memory(first.cgroup_memory, second.cgroup_memory),
         processes=processes,
+        shrinkers=merge_shrinkers((*first.shrinkers, *second.shrinkers)),
         loss=sum_losses(first.loss, second.loss),
         cost=Cost(
             cpu_ns=first.cost.cpu_ns + second.cost.cpu_ns,
@@ -86,6 +87,17 @@ def merge_process(first: Process, second: Process) -> Process:
         second.mems_allowed or first.mems_allowed,
         second.mempolicy or first.mempolicy,
     )
+
+
+def merge_shrinkers(each: Iterable[Shrinker]) -> tuple[Shrinker, ...]:
+    """Those of one name as one."""
+    found: dict[str, Shrinker] = {}
+    for one in each:
+        sums = found.get(one.name, Shrinker(one.name, 0, 0, 0))
+        found[one.name] = Shrinker(
+            one.name, sums.calls + one.calls, sums.objects + one.objects, sums.shrinker_ns + one.shrinker_ns
+        )
+    return tuple(found.values())
 
 
 def merge_memory(first: Mapping[int, CgroupMemory], second: Mapping[int, CgroupMemory]) -> dict[int, CgroupMemory]:

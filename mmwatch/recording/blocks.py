@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mmwatch.model.accounting import sum_maps
 from mmwatch.model.interval import Cost, Interval, Loss, Node
+from mmwatch.model.merge import merge_shrinkers
 from mmwatch.model.nodes import elsewhere_of
 from mmwatch.model.rows import Rows
 from mmwatch.recording import checks, values
@@ -60,6 +61,9 @@ def joined(
         edge_begin_scanned_pages=first.edge_begin_scanned_pages,
         vmstat=_counters(column("vmstat", None), at),
         pressure={**last.pressure, **_waits(column("pressure", None), at, last.pressure)},
+        shrinkers=merge_shrinkers(
+            one for number, source in zip(at, column("shrinkers", None)) for one in values.shrinkers(number, source)
+        ),
         elsewhere=elsewhere_of(rows, numbers, nodes),
         loss=Loss(
             lost=summed("lost", checks.counts),

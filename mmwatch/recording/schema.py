@@ -3,7 +3,7 @@
 ``user_version`` is :data:`VERSION`. A reader takes all versions up to its own: it uses the columns and tables it knows,
 and treats what a file lacks as unknown. Version 2 added begins of intervals, edges of scanned pages, CPU time, the
 memory of cgroups, reasons of throttling, and views. Version 3 added what a diagnosis needs: targets, reclaims under
-way, the host's memory and topology, more about nodes, counters of cgroups, waits and placement of processes.
+way, the host's memory and topology, shrinkers, more about nodes, counters of cgroups, waits and placement of processes.
 """
 
 from __future__ import annotations
@@ -191,6 +191,12 @@ TABLES = (
                 "TEXT",
                 "reclaims under way at the end, JSON array of objects: tgid, tid, comm, path, node, age_ns",
             ),
+            Column(
+                "shrinkers",
+                "TEXT",
+                "slab shrinkers that were called, JSON array of objects: name (empty: unknown), calls, objects (they "
+                "freed), shrinker_ns",
+            ),
             Column("lost", "TEXT", "single records dropped because the ring buffer was full, JSON object by kind"),
             Column("suppressed", "TEXT", "single records over the rate limit, JSON object by kind"),
             *_integers(
@@ -198,7 +204,7 @@ TABLES = (
                 unmatched_begin="reclaims whose end was not seen",
                 unmatched_end="reclaims whose begin was not seen; in schema 1 also those under way at the start",
                 under_way="reclaims that were under way when mmwatch started: only their ends were seen",
-                table_full="events that found the row table full: counted, but not attributed",
+                table_full="events that found a table full: counted, but not attributed",
                 cost_cpu_ns="CPU time that mmwatch itself used, nanoseconds",
                 cost_rss_bytes="resident memory of mmwatch",
                 cost_table_rows="rows in use in the kernel's row table",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmwatch.model.interval import CgroupMemory, Cost, Inside, Interval, Loss, Node, Probe, Process, Session
+from mmwatch.model.interval import CgroupMemory, Cost, Inside, Interval, Loss, Node, Probe, Process, Session, Shrinker
 from mmwatch.model.measures import BY_NAME as MEASURE
 from mmwatch.model.measures import PATHS, Fold
 from mmwatch.recording import checks
@@ -156,6 +156,7 @@ def interval(found: Mapping[str, Any], **rest: Any) -> Interval:
         kernel_log=checks.lines(place("kernel_log"), found.get("kernel_log", "[]")),
         kswapd=checks.node_states(place("kswapd"), found.get("kswapd")),
         inside=inside(row, found.get("inside")),
+        shrinkers=shrinkers(row, found.get("shrinkers")),
         loss=Loss(
             lost=checks.counts(place("lost"), found.get("lost")),
             suppressed=checks.counts(place("suppressed"), found.get("suppressed")),
@@ -186,6 +187,18 @@ def inside(row: Any, source: Any) -> tuple[Inside, ...]:
             number(one, "age_ns"),
         )
         for one in checks.objects(Place("intervals", "inside", row), source)
+    )
+
+
+def shrinkers(row: Any, source: Any) -> tuple[Shrinker, ...]:
+    """Column shrinkers of table intervals."""
+    place = Place("intervals", "shrinkers", row)
+    return tuple(
+        Shrinker(
+            checks.text(place, one.get("name")),
+            *(integer(place, one.get(name)) for name in ("calls", "objects", "shrinker_ns")),
+        )
+        for one in checks.objects(place, source)
     )
 
 

@@ -281,6 +281,7 @@ class Writer:
             kernel_log=to_json(list(map(clean, interval.kernel_log))),
             kswapd=to_json(dict(interval.kswapd)),
             inside=to_json([asdict(one) for one in interval.inside]),
+            shrinkers=to_json([asdict(one) for one in interval.shrinkers]),
             lost=to_json(dict(loss.lost)),
             suppressed=to_json(dict(loss.suppressed)),
             missed_runs=loss.missed_runs,

@@ -22,8 +22,9 @@ from mmwatch.session.target import Target
 
 if TYPE_CHECKING:  # slow imports run while the compiler works
     from mmwatch.host.zoneinfo import NodeState
+    from mmwatch.kernel.symbols import Symbols
     from mmwatch.kernel.tracer import Reading
-    from mmwatch.model.interval import Interval
+    from mmwatch.model.interval import Interval, Shrinker
     from mmwatch.model.rows import Rows
 
 TRIES_MAX, TRIES_S = 8, 0.01
@@ -93,6 +94,7 @@ class Observer:
         self._begin()
         probes = [Probe(c.need, c.probe, c.state, c.reason) for c in self.tracer.choices]
         probes += [_probe("process names", self._names), _probe("task times", self._taskstats)]
+        probes += [_probe("shrinker names", self._symbols, "/proc/kallsyms")]
         self.session = Session(
             **self._around.of_session(self._vmstat_before),
             kernel=self.facts.kernel,
@@ -112,11 +114,13 @@ class Observer:
         import mmwatch.model.snapshot  # noqa: F401
         from mmwatch.host.processes import ProcessNames
         from mmwatch.host.taskstats import TaskStats
+        from mmwatch.kernel.symbols import Symbols
         from mmwatch.session.surroundings import Surroundings
         from mmwatch.session.tasks import Tasks
 
         self._around = Surroundings(everything)
         self._vmstat = self._around.vmstat
+        self._symbols = Symbols()
         self._names = ProcessNames()
         self._taskstats = TaskStats(self.facts.taskstats or None)
         self._tasks = Tasks(self._names, self._taskstats, closely)
@@ -188,6 +192,7 @@ class Observer:
             kswapd=_kswapd(rows, self._around.states) if not self.session.filter else {},
             processes=processes,
             inside=inside_of(reading.inside, reading.time_ns),
+            shrinkers=_shrinkers(reading.shrinkers, self._symbols),
             loss=Loss(
                 lost={kind: stats[f"lost_{kind}"] for kind in RECORD_KINDS if kind in self.tracer.options.detail},
                 suppressed={
@@ -197,7 +202,7 @@ class Observer:
                 unmatched_begin=stats["unmatched_begin"],
                 unmatched_end=stats["unmatched_end"],
                 under_way=stats["under_way"],
-                table_full=stats["table_full_rows"] + stats["table_full_threads"],
+                table_full=sum(stats[f"table_full_{of}"] for of in ("rows", "threads", "shrinkers")),
             ),
             cost=Cost(
                 cpu_ns=cpu_ns - self._cpu_before_ns,
@@ -237,12 +242,21 @@ def _require_passes(choices: tuple[Choice, ...]) -> None:
             raise UnavailableError(f"this kernel offers no probe for passes: {choice.reason}", "use --detail batches")
 
 
-def _probe(need: str, service: Any) -> Any:
+def _probe(need: str, service: Any, probe: str = "netlink") -> Any:
     from mmwatch.model.interval import Probe
 
     available = service.available
     state = "attached" if available else "missing" if available is False else "unknown"
-    return Probe(need, "netlink", state, service.reason)
+    return Probe(need, probe, state, service.reason)
+
+
+def _shrinkers(work: Any, symbols: Symbols) -> tuple[Shrinker, ...]:
+    from mmwatch.model.interval import Shrinker
+    from mmwatch.model.merge import merge_shrinkers
+
+    names = symbols.names(work["function"].tolist())
+    figures = (work[name].tolist() for name in ("calls", "objects", "shrinker_ns"))
+    return merge_shrinkers(map(Shrinker, names, *figures))
 
 
 def _incomparable(unknown: frozenset[str]) -> str:

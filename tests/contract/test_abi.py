@@ -38,6 +38,7 @@ ENUMS = {
         "table_full_threads",
         "pair_seen_once",
         "under_way",
+        "table_full_shrinkers",
     ),
 }
 CONSTANTS = {
@@ -53,7 +54,8 @@ CONSTANTS = {
     "ROW_STATES": 3,
     "RECORD_KINDS": 3,
     "THROTTLE_REASONS": 4,
-    "STATS": 12,
+    "STATS": 13,
+    "SHRINKERS": 256,
 }
 ROW = """
 u64 events              0   private   count  -
@@ -136,14 +138,19 @@ u64 lru_gen 0 number
 u64 detail  0 flags
 u64 quota   0 count
 """
+SHRINKER_WORK = """
+u64 function    0 id
+u64 calls       0 count
+u64 objects     0 count
+u64 shrinker_ns 0 ns
+"""
 READERS = {
     "lost_": ("mmwatch/session/observer.py", 'f"lost_{kind}"'),
     "suppressed_": ("mmwatch/session/observer.py", 'f"suppressed_{kind}"'),
     "unmatched_begin": ("mmwatch/session/observer.py", '"unmatched_begin"'),
     "unmatched_end": ("mmwatch/session/observer.py", '"unmatched_end"'),
     "under_way": ("mmwatch/session/observer.py", '"under_way"'),
-    "table_full_rows": ("mmwatch/session/observer.py", '"table_full_rows"'),
-    "table_full_threads": ("mmwatch/session/observer.py", '"table_full_threads"'),
+    "table_full_": ("mmwatch/session/observer.py", 'f"table_full_{of}"'),
     "pair_seen_once": ("mmwatch/kernel/tracer.py", '"pair_seen_once"'),
 }
 """Where each statistic is read, and its name there. Those that exist per record kind are given by their prefix."""
@@ -171,7 +178,8 @@ def pinned(found: Abi) -> list[str]:
     problems += [f"enum {name} is not pinned" for name in found.enums.keys() - ENUMS]
     changed = dict(found.constants.items() ^ CONSTANTS.items())
     problems += [f"constant {name}: {found.constants.get(name)}, not {CONSTANTS.get(name)}" for name in changed]
-    for name, text, form in (("row", ROW, of_row), ("record", RECORD, of_record), ("control", CONTROL, of_record)):
+    others = {"record": RECORD, "control": CONTROL, "shrinker_work": SHRINKER_WORK}
+    for name, text, form in (("row", ROW, of_row), *((*one, of_record) for one in others.items())):
         now = [form(member) for member in found.structs[name]]
         problems += [f"struct {name}: {a} became {b}" for a, b in itertools.zip_longest(lines(text), now) if a != b]
     return problems

@@ -419,10 +419,11 @@ def agreed() -> Iterator[str]:
             yield f"{prefix}_{name.upper()} == {value}" if name != last else f"{last} == {value}"
     for name in (
         *("COMM_BYTES", "NODE_UNKNOWN", "PRIORITY_UNKNOWN", "PRIORITIES", "ORDERS"),
-        *("STALL_SHIFT_MIN", "STALL_BUCKETS", "EPOCHS"),
+        *("STALL_SHIFT_MIN", "STALL_BUCKETS", "EPOCHS", "SHRINKERS"),
     ):
         yield f"{name} == {getattr(abi, name)}"
-    for struct, declared in (("row", abi.ROW), ("record", abi.RECORD), ("control", abi.CONTROL)):
+    structs = {"row": abi.ROW, "record": abi.RECORD, "control": abi.CONTROL, "shrinker_work": abi.SHRINKER_WORK}
+    for struct, declared in structs.items():
         yield from _agreed_members(struct, declared)
     yield f"sizeof(struct record) == {RECORD_DTYPE.itemsize}"
 

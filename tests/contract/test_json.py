@@ -35,7 +35,7 @@ from mmwatch.display.trace import Tracing, trace_json  # noqa: E402
 from mmwatch.model.accounting import accounting  # noqa: E402
 from mmwatch.model.course import Stretch  # noqa: E402
 from mmwatch.model.groupings import GROUPINGS  # noqa: E402
-from mmwatch.model.interval import CgroupMemory, Elsewhere, Inside, Loss, Node, Probe, Process  # noqa: E402
+from mmwatch.model.interval import CgroupMemory, Elsewhere, Inside, Loss, Node, Probe, Process, Shrinker  # noqa: E402
 from mmwatch.model.json import to_json  # noqa: E402
 from mmwatch.model.measures import MEASURES, PATHS  # noqa: E402
 from mmwatch.model.records import RECORD_DTYPE  # noqa: E402
@@ -96,6 +96,10 @@ HEAD = {
     "inside[].path": "text",
     "inside[].node": "number",
     "inside[].age_ns": "ns",
+    "shrinkers[].name": "text",
+    "shrinkers[].calls": "count",
+    "shrinkers[].objects": "count",
+    "shrinkers[].shrinker_ns": "ns",
     "matrix[].cpu_node": "number",
     "matrix[].node": "number",
     "matrix[].reclaims": "count",
@@ -340,6 +344,7 @@ DIAGNOSE = {
     "inside[].comm": "text",
     "inside[].path": "text",
     "inside[].age_ns": "ns",
+    **{key: unit for key, unit in HEAD.items() if key.startswith("shrinkers")},
     "counters.since_boot": "object",
     "counters.grown": "object",
     "pressure": "object",
@@ -426,6 +431,7 @@ def full(by: str) -> tuple[Any, Any]:
         pressure={"some_avg10": 1.5, "full_avg10": 0.0, "some_us": 5, "full_us": 6, "io_some_us": 7, "io_full_us": 8},
         kswapd={0: "running"},
         inside=(Inside(1, 2, "a", "direct", 0, 5),),
+        shrinkers=(Shrinker("a", 1, 2, 3), Shrinker("", 4, 5, 6)),
         processes={1: Process(1, "a", "a b", 1, 5, 6)},
         loss=Loss(lost=kinds, suppressed=kinds, missed_runs=1),
     )
@@ -454,7 +460,7 @@ def test_diagnose() -> None:
     )
     restricted = restrict(replace(unsure_of, traced=True), [100])
     verdict = judge(unsure_of)  # without its policy, something speaks against the finding
-    last = replace(unsure_of.last, inside=(Inside(1, 2, "a", "direct", 0, 5),))
+    last = replace(unsure_of.last, inside=(Inside(1, 2, "a", "direct", 0, 5),), shrinkers=(Shrinker("a", 1, 2, 3),))
     unsure_of = replace(unsure_of, intervals=(*unsure_of.intervals[:-1], last))
     made = verdict_json(verdict, unsure_of, subject(restricted, [100]))
     made["signs"] = made["signs"] or made["findings"][0]["against"]

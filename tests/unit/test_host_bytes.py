@@ -26,6 +26,7 @@ from mmwatch.host.taskstats import TaskStats
 from mmwatch.host.vmstat import Vmstat
 from mmwatch.host.zoneinfo import Zoneinfo, read_topology
 from mmwatch.kernel.facts import gather
+from mmwatch.kernel.symbols import Symbols
 from mmwatch.kernel.tracefs import Tracefs
 
 ESCAPED = {byte: f"\\{byte:03o}".encode() for byte in b" \t\n\\#"}
@@ -45,6 +46,7 @@ READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
     ("sys/devices/system/node/has_memory", lambda root: gather(root).nodes),
     ("proc/self/cgroup", shortage),
     ("proc/kallsyms", gather),
+    ("proc/kallsyms", lambda root: Symbols(root).names([5])),
     ("etc/os-release", gather),
     ("sys/kernel/tracing/events/vmscan/mm_vmscan_lru_isolate/format", gather),
     ("proc/meminfo", read_levels),

@@ -9,7 +9,7 @@ from make import make_interval, make_rows, random_rows
 from mmwatch.abi import ROW
 from mmwatch.model.groupings import GROUPINGS
 from mmwatch.model.inside import inside_of
-from mmwatch.model.interval import Inside, Loss, Process
+from mmwatch.model.interval import Inside, Loss, Process, Shrinker
 from mmwatch.model.measures import MEASURES, Fold
 from mmwatch.model.merge import merge
 from mmwatch.model.rows import IDENTITY, ROW_DTYPE, Rows, fold_rows
@@ -146,3 +146,10 @@ def test_who_is_inside() -> None:
 def test_of_two_intervals_those_inside_at_the_end_of_the_second_count() -> None:
     one, other = (make_interval(inside=(Inside(number, number, "a", "memcg", 0, 5),)) for number in (1, 2))
     assert merge(one, other).inside == other.inside
+
+
+def test_shrinkers_of_one_name_are_added_up() -> None:
+    one = make_interval(shrinkers=(Shrinker("a", 1, 2, 3), Shrinker("", 4, 5, 6)))
+    other = make_interval(shrinkers=(Shrinker("b", 7, 8, 9), Shrinker("a", 10, 20, 30)))
+    both = merge(one, other).shrinkers
+    assert both == (Shrinker("a", 11, 22, 33), Shrinker("", 4, 5, 6), Shrinker("b", 7, 8, 9))

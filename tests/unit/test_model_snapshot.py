@@ -35,7 +35,7 @@ CONTRACT = {
     },
 }
 ADDED = {
-    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups", "memory", "inside"},
+    "": {"pressure", "cost", "matrix", "elsewhere", "cgroups", "memory", "inside", "shrinkers"},
     "session": {
         "end",
         "hostname",

@@ -47,7 +47,7 @@ def test_the_arguments_of_every_raw_tracepoint_are_known(kernel: str) -> None:
         types = facts.raw_arguments[attachment.tracepoints[0]]
         raw = next(raw for raw in attachment.event.raw if raw.types == types)
         assert all(index < len(types) for index in raw.arguments.values())
-        assert set(raw.arguments) <= {*attachment.event.fields, "folio", "stat", "file", "memcg"}
+        assert set(raw.arguments) <= {*attachment.event.fields, "folio", "stat", "file", "memcg", "shr"}
 
 
 def test_the_target_is_told(kernel: str) -> None:

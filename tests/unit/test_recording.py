@@ -39,6 +39,7 @@ from mmwatch.model.interval import (
     Probe,
     Process,
     Session,
+    Shrinker,
 )
 from mmwatch.model.json import to_json
 from mmwatch.model.measures import MEASURES, PATHS
@@ -104,6 +105,7 @@ def full_interval(number: int, session: Session | None = None, count: int = 20) 
         kernel_log=("sh (7): drop_caches: 3",),
         kswapd={0: "running", 1: "gave up"},
         inside=(Inside(7, 8, "task7", "direct", 1, 10**9), Inside(0, 0, "", "memcg", None, 0)),
+        shrinkers=(Shrinker("scan [a]", number, 2, 3), Shrinker("", 4, 5, 6)),
         cgroups={id: f"/a/{id}" for id in cgroups_of(rows) if id},
         processes={
             tgid: Process(tgid, f"task{tgid}", "a --b", 1, 10 * number, None, 3, 4, 5, None, 6, "0-1", "bind:0")
@@ -859,7 +861,7 @@ def test_the_views_answer_the_usual_questions(path: Path) -> None:
 
 ADDED_BY_3 = {
     "session": ("topology", "since_boot", "uptime_s"),
-    "intervals": ("memory", "kernel_log", "inside"),
+    "intervals": ("memory", "kernel_log", "inside", "shrinkers"),
     "nodes": tuple(field.name for field in fields(Node))[8:],
     "cgroup_memory": ("grown", "levels"),
     "process_times": tuple(field.name for field in fields(Process))[6:],
@@ -888,7 +890,7 @@ def test_a_recording_of_schema_2(path: Path) -> None:
     with Reader(path) as reader:
         assert reader.session == replace(full_session(), topology={}, since_boot={}, uptime_s=0.0)
         for theirs, ours in zip(reader.intervals(), made):
-            assert theirs.memory == {}
+            assert (theirs.memory, theirs.shrinkers) == ({}, ())
             assert theirs.nodes == tuple(Node(*astuple(node)[:8]) for node in ours.nodes)
             assert theirs.cgroup_memory == {
                 number: CgroupMemory(*astuple(memory)[:4]) for number, memory in ours.cgroup_memory.items()

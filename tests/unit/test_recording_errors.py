@@ -149,6 +149,8 @@ def test_overwritten_anywhere(recording: Path) -> None:
         """UPDATE intervals SET inside = replace(inside, '"tgid":7', '"tgid":-7')""",
         """UPDATE intervals SET inside = replace(inside, '"node":1', '"node":"one"')""",
         """UPDATE intervals SET inside = replace(inside, '"direct"', '7')""",
+        "UPDATE intervals SET shrinkers = '[{}]'",
+        """UPDATE intervals SET shrinkers = replace(shrinkers, '"calls":', '"calls":-')""",
         "UPDATE intervals SET duration_ns = 'long'",
         "UPDATE intervals SET rows = 'many'",
         "UPDATE rows SET reclaims = 'many'",

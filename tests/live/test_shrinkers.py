@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from harness import Json, Mmwatch, run_workload, workload
+from harness import Gated, Json, Mmwatch, run_workload, workload
 
 from mmwatch.abi import SHRINKERS
+from mmwatch.errors import EXIT_FINDING
 from mmwatch.kernel import syscall
 from mmwatch.session.observer import Observer
 from mmwatch.session.target import resolve_target
@@ -39,6 +40,23 @@ def test_shrinkers_add_up_to_the_rows(mmwatch: Mmwatch, tmp_path: Path) -> None:
     replayed = mmwatch.run("replay", path, "--json").stdout.splitlines()
     each = [one for line in replayed for one in json.loads(line)["shrinkers"]]
     assert sum(one["calls"] for one in each) == report["totals"]["shrinker_calls"]
+
+
+def test_the_verdict_names_the_shrinker(mmwatch: Mmwatch, tmp_path: Path) -> None:
+    """Oracle: as above; a recording gives the same verdict. Both last long enough for the cgroup to be full again."""
+    path = tmp_path / "a.mmw"
+    with Gated("names", "--names", 10_000_000) as load:
+        load.go()
+        recording = mmwatch.start("record", "-d", "6s", "-o", path)
+        live = mmwatch.run("diagnose", "--json", "-d", "6s")
+        assert recording.process.wait(60) == 0, recording.stderr
+    recorded = mmwatch.run("diagnose", "--json", "--from", path)
+    for done in (live, recorded):
+        assert done.returncode == EXIT_FINDING, f"{done.stdout}\n{done.stderr}"
+        first = next(one for one in json.loads(done.stdout)["findings"] if one["id"] == "shrinker-stall")
+        assert "above all in super_cache_scan (dentries and inodes of file systems)" in first["summary"]
+        (worst,) = (one for one in first["evidence"] if one["label"] == "worst")
+        assert worst["observed"] > 0.5
 
 
 def test_a_full_table_loses_the_name_only(monkeypatch: pytest.MonkeyPatch) -> None:

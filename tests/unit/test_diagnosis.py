@@ -21,7 +21,7 @@ from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules import all_rules
 from mmwatch.diagnosis.subject import restrict, subject
 from mmwatch.display.verdict import headline, verdict_lines
-from mmwatch.model.interval import CgroupMemory, Inside, Loss, Node, Process
+from mmwatch.model.interval import CgroupMemory, Inside, Loss, Node, Probe, Process, Shrinker
 from mmwatch.model.measures import MEASURES
 
 RULES = {rule.id: rule for rule in all_rules()}
@@ -401,3 +401,44 @@ def test_the_last_seconds_are_judged_now_and_then() -> None:
     assert status(trouble) == "finding"
     assert [status(healthy) for _ in range(4)] == ["finding"] * 4
     assert [status(healthy, now=True) for _ in range(8)][-1] == "healthy"
+
+
+def shrunk(*shrinkers: Shrinker, **session: Any) -> Found:
+    """What is found where reclaim is stuck in these."""
+    observation = TROUBLES["shrinker-stall"]()
+    intervals = tuple(replace(one, shrinkers=shrinkers) for one in observation.intervals)
+    verdict = judge(replace(observation, session=replace(observation.session, **session), intervals=intervals))
+    return verdict.findings[0].found
+
+
+def evidence(found: Found, label: str) -> list[Evidence]:
+    return [one for one in found.evidence if one.label == label]
+
+
+def test_the_worst_shrinker_is_named() -> None:
+    worst, other = Shrinker("super_cache_scan", 1000, 300, S * 3 // 10), Shrinker("xfs_scan [xfs]", 9000, 9, S // 10)
+    found = shrunk(other, worst)
+    assert "above all in super_cache_scan (dentries and inodes of file systems): " in found.summary
+    (named,) = evidence(found, "worst")
+    assert named.observed == 0.75
+    assert "75.0% went to super_cache_scan: 3000 calls, 0.3 objects freed by each" in named.text
+
+
+def test_the_remedy_fits_the_shrinker() -> None:
+    file = "/sys/kernel/mm/transparent_hugepage/enabled"
+    found = shrunk(Shrinker("deferred_split_scan", 1, 0, S), settings={"thp_enabled": "always"})
+    assert (found.remedy.commands, found.remedy.undo) == ((f"echo madvise >{file}",), (f"echo always >{file}",))
+    assert "buffers of a graphics driver" in shrunk(Shrinker("i915_gem_shrinker_scan [i915]", 1, 0, S)).summary
+    found = shrunk(Shrinker("own_scan [own]", 1, 0, S))
+    assert "above all in own_scan [own]: " in found.summary
+    assert "slabtop" in found.remedy.advice
+
+
+def test_shrinkers_without_a_name() -> None:
+    named = Shrinker("super_cache_scan", 1, 1, S // 100)
+    probe = Probe("shrinker names", "/proc/kallsyms", "missing", "hides them")
+    found = shrunk(named, Shrinker("", 5, 0, S), probes=(probe,))
+    (unnamed,) = evidence(found, "worst")
+    assert "99.0% went to one or several without a known name (/proc/kallsyms hides them)" in unnamed.text
+    assert found.summary == shrunk().summary
+    assert evidence(shrunk(), "worst") == []  # an old recording

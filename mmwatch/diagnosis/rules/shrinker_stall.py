@@ -2,16 +2,114 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, Threshold
+from mmwatch.model.interval import Shrinker
 
 PART = Threshold(
     0.3, "ratio", "time in shrinkers as a share of the time in reclaim", "ordinary reclaim spends a few percent there"
 )
+
+
+_HUGE = "/sys/kernel/mm/transparent_hugepage/enabled"
+_ZSWAP = "/sys/module/zswap/parameters/shrinker_enabled"
+_ANY = Remedy(
+    "Find the cache (slabtop), and what fills it: millions of files walked, negative dentries, leaked "
+    "sockets. Dropping reclaimable slab once tells whether it helps.",
+    ("sync; sysctl -w vm.drop_caches=2",),
+    risk="directory and inode lookups are slow until the caches are filled again",
+)
+
+
+class Kind(NamedTuple):
+    """Well-known shrinkers.
+
+    :param begin: the beginnings of the names of their functions.
+    :param what: they free.
+    """
+
+    begin: tuple[str, ...]
+    what: str
+    remedy: Remedy = _ANY
+
+
+SPLIT = Kind(
+    ("deferred_split_scan",),
+    "transparent huge pages, which it splits",
+    Remedy(
+        "Give huge pages only to programs that ask for them.",
+        (f"echo madvise >{_HUGE}",),
+        persistent="write it at boot, with a file in /etc/tmpfiles.d",
+        risk="more TLB misses in programs that profit from huge pages and do not ask",
+    ),
+)
+KINDS = (
+    Kind(("super_cache_scan",), "dentries and inodes of file systems"),
+    Kind(
+        ("scan_shadow_nodes",),
+        "shadow entries, which the page cache keeps for pages that were reclaimed",
+        Remedy(
+            "Each page of the page cache that is reclaimed leaves a shadow entry. Let those who read large files only "
+            "once bypass the page cache (O_DIRECT), or give it back (POSIX_FADV_DONTNEED)."
+        ),
+    ),
+    SPLIT,
+    Kind(
+        ("mb_cache_scan",),
+        "the cache of extended attributes of ext2 and ext4",
+        Remedy("Mount the ext4 file systems with no_mbcache: files then no longer share blocks of attributes."),
+    ),
+    Kind(("ext4_es_scan",), "what ext4 remembers of where the blocks of files are"),
+    Kind(
+        ("zswap_shrinker_scan",),
+        "compressed pages of zswap, which it writes to swap",
+        Remedy(
+            "Let zswap write pages to swap only when its pool is full.",
+            (f"echo N >{_ZSWAP}",),
+            (f"echo Y >{_ZSWAP}",),
+            "boot with zswap.shrinker_enabled=0",
+            "zswap keeps more pages in memory that nobody needs",
+        ),
+    ),
+    Kind(
+        ("i915_", "xe_", "ttm_", "drm_", "amdgpu_", "msm_gem_"),
+        "buffers of a graphics driver",
+        Remedy("End programs that hold buffers of the GPU, or try a newer kernel: the shrinker may wait for the GPU."),
+    ),
+    Kind(("xfs_",), "buffers, quotas and deleted inodes of XFS"),
+    Kind(("nfs",), "what NFS caches: attributes, access rights, open files"),
+)
+
+
+def _worst(observation: Observation) -> tuple[Shrinker | None, Kind | None]:
+    """The shrinker with the most time, None if unknown, and its kind, None if it is not well known."""
+    worst = max(observation.whole.shrinkers, key=lambda one: one.shrinker_ns, default=None)
+    if worst is None:
+        return None, None
+    return worst, next((kind for kind in KINDS if worst.name.startswith(kind.begin)), None)
+
+
+def _evidence(observation: Observation, worst: Shrinker) -> Evidence:
+    part = worst.shrinker_ns / max(sum(one.shrinker_ns for one in observation.whole.shrinkers), 1)
+    what = worst.name
+    if not worst.name:
+        why = [probe.reason for probe in observation.session.probes if probe.need == "shrinker names" and probe.reason]
+        what = "one or several without a known name" + (f" (/proc/kallsyms {why[0]})" if why else "")
+    return Evidence(
+        "worst",
+        f"of the time of all tasks and kswapd in shrinkers, {percent(part)} went to {what}: "
+        f"{count(worst.calls)} calls, {worst.objects / max(worst.calls, 1):.1f} objects freed by each",
+        "shrinkers",
+        part,
+        "ratio",
+    )
 
 
 def judge(observation: Observation) -> Answer:
@@ -35,6 +133,13 @@ def judge(observation: Observation) -> Answer:
         ),
         Evidence("objects", f"they freed {count(objects)} objects", "shrinkers", objects, "count"),
     ]
+    worst, kind = _worst(observation)
+    if worst is not None:
+        evidence.insert(1, _evidence(observation, worst))
+    named = f", above all in {worst.name}" + (f" ({kind.what})" if kind else "") if worst and worst.name else ""
+    remedy = kind.remedy if kind else _ANY
+    if kind is SPLIT and observation.setting("thp_enabled"):
+        remedy = replace(remedy, undo=(f"echo {observation.setting('thp_enabled')} >{_HUGE}",))
     scanned = observation.grown("slabs_scanned")
     if scanned is not None:
         evidence.append(
@@ -47,17 +152,12 @@ def judge(observation: Observation) -> Answer:
         )
     busy = tasks & (shrinking >= PART.value * observation.stalls_ns) & (shrinking > 0)
     return Found(
-        f"{observation.names(busy)} spent {time(spent)} of {time(observation.duration_ns)} in slab shrinkers: "
-        f"{count(calls)} calls freed {count(objects)} objects.",
+        f"{observation.names(busy)} spent {time(spent)} of {time(observation.duration_ns)} in slab shrinkers"
+        f"{named}: {count(calls)} calls freed {count(objects)} objects.",
         tuple(evidence),
         "Reclaim also asks every cache of the kernel to shrink: dentries, inodes, and those of file systems and "
         "drivers. A huge or contended one makes every reclaim slow.",
-        Remedy(
-            "Find the cache (slabtop), and what fills it: millions of files walked, negative dentries, leaked "
-            "sockets. Dropping reclaimable slab once tells whether it helps.",
-            ("sync; sysctl -w vm.drop_caches=2",),
-            risk="directory and inode lookups are slow until the caches are filled again",
-        ),
+        remedy,
         observation.claim(busy),
         resolves=Resolves("share of the time in shrinkers", "<", 0.01, "ratio"),
         next="slabtop -o -s c | head -20",
@@ -71,7 +171,7 @@ RULE = Rule(
     judge,
     (HARM, PART),
     ("stall_ns", "shrinker_ns"),
-    "It does not name the shrinker yet: slabtop shows the large caches.",
-    evidence="Time in shrinkers, objects freed, slabs_scanned, the size of reclaimable slab.",
-    remedy="Find the cache with slabtop.",
+    "Shrinkers are told apart by their functions, for all tasks together: all file systems share super_cache_scan.",
+    evidence="Time in shrinkers, which takes the most, objects freed, slabs_scanned, the size of reclaimable slab.",
+    remedy="What fits the shrinker, where it is well known; else find the cache with slabtop.",
 )

@@ -164,9 +164,10 @@ def thrashing(observation: Observation) -> Thrash | str:
     found = []
     for path, memory in observation.limited.items():
         again, near = refaults(observation, path), soon(observation, path)
-        rows = observation.below(path) & observation.on("memcg")
-        if again is None or (memory.limit_bytes is None and memory.high_bytes is None):
+        limited = memory.limit_bytes is not None or memory.high_bytes is not None
+        if again is None or observation.rate(again) < SLOW.value or not limited:
             continue
+        rows = observation.below(path) & observation.on("memcg")
         reclaimed = max(observation.freed(rows), memory.grown.get("pgsteal", 0))
         found.append(
             Thrash(path, rows, again, near, reclaimed, memory.grown.get("pgmajfault", 0), waits_ns(observation, path))

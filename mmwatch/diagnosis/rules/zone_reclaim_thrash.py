@@ -39,6 +39,12 @@ def judge(observation: Observation) -> Answer:
     if longest >= OVERSHOOT.value * 32:
         text = f"one reclaim freed {count(longest)} pages; an allocation asks for 32 at most unless it is larger"
         evidence.append(Evidence("excess", text, "reclaims", longest, "pages", OVERSHOOT.value * 32))
+    steal, stalls = observation.grown_like("pgsteal_direct"), observation.grown_like("allocstall")
+    if steal and stalls is not None:
+        text = (
+            f"pgsteal_direct grew by {count(steal)}, allocstall by {count(stalls)}: node reclaim is only in the first"
+        )
+        evidence.append(Evidence("steal", text, "/proc/vmstat", steal, "pages"))
     return Found(
         f"{observation.names(node)} spent {time(lost)} of {time(observation.duration_ns)} freeing memory of node "
         f"{', '.join(map(str, sorted(elsewhere)))} while another node had plenty: {count(freed)} pages, "
@@ -60,6 +66,8 @@ def _came_back(observation: Observation, freed: int) -> str:
     again = observation.grown("workingset_refault_file", "workingset_refault")
     if again is None or not freed:
         return ""
+    if not again:
+        return "; none was read again meanwhile"
     return f", and {percent(min(again / freed, 1))} as many were read again meanwhile"
 
 

@@ -41,9 +41,7 @@ def judge(observation: Observation) -> Answer:
         evidence.append(Evidence("excess", text, "reclaims", longest, "pages", OVERSHOOT.value * 32))
     steal, stalls = observation.grown_like("pgsteal_direct"), observation.grown_like("allocstall")
     if steal and stalls is not None:
-        text = (
-            f"pgsteal_direct grew by {count(steal)}, allocstall by {count(stalls)}: node reclaim is only in the first"
-        )
+        text = f"pgsteal_direct grew by {count(steal)}, allocstall by {count(stalls)}: only the first has node reclaim"
         evidence.append(Evidence("steal", text, "/proc/vmstat", steal, "pages"))
     return Found(
         f"{observation.names(node)} spent {time(lost)} of {time(observation.duration_ns)} freeing memory of node "

@@ -118,6 +118,8 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	  "when the reclaim under way began, CLOCK_MONOTONIC; valid while open_since_ns is not 0") \
 	X(u64, open_runtime_ns, , PRIVATE, ns, none, \
 	  "CPU time of the thread at that moment: sum_exec_runtime of its sched_entity") \
+	X(u64, high_since_ns, , PRIVATE, ns, none, \
+	  "when the sleep above memory.high that is under way began, CLOCK_MONOTONIC; 0 if there is none") \
 	X(u64, pending_pages, , PRIVATE, pages, none, \
 	  "pages scanned by a batch that is under way: not yet in any row, because its node is not known yet") \
 	X(u64, reclaims, , SUM, count, brackets, "reclaims that ended") \
@@ -147,6 +149,8 @@ struct stats { u64 count[SLOTS(STATS)]; };
 	X(u64, shrinker_calls, , SUM, count, shrinkers, "calls of slab shrinkers") \
 	X(u64, shrinker_ns, , SUM, ns, shrinkers, "time in slab shrinkers") \
 	X(u64, shrinker_objects, , SUM, count, shrinkers, "objects freed by slab shrinkers") \
+	X(u64, high_sleep_ns, , SUM, ns, high, \
+	  "time asleep above memory.high, outside of reclaim, including the sleep under way") \
 	X(u64, kswapd_wakeups, , SUM, count, wakeups, "times this task woke kswapd") \
 	X(u64, passes, , SUM, count, passes, \
 	  "calls of shrink_node, each a rung of the priority ladder; counted when the reclaim ends") \

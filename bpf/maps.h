@@ -50,15 +50,17 @@ struct thread {
 	u64 pending_file_pages; /* scanned; the batch that follows names their node */
 	u64 pending_anon_pages;
 	u32 pending_row; /* where pending_pages counts them */
+	u32 high_row;	 /* where high_sleep_ns counts the sleep */
 	u64 shrinker_begin_ns;
-	u64 task;	/* owner of this slot */
-	u64 pid_tgid;	/* detects an earlier thread at the same address whose end was not seen */
-	u64 target_id;	/* of the latest reclaim that had one */
-	u64 named_ns;	/* when a reclaim last refreshed comm and cgroup of the cached row */
-	u32 depth;	/* open brackets: 0, 1 or 2 */
-	u32 begun;	/* a begin was seen, so the next end belongs to one */
-	u32 pass_pair;	/* see pairs.h */
-	u32 write_pair; /* likewise */
+	u64 high_since_ns; /* when it fell asleep above memory.high; 0 if it is awake */
+	u64 task;	   /* owner of this slot */
+	u64 pid_tgid;	   /* detects an earlier thread at the same address whose end was not seen */
+	u64 target_id;	   /* of the latest reclaim that had one */
+	u64 named_ns;	   /* when a reclaim last refreshed comm and cgroup of the cached row */
+	u32 depth;	   /* open brackets: 0, 1 or 2 */
+	u32 begun;	   /* a begin was seen, so the next end belongs to one */
+	u32 pass_pair;	   /* see pairs.h */
+	u32 write_pair;	   /* likewise */
 	u32 first_row;
 	u32 cached_row;
 	u32 cached_path;

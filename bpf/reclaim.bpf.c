@@ -12,6 +12,7 @@
  *   KPROBE_function      the function is probed by a kprobe
  *   PAIR_name            the event or function has a pair of programs (pairs.h)
  *   OFF_struct_member    offset from BTF, where known
+ *   BIT_struct_member    a bit field's bit in its byte, likewise
  *   FILTER_*             only matching tasks are counted
  *   DETAIL_PAGES         size of the ring buffer, if single records may be requested
  *   ROWS                 size of the tables
@@ -31,4 +32,5 @@
 #include "batches.h"
 #include "work.h"
 #include "shrink_node.h"
+#include "schedule_timeout_killable.h"
 #include "life.h"

@@ -46,6 +46,7 @@ static __always_inline void retire_rows(struct thread *t)
 			break;
 		index = row->next;
 		row->open_since_ns = 0;
+		row->high_since_ns = 0;
 		row->state = ROW_EXITED;
 	}
 }

@@ -147,7 +147,7 @@ class _Functions:
         self.programs = [*programs, *self.programs] if probe.pair else [*self.programs, *programs]
         self.paired += len(programs) if probe.pair else 0
         self.links += links
-        self.ours += [descriptor for pair in attached[1:] for descriptor in pair]
+        self.ours += [descriptor for pair in attached[1:] for descriptor in pair] if probe.pair else []
         self.probes[probe.function.need] = probe
 
     def detached(self) -> _Functions:
@@ -195,24 +195,31 @@ def _attach_functions(plan: Plan, options: Options, with_bcc: Any) -> tuple[Any,
 
 def _attach_function(bpf: Any, probe: Probe) -> list[tuple[int, int]]:
     """For each program, its descriptor and the one that keeps it attached."""
-    handler = f"on_{probe.function.name}".encode()
+    handler, symbol = f"on_{probe.function.name}".encode(), probe.symbol.encode()
     with explained():
         if probe.how == KPROBE:
-            program = bpf.load_func(handler, bpf.KPROBE)
-            symbol = probe.symbol.encode()
-            bpf.attach_kprobe(event=symbol, fn_name=handler)
-            link = next(fds[handler] for fds in bpf.kprobe_fds.values() if handler in fds)
-            return [(program.fd, link)]
+            ways = [(handler + b"_return", bpf.attach_kretprobe)] if probe.function.returns else []
+            return [_attach_kprobe(bpf, name, attach, symbol) for name, attach in (*ways, (handler, bpf.attach_kprobe))]
         # Newer releases of bcc put the module into the name of the program.
-        for name in (f"kfunc__vmlinux__{probe.symbol}".encode(), f"kfunc__{probe.symbol}".encode()):
+        for name in (b"kfunc__vmlinux__" + symbol, b"kfunc__" + symbol):
             try:
                 bpf.attach_kfunc(fn_name=name)
                 first = (bpf.funcs[name].fd, bpf.kfunc_entry_fds[name])
+                if probe.function.returns:
+                    back = name.replace(b"kfunc", b"kretfunc", 1)
+                    bpf.attach_kretfunc(fn_name=back)
+                    return [first, (bpf.funcs[back].fd, bpf.kfunc_exit_fds[back])]
                 return [first, attach_pair(first[1], bpf.dump_func(handler + b"_pair"))] if probe.pair else [first]
             except Exception as error:  # bcc raises bare Exceptions
                 if "Unknown program" not in str(error):
                     raise
         raise UnavailableError(f"this bcc makes no fentry program of {probe.symbol}")
+
+
+def _attach_kprobe(bpf: Any, name: bytes, attach: Any, symbol: bytes) -> tuple[int, int]:
+    program = bpf.load_func(name, bpf.KPROBE)
+    attach(event=symbol, fn_name=name)
+    return program.fd, next(fds[name] for fds in bpf.kprobe_fds.values() if name in fds)
 
 
 def _hold_stdin() -> None:

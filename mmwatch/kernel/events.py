@@ -57,21 +57,26 @@ class Event:
 
 @dataclass(frozen=True)
 class Function:
-    """A kernel function probed at its entry.
+    """A kernel function probed at its entry, or also where it returns.
 
     Its handlers, in ``bpf/NAME.h``: the fentry program ``KFUNC_PROBE(NAME, …)``, its second one ``on_NAME_pair``, and
-    ``on_NAME`` for a kprobe.
+    ``on_NAME`` for a kprobe. For its return, instead of the second one: ``KRETFUNC_PROBE(NAME)``, and
+    ``on_NAME_return`` for a kretprobe.
 
     :param need: the need this serves (:data:`NEEDS`), and nothing else does.
     :param members: each (struct, member) that the handler reads at a BTF offset. If one is missing, the function is not
         probed.
     :param optional: the same, but the handler can do without.
+    :param returns: its return is probed, too. It must be called so seldom that no pair is needed.
+    :param psi: the handler reads what PSI keeps of a task.
     """
 
     name: str
     need: str
     members: tuple[tuple[str, str], ...] = ()
     optional: tuple[tuple[str, str], ...] = ()
+    returns: bool = False
+    psi: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ NEEDS: tuple[Need, ...] = (
     Need("wakeups", "which task woke kswapd"),
     Need("writes", "pages that reclaim itself wrote"),
     Need("passes", "each call of shrink_node: the priority ladder, even where batches have no events"),
+    Need("high", "sleep above memory.high, outside of reclaim"),
     Need("targets", "the memory cgroup whose limit binds"),
     Need("lifetimes", "the end of threads, so that their rows can be reused"),
 )
@@ -123,6 +129,14 @@ FUNCTIONS: tuple[Function, ...] = (
             ("pglist_data", "node_id"),
         ),
         (("scan_control", "proactive"), ("scan_control", "target_mem_cgroup")),
+    ),
+    Function(
+        "schedule_timeout_killable",
+        "high",
+        # Kernels without bpf_tramp_image may free an fexit trampoline while a task sleeps in it.
+        (("task_struct", "in_memstall"), ("bpf_tramp_image", "pcref")),
+        returns=True,
+        psi=True,
     ),
 )
 

@@ -83,6 +83,7 @@ class Facts:
     enumerators: Mapping[str, int] = field(default_factory=dict)
     taskstats: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     proactive_bit: int | None = None
+    memstall_bit: int | None = None
     functions: frozenset[str] = frozenset()
     symbols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kprobes: bool | None = None
@@ -96,6 +97,7 @@ class Facts:
     lru_gen: int | None = None
     pid_namespace: int = 0
     memory_cgroup: int | None = None
+    psi: bool | None = None
 
 
 def gather(root: Path = Path("/")) -> Facts:
@@ -144,6 +146,7 @@ def gather(root: Path = Path("/")) -> Facts:
         enumerators=types.enumerators,
         taskstats=types.taskstats,
         proactive_bit=types.proactive_bit,
+        memstall_bit=types.memstall_bit,
         functions=types.functions,
         symbols=_symbols(types.functions, root),
         kprobes=_kprobes(root),
@@ -157,6 +160,7 @@ def gather(root: Path = Path("/")) -> Facts:
         lru_gen=_lru_gen(root),
         pid_namespace=_pid_namespace(root),
         memory_cgroup=_memory_cgroup(root),
+        psi=bool(read_text(root / "proc/pressure/memory")),
     )
 
 
@@ -170,6 +174,7 @@ class _Types:
     enumerators: dict[str, int] = field(default_factory=dict)
     taskstats: dict[str, tuple[int, int]] = field(default_factory=dict)
     proactive_bit: int | None = None
+    memstall_bit: int | None = None
     functions: frozenset[str] = frozenset()
     preemptible_tracepoints: bool | None = None
 
@@ -179,6 +184,7 @@ class _Types:
         found = cls(
             taskstats=btf.members("taskstats"),
             proactive_bit=btf.bit("scan_control", "proactive"),
+            memstall_bit=btf.bit("task_struct", "in_memstall"),
             functions=frozenset(f.name for f in events.FUNCTIONS if btf.has_function(f.name)),
             preemptible_tracepoints=btf.has_type(_TRACEPOINT_GUARD),
         )

@@ -69,6 +69,8 @@ def session_flags(facts: Facts, wanted: Filter) -> tuple[tuple[str, ...], tuple[
         flags.append(f"-DVMEMMAP_BASE={facts.vmemmap_base}ULL")
     if ("scan_control", "proactive") in facts.offsets and facts.proactive_bit is not None:
         flags.append(f"-DBIT_scan_control_proactive={facts.proactive_bit}")
+    if facts.memstall_bit is not None:
+        flags.append(f"-DBIT_task_struct_in_memstall={facts.memstall_bit}")
     if counts_cpu_time(facts):
         flags.append("-DCPU_TIME")
         helper = facts.enumerators.get("BPF_FUNC_get_current_task_btf")

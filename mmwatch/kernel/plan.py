@@ -150,7 +150,8 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
 
     :param force: for tests and comparisons. :data:`PERF`: act as if BTF had no tracepoint arguments; :data:`RAW`: act
         as if raw tracepoints missed nothing.
-    :param passes: :data:`FENTRY` or :data:`KPROBE`: use only that; ``none``: use neither; None: use the best.
+    :param passes: :data:`FENTRY` or :data:`KPROBE`: probe functions only in that way; ``none``: leave out passes; None:
+        use the best.
     """
     attachments: list[Attachment] = []
     outcomes: dict[str, list[tuple[str, str, Event]]] = {}
@@ -167,7 +168,7 @@ def plan(facts: Facts, wanted: Filter | None = None, force: str | None = None, p
     flags, problems = session_flags(facts, wanted or Filter())
     if any(how == "" for how, _, _ in outcomes.get(FOLLOW_CHILDREN.need, ())):
         problems += ("children cannot be followed: this kernel has no BTF, which is needed to see forks",)
-    forced = {"passes": passes}
+    forced = {function.need: passes for function in events.FUNCTIONS if function.need == "passes" or passes != "none"}
     probes = {function.name: _probes(function, facts, forced.get(function.need)) for function in events.FUNCTIONS}
     functions = {function.need: function for function in events.FUNCTIONS}
     choices = tuple(
@@ -237,8 +238,10 @@ def _probes(function: Function, facts: Facts, forced: str | None) -> tuple[Probe
     """The ways to probe a function, best first (costs: bench/)."""
     if forced == "none" or facts.ftrace_enabled is False or _unknown_member(function, facts):
         return ()
+    if function.psi and facts.psi is False:
+        return ()
     # A kernel with preemptible tracepoints is preemptible. If in doubt use a pair: that costs less than missed events.
-    pair = bool(facts.preemptible_tracepoints or facts.preemptible is not False)
+    pair = not function.returns and bool(facts.preemptible_tracepoints or facts.preemptible is not False)
     probes = [Probe(function, FENTRY, function.name, pair)] if function.name in facts.functions else []
     if not _no_kprobes(facts):
         probes += [Probe(function, KPROBE, symbol) for symbol in facts.symbols.get(function.name, ())]
@@ -265,6 +268,9 @@ def _function_choice(
     probes, no_kprobes = all_probes[function.name], _no_kprobes(facts)
     if probes:
         reason, remedy = no_kprobes if no_kprobes and no_kprobes[1] else ("", "")
+        if function.returns and probes[0].how == KPROBE:
+            reason = "it sees the end of only so many sleeps at a time as there are CPUs, or twice as many"
+            return Choice(function.need, help_text, str(probes[0]), "degraded", reason)
         if not reason and probes[0].pair:
             reason = "a pair of programs: a single one misses events while a task is preempted inside it"
         return Choice(function.need, help_text, str(probes[0]), "attached", reason, remedy)
@@ -277,6 +283,8 @@ def _function_choice(
     elif facts.ftrace_enabled is False:
         reason = "kernel.ftrace_enabled is 0: a probe on a function would never run"
         remedy = "sysctl kernel.ftrace_enabled=1"
+    elif function.psi and facts.psi is False:
+        reason, remedy = "PSI is off, which tells that sleep from other sleep", "boot with psi=1"
     return Choice(function.need, help_text, "", "missing", reason, remedy)
 
 

@@ -24,6 +24,8 @@ _MAXIMA = tuple(member.name for member in ROW if member.fold is Fold.MAX)
 _SCAN_STEP = 1024
 INSIDE_MAX = 64
 """At most this many reclaims under way are told one by one, the oldest."""
+HIGH_SLEEP_MAX_NS = 2_100_000_000
+"""No sleep above memory.high takes longer (MEMCG_MAX_HIGH_DELAY_JIFFIES): else, its end was missed."""
 ASKED_MAX = 256
 """In each reading, at most this many threads with a reclaim under way are asked for their CPU time, 15 us each."""
 
@@ -33,8 +35,8 @@ class Changes:
     """The changes since the previous reading.
 
     :param rows: ``(changed,)`` of ``struct row``. Counters hold their growth, ``stall_ns`` includes the time of a
-        reclaim under way, and maxima are those since the previous reading (the same in all slots). Other members are
-        as in the table.
+        reclaim under way, ``high_sleep_ns`` that of a sleep, and maxima are those since the previous reading (the same
+        in all slots). Other members are as in the table.
     :param time_ns: CLOCK_MONOTONIC when the rows were read.
     :param freed: ``(freed,)`` indices of rows that are free again: their threads have ended and the rows were read.
     :param in_use: number of rows of threads that still exist.
@@ -53,7 +55,7 @@ class Changes:
 class Look:
     """The table at one moment. All arrays have one element per row that is of interest, unless they say otherwise.
 
-    :param index: in the table: rows that changed, that have a reclaim under way, or whose thread has ended.
+    :param index: in the table: rows that changed, that have a reclaim or a sleep under way, or whose thread has ended.
     :param now: ``(rows, words)``, their content.
     :param exited: ``(exited,)``, indices of the rows whose threads have ended.
     :param pending_pages: pages scanned by batches that were under way, which no row counts yet.
@@ -91,8 +93,9 @@ class RowTable:
         self._before = np.zeros(len(rows), rows.dtype)
         self._stall_before = np.zeros(len(rows), np.int64)
         self._cpu_before = np.zeros(len(rows), np.int64)
+        self._slept_before = np.zeros(len(rows), np.int64)
         self._touched = np.zeros(0, np.intp)  # rows with maxima of the reading before
-        self._open = np.zeros(0, np.intp)  # rows that had a reclaim under way
+        self._open = np.zeros(0, np.intp)  # rows that had a reclaim or a sleep under way
         self._scan_to = min(_SCAN_STEP, len(rows))
         rows["path"][:SHARED_ROWS] = np.arange(SHARED_ROWS)
         rows["node"][:SHARED_ROWS] = rows["cpu_node"][:SHARED_ROWS] = NODE_UNKNOWN
@@ -112,7 +115,7 @@ class RowTable:
         used, states = self._used()
         exited = states == _EXITED
         changed = rows["events"][used] != self._before["events"][used]
-        changed |= (rows["open_since_ns"][used] != 0) | exited
+        changed |= (rows["open_since_ns"][used] != 0) | (rows["high_since_ns"][used] != 0) | exited
         if len(self._open):
             changed |= np.isin(used, self._open)
         index = used[changed]
@@ -135,17 +138,23 @@ class RowTable:
         stall = now_rows["stall_ns"].astype(np.int64) + under_way
         result["stall_ns"] = (stall - self._stall_before[index]).view(np.uint64)
         result["cpu_ns"] = self._cpu_times(index, now_rows, under_way, stall - self._stall_before[index])
+        asleep_since = now_rows["high_since_ns"].astype(np.int64)
+        asleep = np.where(asleep_since > 0, np.clip(time_ns - asleep_since, 0, HIGH_SLEEP_MAX_NS), 0)
+        # The row may be read while it changes: what then seems to be less is not told twice.
+        slept = np.maximum(now_rows["high_sleep_ns"].astype(np.int64) + asleep, self._slept_before[index])
+        result["high_sleep_ns"] = (slept - self._slept_before[index]).view(np.uint64)
+        self._slept_before[index] = slept
         for name in _MAXIMA:
             result[name] = now_rows[name][:, self._slot, None]
         result["stall_max_ns"] = np.maximum(result["stall_max_ns"], under_way.astype(np.uint64)[:, None])
         self._stall_before[index] = stall
         self._touched = index
-        self._open = index[since > 0]
+        self._open = index[(since > 0) | (asleep_since > 0)]
         inside = np.flatnonzero(since > 0)
         inside = inside[np.argsort(now_rows["open_began_ns"][inside], kind="stable")[:INSIDE_MAX]]
         self._give_back(look.exited)
         return Changes(
-            rows=result[(result["events"] > 0) | (result["stall_ns"] != 0)],
+            rows=result[(result["events"] > 0) | (result["stall_ns"] != 0) | (result["high_sleep_ns"] != 0)],
             time_ns=time_ns,
             freed=look.exited,
             in_use=look.in_use,
@@ -202,6 +211,7 @@ class RowTable:
         self._before[index] = 0
         self._stall_before[index] = 0
         self._cpu_before[index] = 0
+        self._slept_before[index] = 0
         self.rows[index] = np.zeros(1, self.rows.dtype)
         self._touched = np.setdiff1d(self._touched, index)
 

@@ -34,7 +34,10 @@ SUMS = {
 PRIORITY_TOLD_BY = ("priority_histogram", "pass_histogram")
 """Either of these shows how low the scan priority went."""
 
-ACTIVE = ("reclaims", "batches", "active_batches", "stall_ns", *SUMS["scanned_pages"], "shrinker_calls")
+ACTIVE = (
+    *("reclaims", "batches", "active_batches", "stall_ns", *SUMS["scanned_pages"]),
+    *("shrinker_calls", "high_sleep_ns"),
+)
 """A row in which all of these are 0 did nothing."""
 
 

@@ -65,6 +65,7 @@ u64 target_id           0   key       id     targets
 u64 open_since_ns       0   private   ns     -
 u64 open_began_ns       0   private   ns     -
 u64 open_runtime_ns     0   private   ns     -
+u64 high_since_ns       0   private   ns     -
 u64 pending_pages       0   private   pages  -
 u64 reclaims            0   sum       count  brackets
 u64 reclaims_futile     0   sum       count  brackets
@@ -90,6 +91,7 @@ u64 written_pages       0   sum       pages  writes
 u64 shrinker_calls      0   sum       count  shrinkers
 u64 shrinker_ns         0   sum       ns     shrinkers
 u64 shrinker_objects    0   sum       count  shrinkers
+u64 high_sleep_ns       0   sum       ns     high
 u64 kswapd_wakeups      0   sum       count  wakeups
 u64 passes              0   sum       count  passes
 u64 passes_futile       0   sum       count  passes

@@ -146,6 +146,7 @@ MEASURED = {
     "written_pages": "pages",
     "shrinker_calls": "count",
     "shrinker_ns": "ns",
+    "high_sleep_ns": "ns",
     "shrinker_objects": "count",
     "kswapd_wakeups": "count",
     "passes": "count",

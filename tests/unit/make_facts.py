@@ -43,6 +43,7 @@ FACTS = Facts(
     sizes={"upid": 16},
     enumerators={"PG_head": 6, "memory_cgrp_id": 4, "BPF_FUNC_get_current_task_btf": 158},
     proactive_bit=1,
+    memstall_bit=1,
     functions=frozenset(function.name for function in FUNCTIONS),
     symbols={function.name: (function.name,) for function in FUNCTIONS},
     kprobes=True,
@@ -54,6 +55,7 @@ FACTS = Facts(
     lru_gen=0,
     pid_namespace=0,
     memory_cgroup=2,
+    psi=True,
 )
 """A host that has everything."""
 

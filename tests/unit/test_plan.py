@@ -24,7 +24,9 @@ from mmwatch.kernel.plan import (
 )
 
 SHRINK_NODE = next(function for function in FUNCTIONS if function.name == "shrink_node")
+SLEEP = "schedule_timeout_killable"
 TOLD_BY_PASSES = measures_of(("passes", "targets"))
+TOLD_ELSEWHERE = {"cpu_ns", "high_sleep_ns"}
 
 BEGIN = "vmscan:mm_vmscan_direct_reclaim_begin"
 ISOLATE = "vmscan:mm_vmscan_lru_isolate"
@@ -57,7 +59,7 @@ def test_with_everything_there_every_need_gets_a_raw_tracepoint() -> None:
 
 
 def test_every_event_serves_a_declared_need() -> None:
-    without_tracepoint = {"passes", "cpu", "targets"}
+    without_tracepoint = {"passes", "cpu", "high", "targets"}
     assert {event.need for event in EVENTS} == {need.name for need in NEEDS} - without_tracepoint
 
 
@@ -124,9 +126,9 @@ def test_without_btf_probes_go_through_perf() -> None:
     states = {choice.need: choice.state for choice in made.choices}
     # sched_process_free has one signature in all releases, so it is raw all the same.
     assert states.pop("lifetimes") == "attached"
-    assert states.pop("passes") == states.pop("cpu") == states.pop("targets") == "missing"
+    assert {states.pop(need) for need in ("passes", "cpu", "high", "targets")} == {"missing"}
     assert set(states.values()) == {"degraded"}
-    assert made.unknown == TOLD_BY_PASSES | {"cpu_ns"}
+    assert made.unknown == TOLD_BY_PASSES | TOLD_ELSEWHERE
     assert all("perf" in choice.reason for choice in made.choices if choice.state == "degraded")
 
 
@@ -332,7 +334,7 @@ def test_passes_are_tried_by_fentry_then_by_kprobe() -> None:
 def test_a_cloned_function_is_tried_under_each_of_its_names() -> None:
     names = ("shrink_node.isra.0", "shrink_node.constprop.0")
     made = plan(make_facts(functions=frozenset(), symbols={"shrink_node": names}))
-    assert made.probes == {"shrink_node": tuple(Probe(SHRINK_NODE, KPROBE, name) for name in names)}
+    assert made.probes["shrink_node"] == tuple(Probe(SHRINK_NODE, KPROBE, name) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +353,7 @@ def test_a_cloned_function_is_tried_under_each_of_its_names() -> None:
 def test_without_a_way_to_see_passes_they_are_unknown(fields: dict[str, Any], reason: str) -> None:
     made = plan(make_facts(**fields))
     assert (choice(made, "passes").state, choice(made, "passes").reason) == ("missing", reason)
-    assert (made.probes, made.unknown - {"cpu_ns"}) == ({"shrink_node": ()}, TOLD_BY_PASSES)
+    assert (made.probes["shrink_node"], made.unknown - TOLD_ELSEWHERE) == ((), TOLD_BY_PASSES)
 
 
 def test_not_knowing_of_kprobes_is_no_reason_not_to_try_one() -> None:
@@ -361,7 +363,7 @@ def test_not_knowing_of_kprobes_is_no_reason_not_to_try_one() -> None:
 def test_what_would_never_run_is_not_attached() -> None:
     """It would count nothing, which is not the same as that there was nothing."""
     made = plan(make_facts(kprobes_fire=False, preemptible_tracepoints=True))
-    assert made.probes == {"shrink_node": (Probe(SHRINK_NODE, FENTRY, "shrink_node", pair=True),)}
+    assert made.probes["shrink_node"] == (Probe(SHRINK_NODE, FENTRY, "shrink_node", pair=True),)
     assert made.probes["shrink_node"][0].flags == ("-DFENTRY_shrink_node", "-DPAIR_shrink_node")
     assert (choice(made, "passes").state, choice(made, "passes").remedy) == (
         "attached",
@@ -374,4 +376,31 @@ def test_what_would_never_run_is_not_attached() -> None:
 def test_passes_can_be_forced_and_switched_off() -> None:
     assert {probe.how for probe in plan(FACTS, passes=KPROBE).probes["shrink_node"]} == {KPROBE}
     off = plan(FACTS, passes="none")
-    assert (choice(off, "passes").state, off.probes, off.unknown) == ("off", {"shrink_node": ()}, TOLD_BY_PASSES)
+    assert (choice(off, "passes").state, off.probes["shrink_node"], off.unknown) == ("off", (), TOLD_BY_PASSES)
+
+
+def test_sleep_above_memory_high_is_seen_where_it_ends_too() -> None:
+    made = plan(make_facts(preemptible=True))
+    assert [str(probe) for probe in made.probes[SLEEP]] == [f"fentry {SLEEP}", f"kprobe {SLEEP}"]
+    assert not any(probe.pair for probe in made.probes[SLEEP])
+    assert choice(made, "high").state == "attached"
+    assert "-DBIT_task_struct_in_memstall=1" in made.flags
+    forced = plan(FACTS, passes=KPROBE)
+    assert (choice(forced, "high").state, choice(forced, "high").probe) == ("degraded", f"kprobe {SLEEP}")
+    assert choice(plan(FACTS, passes="none"), "high").state == "attached"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"psi": False}, "PSI is off, which tells that sleep from other sleep"),
+        (
+            {"offsets": {key: at for key, at in FACTS.offsets.items() if key[0] != "bpf_tramp_image"}},
+            "BTF does not say where pcref is in struct bpf_tramp_image",
+        ),
+    ],
+)
+def test_sleep_above_memory_high_is_unknown_where_it_cannot_be_told(fields: dict[str, Any], reason: str) -> None:
+    made = plan(make_facts(**fields))
+    assert (choice(made, "high").state, choice(made, "high").reason) == ("missing", reason)
+    assert made.unknown == {"high_sleep_ns"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmwatch.abi import CONTROL, PATHS, ROW, Fold, Member
-from mmwatch.kernel.table import INSIDE_MAX, SHARED_ROWS, Changes, RowTable
+from mmwatch.kernel.table import HIGH_SLEEP_MAX_NS, INSIDE_MAX, SHARED_ROWS, Changes, RowTable
 
 
 def field(member: Member) -> tuple[Any, ...]:
@@ -193,6 +193,21 @@ def test_cpu_time_is_never_more_than_time_in_reclaim_and_is_not_lost(made: Made)
     made.read()
     made.add(FIRST, stall_ns=5, cpu_ns=5)
     assert made.read().rows["cpu_ns"].tolist() == [5]
+
+
+def test_the_time_of_a_sleep_under_way_counts_as_it_passes_but_not_for_ever(made: Made) -> None:
+    made.add(FIRST, high_since_ns=400)
+    assert made.read().rows["high_sleep_ns"].tolist() == [600]
+    made.now_ns = 3000
+    assert made.read().rows["high_sleep_ns"].tolist() == [2000]
+    made.rows[FIRST]["high_since_ns"] = 0  # read between the two writes at its end
+    assert len(made.read().rows) == 0
+    made.add(FIRST, high_sleep_ns=2700)
+    assert made.read().rows["high_sleep_ns"].tolist() == [100]
+    made.add(FIRST, high_since_ns=3000)  # its end is missed
+    made.now_ns = 9 * 10**9
+    assert made.read().rows["high_sleep_ns"].tolist() == [HIGH_SLEEP_MAX_NS]
+    assert len(made.read().rows) == 0
 
 
 def test_one_of_several_looks_is_taken_and_the_rest_comes_next(made: Made) -> None:

@@ -67,6 +67,7 @@ int bpf_get_current_comm(void *buf, int buf_size);
 
 /* The program gets the arguments by name, and its context as ctx. */
 #define KFUNC_PROBE(event, args...) int kfunc__##event(unsigned long long *ctx, ##args)
+#define KRETFUNC_PROBE(event, args...) int kretfunc__##event(unsigned long long *ctx, ##args)
 
 #if defined(__x86_64__)
 #define PT_REGS_PARM1(ctx) ((ctx)->di)

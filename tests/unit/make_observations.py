@@ -193,10 +193,12 @@ TROUBLES = {
     ),
     "memcg-limit": lambda: cgroup(row(), grown={"max": 1000, "workingset_refault_file": 400}),
     "memcg-high": lambda: cgroup(
-        row(), grown={"high": 100, "some_us": 900_000}, own={"limit_bytes": None, "high_bytes": 100 << 20}
+        row(high_sleep_ns=S // 2),
+        grown={"high": 100, "some_us": 900_000},
+        own={"limit_bytes": None, "high_bytes": 100 << 20},
     ),
     "memcg-high-livelock": lambda: cgroup(
-        row(reported_pages=30, reclaimed_file_pages=30, scanned_file_pages=4000),
+        row(reported_pages=30, reclaimed_file_pages=30, scanned_file_pages=4000, high_sleep_ns=S // 2),
         grown={"high": 100, "some_us": 950_000},
         own={"limit_bytes": None, "high_bytes": 100 << 20},
         levels={"anon": 98 << 20, "file": 1 << 20},

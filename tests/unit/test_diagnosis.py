@@ -261,6 +261,25 @@ def test_the_nearest_cgroup_whose_limit_is_hit_binds() -> None:
     assert list(replace(observation, intervals=intervals).bound(observation.on("memcg"), "max")) == ["/app/web"]
 
 
+@pytest.mark.parametrize(
+    ("name", "estimate_ns"), [("memcg-high", 3 * S * 4 // 10), ("memcg-high-livelock", 3 * S * 45 // 100)]
+)
+def test_sleep_above_memory_high_is_measured_or_else_at_least_the_rest_of_the_wait(name: str, estimate_ns: int) -> None:
+    observation = TROUBLES[name]()
+    measured = judge(observation).findings[0].found
+    (evidence,) = (one for one in measured.evidence if one.label == "sleep")
+    assert (evidence.source, evidence.observed) == ("schedule_timeout_killable", 0.5)
+    assert evidence.text == "its tasks slept 1.50s outside of reclaim, measured"
+    assert measured.cost_ns == 3 * S // 2
+    session = replace(observation.session, unknown=frozenset({"high_sleep_ns"}))
+    estimated = judge(replace(observation, session=session)).findings[0].found
+    assert "sleep" not in {one.label for one in estimated.evidence}
+    assert estimated.cost_ns == estimate_ns
+    if name == "memcg-high":
+        assert not any("at least" in text for text in measured.cost)
+        assert any("at least 1.20s asleep" in text for text in estimated.cost)
+
+
 def test_hostile_names_reach_neither_a_terminal_nor_a_shell() -> None:
     observation = TROUBLES["memcg-limit"]()
     name = "/a; rm -rf \\x1b[31m"

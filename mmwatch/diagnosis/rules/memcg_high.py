@@ -14,12 +14,12 @@ def judge(observation: Observation) -> Answer:
     worst = worst_high(observation)
     if worst is None:
         return Clear("no cgroup went above its memory.high, or nobody waited for it")
-    path, lost, waited = worst
+    path, lost, waited, slept = worst
     rows = observation.below(path) & observation.on("memcg")
     memory = observation.limited[path]
-    outside = max(waited - lost, 0)
     evidence = [
         of_path(observation, rows, "reclaim above memory.high"),
+        *sleep_evidence(observation, slept),
         *limit_evidence(observation, path, "high"),
         *host_has_room(observation),
         *refault_evidence(observation, path),
@@ -37,15 +37,16 @@ def judge(observation: Observation) -> Answer:
                 PRESSURE.value,
             )
         )
-        if outside:
-            cost.append(
-                f"at least {time(outside)} of that was slept outside of reclaim: the kernel slows down tasks of a "
-                "cgroup above memory.high (mem_cgroup_handle_over_high)"
-            )
+    if slept:
+        how_long = time(slept) if observation.known("high_sleep_ns") else f"at least {time(slept)}"
+        cost.append(
+            f"{how_long} asleep outside of reclaim: the kernel slows down tasks of a cgroup above memory.high "
+            "(mem_cgroup_handle_over_high)"
+        )
     return Found(
         f"Cgroup {path} is above its memory.high of {observation.bytes(memory.high_bytes)}, which slows down "
         f"{observation.names(rows)}: {time(lost)} of {time(observation.duration_ns)} in reclaim"
-        + (f", {time(outside)} asleep." if outside else "."),
+        + (f", {time(slept)} asleep." if slept else "."),
         tuple(evidence),
         "memory.high is a brake, not a limit: above it, tasks reclaim and are then put to sleep for up to two seconds "
         "at a time, so that whoever watches the cgroup can act.",
@@ -53,23 +54,34 @@ def judge(observation: Observation) -> Answer:
         observation.claim(rows),
         cgroups=(path,),
         cost=tuple(cost),
-        cost_ns=outside,
+        cost_ns=slept,
         resolves=Resolves("growth of memory.events high", "<", 1, "1/s"),
         next=f"mmwatch top -c {observation.quoted(path)}",
     )
 
 
-def worst_high(observation: Observation) -> tuple[str, int, int] | None:
-    """The cgroup above its memory.high whose tasks lose the most: path, time in reclaim, and time waited (PSI)."""
+def sleep_evidence(observation: Observation, slept: int) -> list[Evidence]:
+    """How long tasks slept outside of reclaim, if that was measured."""
+    if not slept or not observation.known("high_sleep_ns"):
+        return []
+    text = f"its tasks slept {time(slept)} outside of reclaim, measured"
+    return [Evidence("sleep", text, "schedule_timeout_killable", observation.share(slept), "ratio")]
+
+
+def worst_high(observation: Observation) -> tuple[str, int, int, int] | None:
+    """The cgroup above its memory.high whose tasks lose the most: path, time in reclaim, time waited (PSI), and time
+    asleep outside of reclaim: measured, or else at least what of the wait was not in reclaim."""
     found = []
     for path, memory in observation.limited.items():
         if not memory.grown.get("high") or memory.high_bytes is None:
             continue
         rows = observation.below(path) & observation.on("memcg")
         lost, waited = observation.lost_ns(rows), waits_ns(observation, path)
-        if observation.harmful(rows) or 100 * observation.share(waited) >= PRESSURE.value:
-            found.append((path, lost, waited))
-    return max(found, key=lambda one: one[1] + one[2], default=None)
+        measured = observation.known("high_sleep_ns")
+        slept = observation.sum(rows, "high_sleep_ns") if measured else max(waited - lost, 0)
+        if observation.harmful(rows) or 100 * observation.share(max(waited, slept)) >= PRESSURE.value:
+            found.append((path, lost, waited, slept))
+    return max(found, key=lambda one: one[1] + max(one[2:]), default=None)
 
 
 RULE = Rule(
@@ -79,9 +91,9 @@ RULE = Rule(
     "reclaim, where no reclaim tool sees it; nothing is killed, and the limit looks far away.",
     judge,
     (HARM, PRESSURE),
-    limits="The time asleep is the cgroup's memory pressure less its time in reclaim, so it is a lower bound for "
-    "several tasks. Version 1 has no memory.high.",
+    limits="Where no probe measures it, the time asleep is the cgroup's memory pressure less its time in reclaim: a "
+    "lower bound for several tasks. A sleep that began before mmwatch is not measured. Version 1 has no memory.high.",
     yields_to=("memcg-high-livelock",),
-    evidence="Growth of high in memory.events.local, usage against memory.high, memory.pressure.",
+    evidence="Growth of high in memory.events.local, usage against memory.high, memory.pressure, the time asleep.",
     remedy="Raise memory.high.",
 )

@@ -6,7 +6,7 @@ from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Resolves
 from mmwatch.diagnosis.cgroups import limit_evidence, raise_limit
 from mmwatch.diagnosis.observation import Observation, count, percent
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.rules.memcg_high import worst_high
+from mmwatch.diagnosis.rules.memcg_high import sleep_evidence, worst_high
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
 
 FUTILE = Threshold(
@@ -21,7 +21,7 @@ def judge(observation: Observation) -> Answer:
     worst = worst_high(observation)
     if worst is None:
         return Clear("no cgroup went above its memory.high, or nobody waited for it")
-    path, lost, waited = worst
+    path, _, waited, slept = worst
     rows = observation.below(path) & observation.on("memcg")
     memory = observation.limited[path]
     asked = max(observation.sum(rows, "asked_pages"), observation.scanned(rows), 1)
@@ -41,6 +41,7 @@ def judge(observation: Observation) -> Answer:
             "ratio",
             FUTILE.value,
         ),
+        *sleep_evidence(observation, slept),
         *limit_evidence(observation, path, "high"),
         Evidence("anon", f"{percent(anon)} of its memory is anonymous", "memory.stat", anon, "ratio", ANON.value),
         Evidence(
@@ -74,7 +75,7 @@ def judge(observation: Observation) -> Answer:
         observation.claim(rows),
         cgroups=(path,),
         cost=(f"its tasks wait {100 * observation.share(waited):.0f}% of the time",) if waited else (),
-        cost_ns=max(waited - lost, 0),
+        cost_ns=slept,
         resolves=Resolves("share of the time that its tasks wait for memory", "<", 0.05, "ratio"),
         next=f"mmwatch top -c {observation.quoted(path)}",
     )

@@ -181,6 +181,7 @@ LARGE_FOLIOS = replace(
 MEMCG_STREAM = Scenario("memcg-stream", ("stream.py", "--mib", "150", "--group", "below"))
 """The tasks are in a cgroup below the one with the limit."""
 MEMCG_BOTH = Scenario("memcg-both", ("both.py", "--file-mib", "200"))
+MEMCG_HIGH = Scenario("memcg-high", ("high.py",))
 HUGE = Scenario("huge", ("huge.py",))
 LADDER = Scenario("ladder", ("ladder.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
 OVERSHOOT = Scenario("overshoot", ("overshoot.py",), sysctls=(("zone_reclaim_mode", "1"),), lrus=(CLASSIC,))
@@ -204,6 +205,7 @@ SCENARIOS = (
     OVERSHOOT,
     MEMCG_STREAM,
     MEMCG_BOTH,
+    MEMCG_HIGH,
     INNER,
     PROACTIVE,
     PROACTIVE_NODE,
@@ -233,7 +235,7 @@ TRACEPOINT = Mode("tracepoint", "tracepoint", "none")
 MODES = (FENTRY, KPROBE, TRACEPOINT)
 """Observers in all of these modes watch the same workload at the same time."""
 MODES_LRU = MGLRU
-MODES_SCENARIOS = (FOUNDING, BOUND, MEMCG_STREAM)
+MODES_SCENARIOS = (FOUNDING, BOUND, MEMCG_STREAM, MEMCG_HIGH)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from lab import (
     LADDER,
     LARGE_FOLIOS,
     MEMCG_BOTH,
+    MEMCG_HIGH,
     MEMCG_STREAM,
     MEMCG_V1_STREAM,
     MGLRU,
@@ -356,6 +357,18 @@ def test_both_kinds_are_reclaimed_at_the_limit(case: Case, result: Result) -> No
         assert total(result, "reclaimed_anon_pages", on_path("memcg")) > 0
 
 
+@cases_of(MEMCG_HIGH)
+def test_sleep_above_memory_high_is_what_the_scheduler_says(case: Case, result: Result) -> None:
+    """Each worker sleeps there or in reclaim. A wait for a CPU after the sleep counts as sleep only here."""
+    workload = result["workload"]
+    for pid, blocked_ns in zip(workload["pids"], workload["blocked_ns"]):
+        own = [row for row in result["report"]["rows"] if row["tgid"] == pid]
+        slept_ns, stall_ns = (sum(row[name] for row in own) for name in ("high_sleep_ns", "stall_ns"))
+        assert blocked_ns > 1e9
+        assert 0.9 * blocked_ns - stall_ns <= slept_ns <= 1.1 * blocked_ns
+    assert total(result, "high_sleep_ns") == total(result, "high_sleep_ns", on_path("memcg"))
+
+
 @cases_of(HUGE)
 def test_room_for_huge_pages_is_made_by_reclaim_of_their_order(case: Case, result: Result) -> None:
     """kswapd reclaims for huge pages, or the task itself if kswapd is too slow."""
@@ -407,7 +420,7 @@ def test_soft_limit_is_reclaimed_inside_kswapd_and_counted_once(case: Case, resu
 
 # ---- each way to probe ----
 
-UNEQUAL = {"stall_ns", "cpu_ns", "pass_ns", "shrinker_ns", "throttled_ns", "stall_max_ns", "gfp_flags"}
+UNEQUAL = {"stall_ns", "cpu_ns", "pass_ns", "shrinker_ns", "throttled_ns", "high_sleep_ns", "stall_max_ns", "gfp_flags"}
 """Measures that differ between observers: times, and flags of the latest reclaim."""
 
 
@@ -438,7 +451,7 @@ def test_each_mode_gives_the_same_totals(laboratory: Laboratory, cases: tuple[Ca
     passes = next(need.measures for need in NEEDS if need.name == "passes")
     assert sums[FENTRY] == sums[KPROBE]
     unknown = dict.fromkeys(set(passes) - UNEQUAL)
-    if cases[0].kernel.limits_ask_for_more:  # only a pass shows how many
+    if cases[0].kernel.limits_ask_for_more or cases[0].scenario == MEMCG_HIGH:  # only a pass shows how many
         for row, values in sums[FENTRY].items():
             if row[1] == "memcg":
                 assert values["asked_pages"] >= sums[TRACEPOINT][row]["asked_pages"]

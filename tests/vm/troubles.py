@@ -202,6 +202,12 @@ TROUBLES = (
         shows=(("workingset_refault_file", 10000), ("pgmajfault", 30)),
     ),
     Trouble(
+        "no-swap-anon-3",
+        ("corner.py",),
+        "no-swap-anon",
+        shows=(("workingset_refault_file", 3000), ("pressure.io.some", 300000)),
+    ),
+    Trouble(
         "cache-thrash",
         ("group.py", "--max", "64", "--file", "96", "--random", "--real"),
         "cache-thrash",
@@ -209,7 +215,7 @@ TROUBLES = (
     ),
     Trouble(
         "cache-thrash-2",
-        ("corner.py",),
+        ("group.py", "--parent-max", "96", "--file", "72", "--processes", "2", "--random", "--real"),
         "cache-thrash",
         shows=(("workingset_refault_file", 10000), ("pressure.io.some", 300000)),
     ),
@@ -278,9 +284,8 @@ TROUBLES = (
     ),
     Trouble(
         "shrinker-stall-2",
-        ("group.py", "--max", "20", "--inodes", "20000", "--stream"),
+        ("group.py", "--max", "24", "--dentries", "--churn", "4", "--processes", "2"),
         "shrinker-stall",
-        lrus=(CLASSIC,),
         shows=(("slabs_scanned", 20000),),
     ),
     Trouble(
@@ -336,10 +341,6 @@ UNPROVOKED = (
         "blocks of movable memory were broken up by slab, but no boost was seen in zoneinfo",
     ),
     ("kswapd-hopeless on newest", "only its own success resets kswapd's failures there: it stops after 16 rounds"),
-    (
-        "shrinker-stall-2 with mglru",
-        "inodes are allocated where they may not be reclaimed: the cgroup is out of memory",
-    ),
     ("high-order with mglru", "compaction is put off after a few failures, so hardly any fault reclaims"),
     ("no-progress-throttle", "reclaim sleeps for it only while kswapd has not failed, and these loads make it fail"),
     (

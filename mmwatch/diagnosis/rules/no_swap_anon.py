@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
+from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrashing
 from mmwatch.diagnosis.evidence import of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
@@ -41,7 +42,9 @@ def judge(observation: Observation) -> Answer:
     rows, kswapd = observation.on("direct"), ~observation.tasks
     pressed = observation.pressure is not None and observation.pressure >= PRESSURE.value
     busy = observation.share(observation.lost_ns(kswapd))
-    if not observation.harmful(rows) and not (pressed and busy >= HARM.value) and busy < 0.5:
+    worst = thrashing(observation)
+    missed = isinstance(worst, Thrash) and not worst.path
+    if not observation.harmful(rows) and not (pressed and busy >= HARM.value) and busy < 0.5 and not missed:
         return Clear("anonymous memory without swap, but hardly anybody waits for reclaim")
     lost = observation.lost_ns(rows)
     total = memory.get("swap_total", 0)
@@ -111,7 +114,7 @@ RULE = Rule(
     "Nearly all memory is anonymous and cannot be swapped. The host still runs, at the speed of reading its own "
     "programs from disk.",
     judge,
-    (ROOM, ANON, SWAP, HARM, PRESSURE),
+    (ROOM, ANON, SWAP, HARM, PRESSURE, THRASH, BACK),
     limits="The sizes are those at the end.",
     evidence="Sizes of the LRU lists, free swap, time in direct reclaim and of kswapd, refaults, memory pressure.",
     remedy="Add swap, limit what uses the most memory, or let a user-space OOM killer act in time.",

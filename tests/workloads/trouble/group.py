@@ -2,8 +2,7 @@
 
 What runs in it: ``--stream`` reads a file in order, once; ``--file`` again and again, ``--random`` at random places;
 ``--mapped`` executes (maps and touches) one, ``--anon`` writes to anonymous memory, ``--churn`` also gives it back,
-``--dirty`` writes a file, ``--dentries`` looks up names that do not exist, ``--inodes`` looks at files that do,
-``--pinned`` holds page cache that cannot be freed. ``--cold``: it does so once and then rests.
+``--dirty`` writes a file, ``--dentries`` looks up names that do not exist, ``--pinned`` holds page cache that cannot be freed. ``--cold``: it does so once and then rests.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from load import DISK, MIB, PAGE, Load, anonymous, arguments, idle, once, pin, read_random, read_range, touch
 
@@ -41,7 +39,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--incompressible", action="store_true", help="fill anonymous memory with random bytes")
     parser.add_argument("--dirty", type=int, default=0, help="MiB")
     parser.add_argument("--dentries", action="store_true")
-    parser.add_argument("--inodes", type=int, default=0, help="number of files")
     parser.add_argument("--pinned", type=int, default=0, help="MiB")
     parser.add_argument("--processes", type=int, default=1, help="of each kind")
     parser.add_argument("--zram", type=int, default=0, help="MiB of swap on zram")
@@ -98,14 +95,6 @@ def dentry_work(folder: str, note: str) -> Callable[[], object]:
     return work
 
 
-def inode_work(names: list[str]) -> Callable[[], object]:
-    def work() -> None:
-        for each in random.sample(names, 200):
-            os.stat(each)
-
-    return work
-
-
 def pinned_work(fd: int, mib: int) -> Callable[[], object]:
     def work() -> None:
         pipes = []
@@ -140,18 +129,10 @@ def works(options: argparse.Namespace, load: Load) -> list[tuple[str, Callable[[
             found.append(("mmw-anon", anon_work(options.anon, options.incompressible)))
         if options.dirty:
             found.append(("mmw-write", dirty_work(load.file(options.dirty).fileno(), options.dirty)))
-    if options.dentries or options.inodes:
+    if options.dentries:
         folder = tempfile.mkdtemp(dir=DISK, prefix="mmwatch-names-")
         load.undo(lambda: shutil.rmtree(folder))
-        if options.dentries:
-            found += [("mmw-dentries", dentry_work(folder, str(each))) for each in range(options.processes)]
-        else:
-            names = [f"{folder}/{number}" for number in range(options.inodes)]
-            for each in names:
-                Path(each).touch()
-            os.sync()
-            Path("/proc/sys/vm/drop_caches").write_text("2")  # so that the cgroup pays for them
-            found.append(("mmw-inodes", inode_work(names)))
+        found += [("mmw-dentries", dentry_work(folder, str(each))) for each in range(options.processes)]
     if options.pinned:
         found.insert(0, ("mmw-pinned", pinned_work(load.file(options.pinned).fileno(), options.pinned)))
     return [(comm, once(work) if options.cold else work) for comm, work in found]

@@ -2,7 +2,8 @@
 
 What runs in it: ``--stream`` reads a file in order, once; ``--file`` again and again, ``--random`` at random places;
 ``--mapped`` executes (maps and touches) one, ``--anon`` writes to anonymous memory, ``--churn`` also gives it back,
-``--dirty`` writes a file, ``--dentries`` looks up names that do not exist, ``--pinned`` holds page cache that cannot be freed. ``--cold``: it does so once and then rests.
+``--dirty`` writes a file, ``--dentries`` looks up names that do not exist, ``--pinned`` holds page cache that cannot be
+freed. ``--cold``: it does so once and then rests.
 """
 
 from __future__ import annotations

@@ -62,10 +62,11 @@ def judge(observation: Observation) -> Answer:
         against.append(Evidence("policy", text, "/proc/PID/status"))
     foreign = observation.grown("numa_foreign")
     if foreign is not None and foreign < observation.freed(here):
+        grew = f"grew by only {count(foreign)}" if foreign else "did not grow"
         evidence.append(
             Evidence(
                 "counter",
-                f"numa_foreign grew by only {count(foreign)}: hardly any allocation fell back to another node",
+                f"numa_foreign {grew}: hardly any allocation fell back to another node",
                 "/proc/vmstat",
                 foreign,
                 "pages",

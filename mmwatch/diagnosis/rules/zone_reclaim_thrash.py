@@ -107,7 +107,7 @@ def node_evidence(observation: Observation, node: Mask) -> list[Evidence]:
         far = f", at distance {distance}" if distance is not None else ""
         text = (
             f"node {spare.free_node} had {observation.pages(spare.free_pages)} free, above its high watermark{far}, "
-            f"while node {number} was searched"
+            f"while node {number} was scanned"
         )
         found.append(Evidence("spare", text, "/proc/zoneinfo", spare.free_pages, "pages"))
     mode = observation.setting("zone_reclaim_mode")

@@ -9,7 +9,7 @@ from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
 
 MAJOR = Threshold(
-    10.0,
+    5.0,
     "1/s",
     "major faults",
     "each waits for the disk in the middle of a running program; a start has a burst of them",
@@ -21,10 +21,10 @@ SHARE = Threshold(
     "one fault reads up to 32 pages around it; reads of files without mapping have no faults at all",
 )
 MAPPED = Threshold(
-    0.3,
+    0.1,
     "ratio",
-    "mapped page cache, of all page cache of the cgroup or host; then fewer faults will do",
-    "the kernel reads ahead of some mappings, so that one fault brings hundreds of pages",
+    "mapped page cache, of all page cache of the cgroup; then fewer faults will do",
+    "the kernel reads ahead of some mappings, so that one fault brings hundreds of pages, most of them not mapped yet",
 )
 
 
@@ -33,7 +33,9 @@ def judge(observation: Observation) -> Answer:
     if not isinstance(worst, Thrash):
         return Clear(worst)
     major = worst.major_faults
-    few = major < SHARE.value * worst.refaults and _mapped(observation, worst.path) < MAPPED.value
+    levels = observation.limited[worst.path].levels if worst.path else {}
+    mapped = levels.get("file_mapped", 0) / max(levels.get("file", 0), 1)
+    few = major < SHARE.value * worst.refaults and mapped < MAPPED.value
     if observation.rate(major) < MAJOR.value or few:
         return Clear(f"{count(observation.rate(major))} major faults a second")
     evidence = Evidence(
@@ -52,15 +54,6 @@ def judge(observation: Observation) -> Answer:
     return thrash_found(observation, worst, "The mapped files of {} do", cause, (evidence,))
 
 
-def _mapped(observation: Observation, path: str | None) -> float:
-    """The share of page cache that is mapped."""
-    if path is not None:
-        levels = observation.limited[path].levels
-        return levels.get("file_mapped", 0) / max(levels.get("file", 0), 1)
-    memory = observation.last.memory
-    return memory.get("mapped", 0) / max(memory.get("active_file", 0) + memory.get("inactive_file", 0), 1)
-
-
 RULE = Rule(
     "exec-thrash",
     "running programs are reclaimed and read again",
@@ -69,6 +62,6 @@ RULE = Rule(
     (THRASH, SLOW, BACK, LITTLE, MAJOR, SHARE, MAPPED),
     limits="It cannot tell programs from other mapped files.",
     yields_to=("no-swap-anon", "slab-unreclaimable", "high-order"),
-    evidence="As cache-thrash, and major faults (pgmajfault), and how much of the page cache is mapped.",
+    evidence="As cache-thrash, and major faults (pgmajfault), and how much of the page cache of a cgroup is mapped.",
     remedy="As cache-thrash.",
 )

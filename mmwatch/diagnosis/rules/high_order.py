@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.evidence import of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.thresholds import HARM, Threshold
+from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
 
 COSTLY = 4
 """Above PAGE_ALLOC_COSTLY_ORDER (3), the kernel itself calls an order costly (include/linux/mmzone.h)."""
@@ -18,6 +19,7 @@ HUGE_PAGES = ("thp_fault_", "thp_collapse_alloc", "thp_file_", "htlb_buddy_alloc
 PART = Threshold(
     0.5, "ratio", "direct reclaims of a costly order, as a share of all of a row", "then order is what it is about"
 )
+COMPACTS = Threshold(1.0, "1/s", "direct compactions, if tasks wait for memory", "then they are part of the wait")
 
 
 def judge(observation: Observation) -> Answer:
@@ -26,7 +28,10 @@ def judge(observation: Observation) -> Answer:
     costly = orders[:, COSTLY:].sum(axis=1)
     rows = direct & (costly > 0) & (costly >= PART.value * np.maximum(observation.rows["reclaims"].astype(np.int64), 1))
     lost = observation.lost_ns(rows)
-    if not observation.harmful(rows):
+    stall, fail = observation.grown("compact_stall"), observation.grown("compact_fail")
+    # Direct compaction is not in our time, but PSI counts it.
+    pressed = (observation.pressure or 0) >= PRESSURE.value and observation.rate(stall) >= COMPACTS.value
+    if not observation.harmful(rows) and not (pressed and rows.any()):
         return Clear(
             f"direct reclaim for orders of {COSTLY} and more took {percent(observation.share(lost))} of the time"
         )
@@ -49,7 +54,6 @@ def judge(observation: Observation) -> Answer:
             HARM.value,
         ),
     ]
-    stall, fail = observation.grown("compact_stall"), observation.grown("compact_fail")
     if stall:
         evidence.append(
             Evidence(
@@ -65,6 +69,7 @@ def judge(observation: Observation) -> Answer:
         evidence.append(
             Evidence("huge", f"{count(back)} faults did not get a huge page", "thp_fault_fallback", back, "count")
         )
+    evidence += of_pressure(observation)
     defrag = observation.setting("thp_defrag")
     if huge and defrag:
         evidence.append(
@@ -94,6 +99,7 @@ def judge(observation: Observation) -> Answer:
         "for the allocation while the task waits.",
         remedy,
         observation.claim(rows),
+        cost_ns=max(observation.waited_ns - lost, 0) if pressed else 0,
         resolves=Resolves("share of the time in direct reclaim of costly orders", "<", 0.01, "ratio"),
         next="mmwatch trace",
     )
@@ -104,10 +110,10 @@ RULE = Rule(
     "reclaim for huge pages and large blocks",
     "Direct reclaim runs because many contiguous pages are wanted, for transparent huge pages or by a driver.",
     judge,
-    (HARM, PART),
+    (HARM, PART, PRESSURE, COMPACTS),
     ("stall_ns", "order_histogram"),
-    "Direct compaction itself is not inside the time in reclaim. Large folios of the page cache are no finding of "
-    "this rule: with small ones, there would be as much reclaim.",
+    "Direct compaction itself is not inside the time in reclaim, but in memory pressure. Large folios of the page "
+    "cache are no finding of this rule: with small ones, there would be as much reclaim.",
     yields_to=("writeback-throttle",),
     evidence="Orders of the reclaims, compact_stall and compact_fail, thp_fault_fallback, transparent_hugepage/defrag.",
     remedy="Write defer+madvise to transparent_hugepage/defrag.",

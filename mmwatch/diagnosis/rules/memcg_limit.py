@@ -13,7 +13,7 @@ STREAM = Threshold(
     0.05, "ratio", "pages refaulted for each page reclaimed", "below that, what was dropped is not missed: a stream"
 )
 STREAM_HARM = Threshold(
-    0.25,
+    0.2,
     "ratio",
     "the time that one task loses, or in which some task waits (PSI), if they stream",
     "each new page costs an old one: that is the price",

@@ -266,7 +266,7 @@ TROUBLES = (
         ("writers.py", "--mapped", "--processes", "3", "--mib", "400"),
         "writeback-throttle",
         sysctls=ALL_DIRTY,
-        shows=(("allocstall", 5), ("nr_vmscan_immediate_reclaim", 10000)),
+        shows=(("allocstall", 5), ("pgscan_kswapd", 50000)),
     ),
     Trouble(
         "high-order-2",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
-from mmwatch.diagnosis.evidence import of_counter, of_path
+from mmwatch.diagnosis.evidence import of_counter, of_path, of_pressure
 from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.thresholds import HARM, Threshold
+from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
 from mmwatch.diagnosis.throttling import PART, dirty_limits, throttle_found, throttled
 
 REASONS = ("writeback", "congested")
@@ -35,7 +35,9 @@ def judge(observation: Observation) -> Answer:
         ),
         default=(0.0, 0),
     )
-    if isinstance(asleep, Clear) and not (observation.harmful(direct) and (found or held) >= STUCK.value):
+    pressed = (observation.pressure or 0) >= PRESSURE.value and direct.any()
+    harm = pressed or observation.harmful(direct)
+    if isinstance(asleep, Clear) and not (harm and max(found, held) >= STUCK.value):
         if not observation.known("throttled_ns"):
             return Unknown("no probe for throttled_ns, and hardly any of what reclaim met was dirty")
         return asleep
@@ -65,7 +67,7 @@ def judge(observation: Observation) -> Answer:
     return Found(
         f"{observation.names(direct)} spent {time(lost)} of {time(observation.duration_ns)} in direct reclaim, which "
         "finds almost only pages that must be written first.",
-        (of_path(observation, direct, "direct reclaim"), *evidence),
+        (of_path(observation, direct, "direct reclaim"), *evidence, *of_pressure(observation)),
         cause,
         remedy,
         observation.claim(direct),
@@ -80,7 +82,7 @@ RULE = Rule(
     "So many pages of the node are dirty or under writeback that reclaim sleeps until some are written, or scans them "
     "in vain. The device is the limit.",
     judge,
-    (HARM, PART, STUCK),
+    (HARM, PRESSURE, PART, STUCK),
     ("stall_ns",),
     "The kernel names the reason of a sleep since 5.16.",
     ("memcg-dirty",),

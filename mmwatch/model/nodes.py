@@ -64,16 +64,17 @@ def elsewhere_of(
     mine = np.isin(rows["path"], _FOR_A_NODE) & (rows["node"] >= 0)
     rows, intervals = rows[mine], intervals[mine]
     pairs, where = np.unique(np.stack([intervals, rows["node"]], axis=1), axis=0, return_inverse=True)
-    pages, futile, stall_ns = (
+    pages, reported, futile, stall_ns = (
         _sums(where.ravel(), rows, names, len(pairs))
-        for names in (SUMS["reclaimed_pages"], ("reclaims_futile",), ("stall_ns",))
+        for names in (SUMS["reclaimed_pages"], ("reported_pages",), ("reclaims_futile",), ("stall_ns",))
     )
     found: dict[int, Elsewhere] = {}
     for index, (number, node) in enumerate(pairs.tolist()):
         others = [other for other in spare.get(number, ()) if other.node != node]
-        if others and (pages[index] or futile[index]):
+        freed = pages[index] or reported[index]  # batches may have no events
+        if others and (freed or futile[index]):
             most = max(others, key=lambda other: other.free_pages or 0)
-            one = Elsewhere(pages[index], futile[index], max(0, stall_ns[index]), most.node, most.free_pages or 0)
+            one = Elsewhere(freed, futile[index], max(0, stall_ns[index]), most.node, most.free_pages or 0)
             found = merge_elsewhere(found, {node: one})
     return found
 

@@ -37,6 +37,11 @@ def test_futile_reclaim_of_a_node_is_reported() -> None:
     assert lines(interval(futile)) == ["! node 1 had 860M free while 5 reclaims on node 0 freed nothing in 2.00us"]
 
 
+def test_where_batches_have_no_events_what_reclaim_reported_counts() -> None:
+    silent = {**THRASH, "reclaimed_file_pages": 0, "reported_pages": 99264}
+    assert elsewhere(interval(silent)) == elsewhere(interval(THRASH))
+
+
 def test_what_matters_most_is_not_cut_off() -> None:
     futile = {"path": "node", "node": 0, "reclaims": 5, "reclaims_futile": 5, "stall_ns": 2_000}
     narrow = elsewhere_lines(take(make_session(), interval(futile), "node"), 60)

@@ -260,6 +260,11 @@ def provoke(
     return result
 
 
+def choose_lru(lru: str) -> None:
+    if LRU_GEN.exists():
+        LRU_GEN.write_text("y" if lru == "mglru" else "n")
+
+
 def main(job_file: Path) -> None:
     job = json.loads(job_file.read_text())
     folder = job_file.parent
@@ -268,6 +273,7 @@ def main(job_file: Path) -> None:
     prepare(job["checkout"])
     sys.path.insert(0, job["checkout"])
     observer = [word.replace("{python}", sys.executable) for word in shlex.split(job["observe"])]
+    choose_lru(job["troubles"][0][0])  # before the recorder: its session says what this LRU's batches tell
     recorder = None if observer else Recorder()
 
     def look(name: str) -> dict[str, Any]:
@@ -278,8 +284,7 @@ def main(job_file: Path) -> None:
     for lru, trouble in job["troubles"]:
         began = time.monotonic()
         name = f"{lru}-{trouble['name']}"
-        if LRU_GEN.exists():
-            LRU_GEN.write_text("y" if lru == "mglru" else "n")
+        choose_lru(lru)
         words = [word.replace("{disk}", str(DISK)) for word in trouble["command"]]
         command = [sys.executable, str(loads / words[0]), *words[1:], "--seconds", str(HOLD_S)]
         result = provoke(trouble, command, functools.partial(look, name), RUN)

@@ -205,7 +205,7 @@ TROUBLES = (
         "no-swap-anon-3",
         ("corner.py",),
         "no-swap-anon",
-        shows=(("workingset_refault_file", 3000), ("pressure.io.some", 300000)),
+        shows=(("workingset_refault_file", 10000), ("pressure.io.some", 300000)),
     ),
     Trouble(
         "cache-thrash",

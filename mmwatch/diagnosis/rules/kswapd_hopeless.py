@@ -8,9 +8,9 @@ from mmwatch.diagnosis.observation import KSWAPD, Observation, count, percent, t
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
 
-BUSY = Threshold(0.2, "ratio", "CPU time of kswapd, all of them added up", "a fifth of a CPU for nothing is a waste")
+BUSY = Threshold(0.1, "ratio", "CPU time of kswapd, all of them added up", "a tenth of a CPU for nothing is a waste")
 EFFICIENCY_MAX = Threshold(
-    0.05, "ratio", "pages freed for each page scanned", "a healthy kswapd frees most of what it scans"
+    0.1, "ratio", "pages freed for each page scanned", "a healthy kswapd frees most of what it scans"
 )
 
 
@@ -19,27 +19,29 @@ def judge(observation: Observation) -> Answer:
     busy = observation.share(
         observation.sum(kswapd, "cpu_ns") if observation.known("cpu_ns") else observation.lost_ns(kswapd)
     )
-    efficiency = observation.efficiency(kswapd)
+    steal, scan = observation.grown_like("pgsteal_kswapd"), observation.grown_like("pgscan_kswapd")
+    efficiency, scanned, freed = observation.efficiency(kswapd), observation.scanned(kswapd), observation.freed(kswapd)
+    silent = efficiency is None and steal is not None and bool(scan)  # batches have no events
+    if silent:
+        efficiency, scanned, freed = (steal or 0) / (scan or 1), scan or 0, steal or 0
     if busy < BUSY.value:
         return Clear(f"kswapd ran {percent(busy)} of the time")
     if efficiency is None or efficiency > EFFICIENCY_MAX.value:
         told = "is busy" if efficiency is None else f"freed {percent(efficiency)} of what it scanned"
         return Clear(f"kswapd {told}")
-    scanned, freed = observation.scanned(kswapd), observation.reclaimed(kswapd)
     nodes = sorted({int(number) for number in observation.rows["node"][kswapd] if number >= 0})
     evidence = [
         Evidence("kswapd", f"kswapd ran {percent(busy)} of the time", "kswapd", busy, "ratio", BUSY.value),
         Evidence(
             "efficiency",
             f"it freed {count(freed)} of {count(scanned)} pages that it scanned",
-            "batches",
+            "/proc/vmstat" if silent else "batches",
             efficiency,
             "ratio",
             EFFICIENCY_MAX.value,
         ),
     ]
-    steal, scan = observation.grown_like("pgsteal_kswapd"), observation.grown_like("pgscan_kswapd")
-    if steal is not None and scan:
+    if steal is not None and scan and not silent:
         evidence.append(
             Evidence(
                 "counter",
@@ -82,9 +84,8 @@ RULE = Rule(
     "scans.",
     judge,
     (BUSY, EFFICIENCY_MAX),
-    ("stall_ns", "scanned_file_pages", "reclaimed_file_pages"),
-    "It needs events of batches, which the multi-generational LRU has since 6.8.",
-    ("no-swap-anon", "zram-spin", "swap-storm"),
+    limits="Where batches have no events (multi-generational LRU before 6.8), /proc/vmstat tells what was freed.",
+    yields_to=("no-swap-anon", "zram-spin", "swap-storm"),
     evidence="CPU time of kswapd, pages freed for each page scanned, pgsteal_kswapd against pgscan_kswapd, the scan "
     "priority.",
     remedy="Free locked, shared or anonymous memory, or add swap.",

@@ -7,7 +7,7 @@ import numpy as np
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.thresholds import HARM, Threshold
+from mmwatch.diagnosis.thresholds import HARM, SPARE, Threshold
 
 READINGS = Threshold(
     0.5, "ratio", "readings in which the node was above its high watermark", "less may be between two reclaims"
@@ -35,7 +35,7 @@ def judge(observation: Observation) -> Answer:
             continue
         last = above[-1]
         special = (last.free_cma_pages or 0) + (last.free_movable_pages or 0) + (last.free_reserved_pages or 0)
-        if special < SPECIAL.value * (last.free_pages or 1):
+        if special < SPECIAL.value * (last.free_pages or 1) or special < SPARE.value * (last.managed_pages or 0):
             continue
         lost = observation.lost_ns(rows)
         low_orders = observation.rows["order_histogram"][rows].astype(np.int64)[:, :4].sum()
@@ -91,7 +91,7 @@ RULE = Rule(
     "A node has free pages above its watermarks, but they are CMA, in the Movable zone, or a reserve of a low zone, "
     "so that kernel allocations reclaim.",
     judge,
-    (HARM, READINGS, SPECIAL),
+    (HARM, READINGS, SPECIAL, SPARE),
     ("stall_ns", "order_histogram"),
     "The zone that an allocation wanted is not seen.",
     ("node-bound", "high-order"),

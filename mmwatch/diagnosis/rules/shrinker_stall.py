@@ -98,14 +98,14 @@ def _worst(observation: Observation) -> tuple[Shrinker | None, Kind | None]:
 
 def _evidence(observation: Observation, worst: Shrinker) -> Evidence:
     part = worst.shrinker_ns / max(sum(one.shrinker_ns for one in observation.whole.shrinkers), 1)
-    what = worst.name
+    what, each = worst.name, worst.objects / max(worst.calls, 1)
     if not worst.name:
         why = [probe.reason for probe in observation.session.probes if probe.need == "shrinker names" and probe.reason]
         what = "one or several without a known name" + (f" (/proc/kallsyms {why[0]})" if why else "")
     return Evidence(
         "worst",
-        f"of the time of all tasks and kswapd in shrinkers, {percent(part)} went to {what}: "
-        f"{count(worst.calls)} calls, {worst.objects / max(worst.calls, 1):.1f} objects freed by each",
+        f"{percent(part)} of the time in shrinkers, of all tasks and kswapd, went to {what}: {count(worst.calls)} "
+        f"calls, {each:.{int(each < 10)}f} objects freed in each",
         "shrinkers",
         part,
         "ratio",
@@ -113,9 +113,14 @@ def _evidence(observation: Observation, worst: Shrinker) -> Evidence:
 
 
 def judge(observation: Observation) -> Answer:
-    tasks = observation.tasks
-    shrinking = np.minimum(observation.rows["shrinker_ns"].astype(np.int64), observation.stalls_ns)
-    spent = int(shrinking[tasks].sum())
+    tasks = observation.tasks & ~observation.on("other")
+    # A thread's row that has the reclaim need not be the one that has the shrinkers: they may work on other nodes.
+    _, thread = np.unique(observation.rows["tid"], return_inverse=True)
+    stalls, shrinking = (
+        np.bincount(thread, np.where(tasks, of, 0).astype(float), len(tasks))[thread]
+        for of in (observation.stalls_ns, observation.rows["shrinker_ns"])
+    )
+    spent = min(observation.sum(tasks, "shrinker_ns"), observation.lost_ns(tasks))
     if observation.share(spent) < HARM.value:
         return Clear(f"shrinkers took {percent(observation.share(spent))} of the time")
     lost = observation.lost_ns(tasks)
@@ -150,7 +155,7 @@ def judge(observation: Observation) -> Answer:
         evidence.append(
             Evidence("slab", f"{observation.bytes(slab)} of slab count as reclaimable", "/proc/meminfo", slab, "bytes")
         )
-    busy = tasks & (shrinking >= PART.value * observation.stalls_ns) & (shrinking > 0)
+    busy = tasks & (shrinking >= PART.value * stalls) & (shrinking > 0)
     return Found(
         f"{observation.names(busy)} spent {time(spent)} of {time(observation.duration_ns)} in slab shrinkers"
         f"{named}: {count(calls)} calls freed {count(objects)} objects.",
@@ -167,7 +172,7 @@ def judge(observation: Observation) -> Answer:
 RULE = Rule(
     "shrinker-stall",
     "reclaim is stuck in slab shrinkers",
-    "Reclaim spends most of its time in the shrinkers of kernel caches, which free little.",
+    "Reclaim spends a large part of its time in the shrinkers of kernel caches.",
     judge,
     (HARM, PART),
     ("stall_ns", "shrinker_ns"),

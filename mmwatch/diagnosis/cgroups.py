@@ -212,6 +212,12 @@ def thrashing(observation: Observation) -> Thrash | str:
     return max(nearest, key=lambda one: observation.limited[one.path].grown.get("max", 0) if one.path else -1)
 
 
+def host_thrashing(observation: Observation) -> Thrash | None:
+    """:func:`thrashing` of the whole host: what is evicted costs more than evicting it."""
+    worst = thrashing(observation)
+    return worst if isinstance(worst, Thrash) and worst.path is None else None
+
+
 def thrash_found(
     observation: Observation, worst: Thrash, what: str, cause: str, more: Sequence[Evidence] = ()
 ) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
-from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrashing
+from mmwatch.diagnosis.cgroups import BACK, THRASH, host_thrashing
 from mmwatch.diagnosis.evidence import of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
@@ -42,9 +42,8 @@ def judge(observation: Observation) -> Answer:
     rows, kswapd = observation.on("direct"), ~observation.tasks
     pressed = observation.pressure is not None and observation.pressure >= PRESSURE.value
     busy = observation.share(observation.lost_ns(kswapd))
-    worst = thrashing(observation)
-    missed = isinstance(worst, Thrash) and not worst.path
-    if not observation.harmful(rows) and not (pressed and busy >= HARM.value) and busy < 0.5 and not missed:
+    harm = observation.harmful(rows) or (pressed and busy >= HARM.value) or busy >= 0.5
+    if not harm and host_thrashing(observation) is None:
         return Clear("anonymous memory without swap, but hardly anybody waits for reclaim")
     lost = observation.lost_ns(rows)
     total = memory.get("swap_total", 0)

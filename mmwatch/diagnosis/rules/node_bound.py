@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
-from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrashing
+from mmwatch.diagnosis.cgroups import BACK, THRASH, host_thrashing
 from mmwatch.diagnosis.evidence import of_path, of_pressure
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
@@ -25,9 +25,7 @@ ALLOW = "allow more nodes in cpuset.mems of the cgroup (systemd: AllowedMemoryNo
 def judge(observation: Observation) -> Answer:
     direct = observation.on("direct")
     pressed = observation.pressure is not None and observation.pressure >= PRESSURE.value
-    worst = thrashing(observation)
-    missed = isinstance(worst, Thrash) and not worst.path  # what is evicted may cost more than evicting it
-    if not observation.harmful(direct) and not pressed and not missed:
+    if not observation.harmful(direct) and not pressed and host_thrashing(observation) is None:
         return Clear(f"direct reclaim took {percent(observation.share(observation.lost_ns(direct)))} of the time")
     if len(observation.last.nodes) < 2:
         return Clear("the host has one node")

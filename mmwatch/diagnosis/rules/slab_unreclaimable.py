@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
-from mmwatch.diagnosis.cgroups import Thrash, limit_evidence, thrashing
+from mmwatch.diagnosis.cgroups import host_thrashing, limit_evidence
 from mmwatch.diagnosis.evidence import of_path
 from mmwatch.diagnosis.observation import Observation, percent, time
 from mmwatch.diagnosis.rule import Rule
@@ -71,16 +71,15 @@ def of_host(observation: Observation) -> Answer:
     if share < LARGE.value:
         return Clear(f"{percent(share)} of the memory is slab that cannot be reclaimed")
     rows, kswapd = observation.on("direct"), ~observation.tasks
-    worst = thrashing(observation)
-    thrash = isinstance(worst, Thrash) and worst.path is None
-    if not observation.harmful(rows) and observation.share(observation.lost_ns(kswapd)) < 0.5 and not thrash:
+    worst = host_thrashing(observation)
+    if not observation.harmful(rows) and observation.share(observation.lost_ns(kswapd)) < 0.5 and worst is None:
         return Clear(f"{percent(share)} of the memory is slab that cannot be reclaimed, but hardly anybody waits")
     lost = observation.lost_ns(rows)
     return Found(
         f"{observation.bytes(slab)} of the memory ({percent(share)}) is kernel memory that cannot be reclaimed. "
         + (
             f"{observation.names(rows)} spent {time(lost)} of {time(observation.duration_ns)} reclaiming the rest."
-            if lost or not isinstance(worst, Thrash)
+            if lost or worst is None
             else f"Of the rest, {observation.pages(observation.rate(worst.refaults))} a second are reclaimed and read "
             "again."
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
-from mmwatch.diagnosis.cgroups import BACK, THRASH, Thrash, thrashing
+from mmwatch.diagnosis.cgroups import BACK, THRASH, host_thrashing
 from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, OVERSHOOT, PRIORITY_LOW, Threshold
@@ -21,9 +21,8 @@ FIRST_PRIORITY = 4
 def judge(observation: Observation) -> Answer:
     node = observation.on("node")
     lost = observation.lost_ns(node)
-    worst = thrashing(observation)
-    # What it evicts may cost more than its own time.
-    missed = isinstance(worst, Thrash) and not worst.path and 2 * observation.freed(node) >= worst.reclaimed_pages
+    worst = host_thrashing(observation)
+    missed = worst is not None and 2 * observation.freed(node) >= worst.reclaimed_pages
     if not observation.harmful(node) and not missed:
         return Clear(f"node reclaim took {percent(observation.share(lost))} of the time")
     if futile_share(observation, node) >= FUTILE_SHARE.value:

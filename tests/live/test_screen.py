@@ -24,6 +24,11 @@ from harness import ENDLESS, ENVIRONMENT, START_S, Gated
 ALTERNATE, NORMAL = b"\x1b[?1049h", b"\x1b[?1049l"
 
 
+def _take_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has its children ignore it
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Screen:
     """The command in a pseudo-terminal, in its own session."""
 
@@ -41,7 +46,7 @@ class Screen:
             stderr=self.slave,
             cwd=folder,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
             env={
                 **ENVIRONMENT,
                 "TERM": "xterm-256color",

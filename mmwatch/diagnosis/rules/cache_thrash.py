@@ -39,7 +39,7 @@ RULE = Rule(
         "slab-unreclaimable",
     ),
     evidence="workingset_refault_file of the cgroup or host; pages reclaimed; the cgroup's own hits of its limit; "
-    "memory pressure.",
+    "pressure of memory and of I/O.",
     remedy="Raise the limit of the cgroup, or give the host more memory; protect what matters with memory.low; let "
     "the rest bypass the page cache.",
 )

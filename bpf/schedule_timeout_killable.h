@@ -64,13 +64,14 @@ static __always_inline void awake(void)
 }
 
 #ifdef FENTRY_schedule_timeout_killable
-KFUNC_PROBE(schedule_timeout_killable)
+/* bcc 0.18 makes no program without arguments. */
+KFUNC_PROBE(schedule_timeout_killable, long timeout)
 {
 	fall_asleep();
 	return 0;
 }
 
-KRETFUNC_PROBE(schedule_timeout_killable)
+KRETFUNC_PROBE(schedule_timeout_killable, long timeout, long left)
 {
 	awake();
 	return 0;

@@ -71,7 +71,11 @@ def test_page_cache_that_does_not_fit(mmwatch: Mmwatch, tmp_path: Path) -> None:
     assert max(map(len, text.stdout.splitlines())) <= 80 + len(load.about["cgroup"])
 
 
-HIDE_BTF = 'mount --bind /dev/null /sys/kernel/btf/vmlinux; mount -t tracefs nodev /sys/kernel/tracing; exec "$@"'
+HIDE_BTF = """mount --bind /dev/null /sys/kernel/btf/vmlinux
+mount -t debugfs nodev /sys/kernel/debug  # bcc 0.18 looks there
+mount -t tracefs nodev /sys/kernel/tracing
+exec "$@"
+"""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MAKE_S, RUN_S, END_S = 3600, 600, 60
+MAKE_S, RUN_S, END_S = 3600, 900, 60
 
 
 @dataclass(frozen=True)

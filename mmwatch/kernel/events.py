@@ -60,7 +60,7 @@ class Function:
     """A kernel function probed at its entry, or also where it returns.
 
     Its handlers, in ``bpf/NAME.h``: the fentry program ``KFUNC_PROBE(NAME, …)``, its second one ``on_NAME_pair``, and
-    ``on_NAME`` for a kprobe. For its return, instead of the second one: ``KRETFUNC_PROBE(NAME)``, and
+    ``on_NAME`` for a kprobe. For its return, instead of the second one: ``KRETFUNC_PROBE(NAME, …)``, and
     ``on_NAME_return`` for a kretprobe.
 
     :param need: the need this serves (:data:`NEEDS`), and nothing else does.

@@ -67,7 +67,7 @@ def judge(observation: Observation) -> Answer:
         )
     return Found(
         f"Cgroup {path} is above its memory.high of {observation.bytes(memory.high_bytes)}, and there is almost "
-        f"nothing to reclaim in it. {observation.names(rows)} make almost no progress.",
+        f"nothing to reclaim in it. {observation.names(rows)} can hardly make progress.",
         tuple(evidence),
         "memory.high never kills. Anonymous memory without swap cannot be reclaimed, so the tasks scan and sleep "
         "indefinitely, and the OOM killer is not called because memory.max is not reached.",

@@ -4,7 +4,8 @@ A KeyboardInterrupt between two steps that belong together (read the tables, wri
 step took. Blocking the signals would not help: the kernel would deliver them to another thread, and Python would still
 run the handler in the main thread.
 
-Nor is one raised inside an import. Some modules, numpy among them, turn it into an ImportError.
+Nor is one raised inside an import, since some modules, numpy among them, turn it into an ImportError; nor while
+pyroute2 opens a socket, since its event loop would print a traceback of the task that was left.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S = 0.02
-"""After so much time, an import may be over."""
+"""After so much time, what must not be interrupted may be over."""
+_NETLINK = "mmwatch.host._netlink"
 
 _held = False
 _pending = False
@@ -55,7 +57,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     global _number, _pending
     _number = number
     _pending = True
-    if _importing(frame):
+    if _must_wait(frame):
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
     else:
         _raise_pending()
@@ -66,9 +68,9 @@ def _try_again(_alarm: int, frame: FrameType | None) -> None:
         _handle(_number, frame)
 
 
-def _importing(frame: FrameType | None) -> bool:
+def _must_wait(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        if frame.f_code.co_filename.startswith("<frozen importlib") or frame.f_globals.get("__name__") == _NETLINK:
             return True
         frame = frame.f_back
     return False

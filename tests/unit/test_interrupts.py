@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from mmwatch.cli import interrupts
 from mmwatch.cli.interrupts import held, released
+from mmwatch.host import _netlink
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -82,3 +85,20 @@ def test_what_was_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupts.install()
     kill(signal.SIGHUP)
+
+
+def test_not_while_pyroute2_opens_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its event loop would print a traceback of the task that an interrupt left."""
+    steps = []
+
+    def interrupted(*, fileno: int) -> socket.socket:
+        kill()
+        steps.append("opened")
+        return socket.socket(fileno=fileno)
+
+    monkeypatch.setattr(_netlink, "socket", SimpleNamespace(socket=interrupted))
+    with pytest.raises(KeyboardInterrupt), socket.socket() as source:  # noqa: PT012
+        _netlink._take(source).close()
+        while True:
+            signal.pause()
+    assert steps == ["opened"]

@@ -61,6 +61,8 @@ struct thread {
 	u32 begun;	   /* a begin was seen, so the next end belongs to one */
 	u32 pass_pair;	   /* see pairs.h */
 	u32 write_pair;	   /* likewise */
+	u32 high_pair;	   /* likewise, of the begin of the sleep above memory.high */
+	u32 high_end_pair; /* likewise, of its end */
 	u32 first_row;
 	u32 cached_row;
 	u32 cached_path;

@@ -11,6 +11,7 @@
 #ifndef MMWATCH_SCHEDULE_TIMEOUT_KILLABLE_H
 #define MMWATCH_SCHEDULE_TIMEOUT_KILLABLE_H
 
+#include "pairs.h"
 #include "rows.h"
 
 #if defined(FENTRY_schedule_timeout_killable) || defined(KPROBE_schedule_timeout_killable)
@@ -30,7 +31,7 @@ static __always_inline void wake_up(struct thread *t, bool counted)
 	ADD(&at, events, 1);
 }
 
-static __always_inline void fall_asleep(void)
+static __always_inline void fall_asleep(u32 program)
 {
 	u64 task = bpf_get_current_task();
 	struct thread *t = known_thread(task); /* it has just reclaimed, so it is known, if it is watched */
@@ -38,6 +39,11 @@ static __always_inline void fall_asleep(void)
 
 	if (!t || t->pid_tgid != bpf_get_current_pid_tgid())
 		return;
+#ifdef PAIR_schedule_timeout_killable
+	if (paired(&t->high_pair, program))
+		return;
+	settle_pair(&t->high_end_pair);
+#endif
 	wake_up(t, false);
 	if (t->depth || !(read_u8(task + OFF_task_struct_in_memstall) & 1 << BIT_task_struct_in_memstall))
 		return;
@@ -55,37 +61,57 @@ static __always_inline void fall_asleep(void)
 #endif
 }
 
-static __always_inline void awake(void)
+static __always_inline void awake(u32 program)
 {
 	struct thread *t = known_thread(bpf_get_current_task());
 
-	if (t)
-		wake_up(t, true);
+	if (!t)
+		return;
+#ifdef PAIR_schedule_timeout_killable
+	if (paired(&t->high_end_pair, program))
+		return;
+	settle_pair(&t->high_pair);
+#endif
+	wake_up(t, true);
 }
 
 #ifdef FENTRY_schedule_timeout_killable
 /* bcc 0.18 makes no program without arguments. */
 KFUNC_PROBE(schedule_timeout_killable, long timeout)
 {
-	fall_asleep();
+	fall_asleep(PAIR_FIRST);
 	return 0;
 }
 
 KRETFUNC_PROBE(schedule_timeout_killable, long timeout, long left)
 {
-	awake();
+	awake(PAIR_FIRST);
 	return 0;
 }
+
+#ifdef PAIR_schedule_timeout_killable
+int on_schedule_timeout_killable_pair(u64 *ctx)
+{
+	fall_asleep(PAIR_SECOND);
+	return 0;
+}
+
+int on_schedule_timeout_killable_return_pair(u64 *ctx)
+{
+	awake(PAIR_SECOND);
+	return 0;
+}
+#endif
 #else
 int on_schedule_timeout_killable(struct pt_regs *ctx)
 {
-	fall_asleep();
+	fall_asleep(PAIR_FIRST);
 	return 0;
 }
 
 int on_schedule_timeout_killable_return(struct pt_regs *ctx)
 {
-	awake();
+	awake(PAIR_FIRST);
 	return 0;
 }
 #endif

@@ -147,7 +147,9 @@ class _Functions:
         self.programs = [*programs, *self.programs] if probe.pair else [*self.programs, *programs]
         self.paired += len(programs) if probe.pair else 0
         self.links += links
-        self.ours += [descriptor for pair in attached[1:] for descriptor in pair] if probe.pair else []
+        self.ours += (
+            [descriptor for pair in attached[len(attached) // 2 :] for descriptor in pair] if probe.pair else []
+        )
         self.probes[probe.function.need] = probe
 
     def detached(self) -> _Functions:
@@ -194,7 +196,7 @@ def _attach_functions(plan: Plan, options: Options, with_bcc: Any) -> tuple[Any,
 
 
 def _attach_function(bpf: Any, probe: Probe) -> list[tuple[int, int]]:
-    """For each program, its descriptor and the one that keeps it attached."""
+    """For each program, its descriptor and the one that keeps it attached; second programs of pairs come last."""
     handler, symbol = f"on_{probe.function.name}".encode(), probe.symbol.encode()
     with explained():
         if probe.how == KPROBE:
@@ -204,12 +206,16 @@ def _attach_function(bpf: Any, probe: Probe) -> list[tuple[int, int]]:
         for name in (b"kfunc__vmlinux__" + symbol, b"kfunc__" + symbol):
             try:
                 bpf.attach_kfunc(fn_name=name)
-                first = (bpf.funcs[name].fd, bpf.kfunc_entry_fds[name])
+                firsts = [(bpf.funcs[name].fd, bpf.kfunc_entry_fds[name])]
                 if probe.function.returns:
                     back = name.replace(b"kfunc", b"kretfunc", 1)
                     bpf.attach_kretfunc(fn_name=back)
-                    return [first, (bpf.funcs[back].fd, bpf.kfunc_exit_fds[back])]
-                return [first, attach_pair(first[1], bpf.dump_func(handler + b"_pair"))] if probe.pair else [first]
+                    firsts.append((bpf.funcs[back].fd, bpf.kfunc_exit_fds[back]))
+                seconds = zip(firsts, (b"_pair", b"_return_pair"), (False, True)) if probe.pair else ()
+                return firsts + [
+                    attach_pair(link, bpf.dump_func(handler + suffix), returns)
+                    for (_, link), suffix, returns in seconds
+                ]
             except Exception as error:  # bcc raises bare Exceptions
                 if "Unknown program" not in str(error):
                     raise

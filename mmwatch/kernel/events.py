@@ -60,14 +60,14 @@ class Function:
     """A kernel function probed at its entry, or also where it returns.
 
     Its handlers, in ``bpf/NAME.h``: the fentry program ``KFUNC_PROBE(NAME, …)``, its second one ``on_NAME_pair``, and
-    ``on_NAME`` for a kprobe. For its return, instead of the second one: ``KRETFUNC_PROBE(NAME, …)``, and
+    ``on_NAME`` for a kprobe. For its return: ``KRETFUNC_PROBE(NAME, …)``, ``on_NAME_return_pair``, and
     ``on_NAME_return`` for a kretprobe.
 
     :param need: the need this serves (:data:`NEEDS`), and nothing else does.
     :param members: each (struct, member) that the handler reads at a BTF offset. If one is missing, the function is not
         probed.
     :param optional: the same, but the handler can do without.
-    :param returns: its return is probed, too. It must be called so seldom that no pair is needed.
+    :param returns: its return is probed, too.
     :param psi: the handler reads what PSI keeps of a task.
     """
 

@@ -241,7 +241,7 @@ def _probes(function: Function, facts: Facts, forced: str | None) -> tuple[Probe
     if function.psi and facts.psi is False:
         return ()
     # A kernel with preemptible tracepoints is preemptible. If in doubt use a pair: that costs less than missed events.
-    pair = not function.returns and bool(facts.preemptible_tracepoints or facts.preemptible is not False)
+    pair = bool(facts.preemptible_tracepoints or facts.preemptible is not False)
     probes = [Probe(function, FENTRY, function.name, pair)] if function.name in facts.functions else []
     if not _no_kprobes(facts):
         probes += [Probe(function, KPROBE, symbol) for symbol in facts.symbols.get(function.name, ())]

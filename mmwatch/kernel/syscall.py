@@ -17,7 +17,7 @@ from typing import Any
 from mmwatch.kernel.files import read_text
 
 _BPF_MAP_UPDATE_ELEM, _BPF_PROG_LOAD, _BPF_RAW_TRACEPOINT_OPEN = 2, 5, 17  # include/uapi/linux/bpf.h
-_BPF_PROG_TYPE_TRACING, _BPF_TRACE_FENTRY = 26, 24
+_BPF_PROG_TYPE_TRACING, _BPF_TRACE_FENTRY, _BPF_TRACE_FEXIT = 26, 24, 25
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 """Number of the system call, by machine: arch/*/entry/syscalls/syscall*.tbl, scripts/syscall.tbl."""
 _NUMBER = _NUMBERS.get(platform.machine(), -1)  # the kernel answers -1 with ENOSYS
@@ -87,10 +87,11 @@ class _RawTracepoint(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char_p), ("program", ctypes.c_uint32), ("pad", ctypes.c_uint32))
 
 
-def attach_pair(link: int, instructions: bytes) -> tuple[int, int]:
-    """Load a second fentry program and attach it to the function that another is attached to.
+def attach_pair(link: int, instructions: bytes, returns: bool = False) -> tuple[int, int]:
+    """Load a second fentry or fexit program and attach it to the function that another is attached to.
 
     :param link: of the first one.
+    :param returns: both are fexit programs.
 
     :returns: descriptors of the second program and of its link.
     :raises OSError: the kernel refused, or does not say which function that is (bpf_tracing_link_show_fdinfo, 5.13).
@@ -107,7 +108,7 @@ def attach_pair(link: int, instructions: bytes) -> tuple[int, int]:
             instructions=instructions,
             license=b"GPL",
             name=b"mmwatch_pair",
-            attach_type=_BPF_TRACE_FENTRY,
+            attach_type=_BPF_TRACE_FEXIT if returns else _BPF_TRACE_FENTRY,
             attach_btf_id=int(function[0]),
         ),
     )

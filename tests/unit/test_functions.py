@@ -200,6 +200,6 @@ def test_each_function_serves_a_need_of_its_own() -> None:
 def test_each_function_has_its_handlers_in_the_program(function: Function) -> None:
     text = source.program().decode()
     name = function.name
-    own = (f"KRETFUNC_PROBE({name}, ", f"on_{name}_return(") if function.returns else (f"on_{name}_pair(",)
-    for handler in (f"KFUNC_PROBE({name}", f"on_{name}(", *own):
+    back = (f"KRETFUNC_PROBE({name}, ", f"on_{name}_return(", f"on_{name}_return_pair(") if function.returns else ()
+    for handler in (f"KFUNC_PROBE({name}, ", f"on_{name}(", f"on_{name}_pair(", *back):
         assert handler in text, f"bpf/{function.name}.h should have it, and bpf/reclaim.bpf.c should include that"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from make_facts import KERNELS, facts_of
 
-from mmwatch.kernel.events import EVENTS, NEEDS
+from mmwatch.kernel.events import EVENTS, FUNCTIONS, NEEDS
 from mmwatch.kernel.plan import FENTRY, KPROBE, PERF, RAW, Plan, plan
 
 BATCHES = frozenset(measure for need in NEEDS if need.name in ("batches", "scans") for measure in need.measures)
@@ -57,12 +57,13 @@ def test_the_target_is_told(kernel: str) -> None:
     assert ("target_id" in without_passes.unknown) == (kernel != "newest")
 
 
-def test_passes_are_seen_by_a_pair_where_fentry_can_be_preempted(kernel: str) -> None:
+def test_functions_are_seen_by_a_pair_where_fentry_can_be_preempted(kernel: str) -> None:
     made = plan(facts_of(kernel))
     pair = kernel in ("6.12", "newest")  # 6.12 is booted with preempt=full
-    assert [(probe.how, probe.pair) for probe in made.probes["shrink_node"]] == [(FENTRY, pair), (KPROBE, False)]
-    (passes,) = (choice for choice in made.choices if choice.need == "passes")
-    assert bool(passes.reason) == pair
+    for function in FUNCTIONS:
+        assert [(probe.how, probe.pair) for probe in made.probes[function.name]] == [(FENTRY, pair), (KPROBE, False)]
+        (chosen,) = (choice for choice in made.choices if choice.need == function.need)
+        assert bool(chosen.reason) == pair
 
 
 def test_without_btf_everything_goes_through_perf_but_what_has_one_signature(kernel: str) -> None:

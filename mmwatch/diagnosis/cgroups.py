@@ -159,8 +159,11 @@ class Thrash:
     waited_ns: int
 
 
-def thrashing(observation: Observation) -> Thrash | str:
-    """The cgroup with the most refaults, or the host; or why there is none."""
+def thrashing(observation: Observation, back: float = BACK.value) -> Thrash | str:
+    """The cgroup with the most refaults, or the host; or why there is none.
+
+    :param back: how much of what was reclaimed must come back.
+    """
     found = []
     for path, memory in observation.limited.items():
         again, near = refaults(observation, path), soon(observation, path)
@@ -195,7 +198,7 @@ def thrashing(observation: Observation) -> Thrash | str:
         one
         for one in found
         if observation.rate(min(one.refaults, one.reclaimed_pages)) >= enough
-        and one.refaults >= BACK.value * one.reclaimed_pages
+        and one.refaults >= back * one.reclaimed_pages
         and one.rows.any()
     ]
     if not bad:

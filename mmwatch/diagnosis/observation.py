@@ -129,10 +129,19 @@ class Observation:
         return self.sum(rows, *SUMS["scanned_pages"])
 
     def freed(self, rows: Mask) -> int:
-        """Pages that the reclaims of these rows freed, as far as they say: batches are not seen everywhere."""
-        return max(
-            self.sum(rows, "reported_pages"), self.reclaimed(rows) if self.known(*SUMS["reclaimed_pages"]) else 0
-        )
+        """Pages that the reclaims of these rows freed. Where batches have no events, kswapd does not say: then its own
+        counter does."""
+        reported = self.sum(rows, "reported_pages")
+        if self.known(*SUMS["reclaimed_pages"]):
+            return max(reported, self.reclaimed(rows))
+        return reported + (self.grown_like("pgsteal_kswapd") or 0 if (rows & ~self.tasks).any() else 0)
+
+    def of_anon(self, rows: Mask) -> bool:
+        """Whether more than half of what these rows freed was anonymous. Where batches have no events, what the host
+        swapped out meanwhile tells."""
+        if self.known("reclaimed_anon_pages"):
+            return 2 * self.sum(rows, "reclaimed_anon_pages") > self.reclaimed(rows)
+        return 2 * (self.grown("pswpout") or 0) > self.freed(rows)
 
     def efficiency(self, rows: Mask) -> float | None:
         """Pages reclaimed for each page scanned; None if unknown or nothing was scanned."""

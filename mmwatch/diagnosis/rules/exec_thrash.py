@@ -20,6 +20,13 @@ SHARE = Threshold(
     "major faults for each page refaulted",
     "one fault reads up to 32 pages around it; reads of files without mapping have no faults at all",
 )
+BACK_MAPPED = Threshold(
+    0.1,
+    "ratio",
+    "the same on the multi-generational LRU",
+    "a fault reads many pages around it that are never mapped; that LRU soon forgets them, and does not count their "
+    "return",
+)
 MAPPED = Threshold(
     0.1,
     "ratio",
@@ -29,7 +36,7 @@ MAPPED = Threshold(
 
 
 def judge(observation: Observation) -> Answer:
-    worst = thrashing(observation)
+    worst = thrashing(observation, BACK_MAPPED.value if observation.lru_gen else BACK.value)
     if not isinstance(worst, Thrash):
         return Clear(worst)
     major = worst.major_faults
@@ -59,7 +66,7 @@ RULE = Rule(
     "running programs are reclaimed and read again",
     "The working set of mapped files does not fit: the host or cgroup reads its own programs again and again.",
     judge,
-    (THRASH, SLOW, BACK, LITTLE, MAJOR, SHARE, MAPPED),
+    (THRASH, SLOW, BACK, BACK_MAPPED, LITTLE, MAJOR, SHARE, MAPPED),
     limits="It cannot tell programs from other mapped files.",
     yields_to=("no-swap-anon", "slab-unreclaimable", "high-order"),
     evidence="As cache-thrash, and major faults (pgmajfault), and how much of the page cache of a cgroup is mapped.",

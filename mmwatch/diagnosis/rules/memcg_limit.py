@@ -41,8 +41,8 @@ def judge(observation: Observation) -> Answer:
         )
     lost, memory = observation.lost_ns(rows), observation.limited[path]
     again = refaults(observation, path)
-    of_files = 2 * observation.sum(rows, "reclaimed_file_pages") >= observation.reclaimed(rows)
-    streams = of_files and again is not None and again < STREAM.value * max(observation.freed(rows), 1)
+    few = again is not None and again < STREAM.value * max(observation.freed(rows), 1)
+    streams = few and not observation.of_anon(rows)
     worst = observation.who(observation.claim(rows), 1)
     waited = observation.share(waits_ns(observation, path))
     if streams and max(worst[0].share, waited) < STREAM_HARM.value:

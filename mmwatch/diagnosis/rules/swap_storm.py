@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves, Unknown
 from mmwatch.diagnosis.cgroups import limit_evidence
 from mmwatch.diagnosis.evidence import of_pressure
-from mmwatch.diagnosis.observation import Observation, count, percent, time
+from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import HARM, PRESSURE, Threshold
 
@@ -16,6 +18,16 @@ BOTH_WAYS = Threshold(
     "one way only is what swap is for: what is cold goes out once",
 )
 RAM = Threshold(0.9, "ratio", "swap that is kept in memory, as a share of all swap", "then see zram-spin")
+
+
+def swapping(observation: Observation) -> Mask:
+    """The rows of which a third or more of what they freed was anonymous. ``(len(rows),)``."""
+    rows = observation.rows
+    if not observation.known("reclaimed_anon_pages"):
+        every = np.ones(len(rows), bool)
+        return every & observation.of_anon(every)
+    anon, file = (rows[name].astype(np.int64) for name in ("reclaimed_anon_pages", "reclaimed_file_pages"))
+    return np.asarray(2 * anon >= file)
 
 
 def judge(observation: Observation) -> Answer:
@@ -32,14 +44,12 @@ def judge(observation: Observation) -> Answer:
     memory = observation.last.memory
     if memory.get("swap_total") and memory.get("swap_in_ram", 0) >= RAM.value * memory["swap_total"]:
         return Clear("swap is kept in memory: see zram-spin")
-    rows = observation.tasks & (
-        observation.rows["reclaimed_anon_pages"].astype(int) * 2 >= observation.rows["reclaimed_file_pages"].astype(int)
-    )
-    kswapd = ~observation.tasks & (observation.rows["reclaimed_anon_pages"] > 0)
+    rows, kswapd = observation.tasks & swapping(observation), ~observation.tasks & swapping(observation)
     pressed = observation.pressure is not None and observation.pressure >= PRESSURE.value
     if not observation.harmful(rows) and not pressed:
         return Clear("pages are swapped both ways, but hardly anybody waits for it")
     lost = observation.lost_ns(rows)
+    of = "of anonymous memory " if observation.known("reclaimed_anon_pages") else ""
     evidence = [
         Evidence(
             "swap",
@@ -51,7 +61,7 @@ def judge(observation: Observation) -> Answer:
         ),
         Evidence(
             "path",
-            f"reclaim of anonymous memory took {percent(observation.share(lost))} of the time",
+            f"reclaim {of}took {percent(observation.share(lost))} of the time",
             "reclaims",
             observation.share(lost),
             "ratio",
@@ -105,7 +115,7 @@ RULE = Rule(
     "cost is waiting for the swap device, outside of reclaim.",
     judge,
     (BOTH_WAYS, HARM, PRESSURE),
-    ("stall_ns", "reclaimed_anon_pages", "reclaimed_file_pages"),
+    ("stall_ns",),
     "Swap counters are those of the whole host, also with a filter.",
     ("memcg-high-livelock",),
     evidence="pswpin and pswpout, time in reclaim of anonymous memory, workingset_refault_anon, memory pressure.",

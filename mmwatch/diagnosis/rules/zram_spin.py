@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
 from mmwatch.diagnosis.observation import Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
-from mmwatch.diagnosis.rules.swap_storm import RAM
+from mmwatch.diagnosis.rules.swap_storm import RAM, swapping
 from mmwatch.diagnosis.thresholds import HARM, Threshold
 
 OUT = Threshold(100.0, "1/s", "pages swapped out", "below that, swap plays no part")
@@ -16,7 +16,7 @@ def judge(observation: Observation) -> Answer:
     total, in_ram = memory.get("swap_total", 0), memory.get("swap_in_ram", 0)
     if not total or in_ram < RAM.value * total:
         return Clear("there is no swap" if not total else f"{percent(in_ram / total)} of the swap is kept in memory")
-    rows = observation.on("direct", "memcg") & (observation.rows["reclaimed_anon_pages"] > 0) | observation.on("direct")
+    rows = observation.on("direct") | observation.on("memcg") & swapping(observation)
     kswapd = ~observation.tasks
     out = observation.grown("pswpout") or 0
     if observation.rate(out) < OUT.value:
@@ -76,7 +76,7 @@ RULE = Rule(
     "next to nothing (LKML 2026-03-03, Matt Fleming).",
     judge,
     (RAM, OUT, HARM),
-    ("stall_ns", "reclaimed_anon_pages"),
+    ("stall_ns",),
     "How well the pages compress is not read: see zramctl.",
     ("memcg-high-livelock",),
     evidence="Swap on zram in /proc/swaps, pswpout, time in reclaim, free swap against free memory.",

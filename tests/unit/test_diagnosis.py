@@ -21,6 +21,7 @@ from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules import all_rules
 from mmwatch.diagnosis.subject import restrict, subject
 from mmwatch.display.verdict import headline, verdict_lines
+from mmwatch.kernel.plan import measures_of
 from mmwatch.model.interval import CgroupMemory, Inside, Loss, Node, Probe, Process, Shrinker
 from mmwatch.model.measures import MEASURES
 
@@ -135,6 +136,43 @@ def test_other_signs_of_the_same(name: str) -> None:
     rule, make = OTHERWISE[name]
     verdict = judge(make())
     assert verdict.findings[0].rule.id == rule, verdict.summary
+
+
+SILENT = measures_of(("batches", "scans"))
+UNSEEN = {"reclaimed_file_pages": 0, "scanned_file_pages": 0}
+AGAIN = {"workingset_refault_file": 9000, "pgsteal_kswapd": 9000, "pgscan_kswapd": 9100}
+IN_RAM = {"swap_total": GIB, "swap_free": GIB // 2, "swap_in_ram": GIB}
+WITHOUT_BATCHES = {
+    "swap-storm": lambda **more: host(row(**UNSEEN), vmstat={"pswpin": 3000, "pswpout": 3300}, **more),
+    "zram-spin": lambda **more: cgroup(
+        row(**UNSEEN), grown={"max": 1000}, memory=IN_RAM, vmstat={"pswpin": 3000, "pswpout": 3300}, **more
+    ),
+    "cache-thrash": lambda **more: host(row(**KSWAPD, **UNSEEN, reported_pages=0), vmstat=AGAIN, **more),
+    "slab-unreclaimable": lambda **more: host(
+        row(**KSWAPD, **UNSEEN, reported_pages=0), vmstat=AGAIN, memory={"slab_unreclaimable": GIB}, **more
+    ),
+    "exec-thrash": lambda **more: cgroup(
+        row(**UNSEEN, reported_pages=12_000),
+        grown={"max": 1000, "workingset_refault_file": 1800, "pgmajfault": 600},
+        levels={"file": 80 << 20, "file_mapped": 60 << 20},
+        **more,
+    ),
+}
+"""As on 6.1 with the multi-generational LRU, where batches have no events."""
+
+
+@pytest.mark.parametrize("name", WITHOUT_BATCHES)
+def test_without_batches_counters_tell(name: str) -> None:
+    observation = WITHOUT_BATCHES[name](session={"unknown": SILENT}, settings={"lru_gen_enabled": 7})
+    verdict = judge(observation)
+    assert verdict.findings[0].rule.id == name, verdict.summary
+
+
+def test_a_cgroup_that_swaps_does_not_stream_through_files() -> None:
+    observation = WITHOUT_BATCHES["zram-spin"](session={"unknown": SILENT})
+    found = RULES["memcg-limit"].judge(observation)
+    assert isinstance(found, Found)
+    assert "does not fit its limit" in found.cause
 
 
 def test_large_folios_of_the_page_cache_are_no_trouble_of_their_own() -> None:

@@ -145,11 +145,20 @@ IN_RAM = {"swap_total": GIB, "swap_free": GIB // 2, "swap_in_ram": GIB}
 WITHOUT_BATCHES = {
     "swap-storm": lambda **more: host(row(**UNSEEN), vmstat={"pswpin": 3000, "pswpout": 3300}, **more),
     "zram-spin": lambda **more: cgroup(
-        row(**UNSEEN), grown={"max": 1000}, memory=IN_RAM, vmstat={"pswpin": 3000, "pswpout": 3300}, **more
+        row(**UNSEEN),
+        grown={"max": 1000, "workingset_refault_file": 0},
+        memory=IN_RAM,
+        vmstat={"pswpin": 3000, "pswpout": 3300},
+        **more,
     ),
-    "cache-thrash": lambda **more: host(row(**KSWAPD, **UNSEEN, reported_pages=0), vmstat=AGAIN, **more),
+    "cache-thrash": lambda **more: host(
+        row(**KSWAPD, **UNSEEN, reported_pages=0, stall_ns=S // 20), vmstat=AGAIN, **more
+    ),
     "slab-unreclaimable": lambda **more: host(
-        row(**KSWAPD, **UNSEEN, reported_pages=0), vmstat=AGAIN, memory={"slab_unreclaimable": GIB}, **more
+        row(**KSWAPD, **UNSEEN, reported_pages=0, stall_ns=S // 20),
+        vmstat=AGAIN,
+        memory={"slab_unreclaimable": GIB},
+        **more,
     ),
     "exec-thrash": lambda **more: cgroup(
         row(**UNSEEN, reported_pages=12_000),

@@ -68,7 +68,7 @@ def _integers(**columns: str) -> tuple[Column, ...]:
 
 def _measure(measure: Measure) -> Column:
     if measure.fold is Fold.HISTOGRAM:
-        return Column(measure.name, "TEXT", f'{measure.help}: JSON such as {{"12": 5}}; NULL if unknown')
+        return Column(measure.name, "TEXT", f'{measure.help}: JSON such as {{"0": 5}}; NULL if unknown')
     return Column(measure.name, "INTEGER", f"{measure.help}; NULL if unknown")
 
 

@@ -50,7 +50,9 @@ def _often(observation: Observation) -> list[Evidence]:
         mode = observation.setting("zone_reclaim_mode")
         futile = success is not None and (failed or 0) > 9 * success
         rule = "zone-reclaim-futile" if futile else "zone-reclaim-thrash"
-        text = f"{count(rate)} node reclaims a second, {count(failed or 0)} failed; vm.zone_reclaim_mode is {mode}"
+        which = "failed node reclaims a second" if success is None else "node reclaims a second"
+        of = "" if success is None else f", {count(failed or 0)} failed"
+        text = f"{count(rate)} {which}{of}; vm.zone_reclaim_mode is {mode}"
         found.append(_sign(rule, text, rate, OFTEN))
     for rule, prefix, what in (
         ("direct-reclaim", "allocstall", "direct reclaims"),

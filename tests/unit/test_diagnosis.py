@@ -184,6 +184,21 @@ def test_a_cgroup_that_swaps_does_not_stream_through_files() -> None:
     assert "does not fit its limit" in found.cause
 
 
+def test_what_an_old_kernel_does_not_count_is_no_zero() -> None:
+    """zone_reclaim_success is new in 6.12."""
+    observation = TROUBLES["zone-reclaim-thrash"]()
+    old = tuple(
+        replace(one, vmstat={name: value for name, value in one.vmstat.items() if name != "zone_reclaim_success"})
+        for one in observation.intervals
+    )
+    (counter,) = (
+        one.text
+        for one in judge(replace(observation, intervals=old)).findings[0].found.evidence
+        if one.label == "counter"
+    )
+    assert counter == "zone_reclaim_failed grew by 30, successes are not counted"
+
+
 def test_large_folios_of_the_page_cache_are_no_trouble_of_their_own() -> None:
     """Nobody asked for huge pages: the order comes from reading ahead."""
     orders = {"order_histogram": at(9, 100, 11)}

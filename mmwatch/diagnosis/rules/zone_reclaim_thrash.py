@@ -115,7 +115,8 @@ def node_evidence(observation: Observation, node: Mask) -> list[Evidence]:
         found.append(Evidence("config", text, "vm.zone_reclaim_mode", mode, "", 0))
     failed, success = observation.grown("zone_reclaim_failed"), observation.grown("zone_reclaim_success")
     if failed or success:
-        text = f"zone_reclaim_failed grew by {count(failed or 0)}, zone_reclaim_success by {count(success or 0)}"
+        succeeded = f"zone_reclaim_success by {count(success)}" if success is not None else "successes are not counted"
+        text = f"zone_reclaim_failed grew by {count(failed or 0)}, {succeeded}"
         found.append(Evidence("counter", text, "/proc/vmstat", (failed or 0) + (success or 0), "count"))
     return found
 

@@ -41,7 +41,7 @@ RULE = Rule(
     judge,
     (HARM,),
     ("stall_ns", "reclaims"),
-    uncalibrated="the laboratory has cgroup version 2, which has no soft limits",
+    uncalibrated="the loads of the laboratory run in cgroup version 2, which has no soft limits",
     evidence="Time in reclaim at soft limits, allocstall, the scan priority.",
     remedy="Use hard limits, or version 2 with memory.low and memory.high.",
 )

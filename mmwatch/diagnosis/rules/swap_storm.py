@@ -116,7 +116,8 @@ RULE = Rule(
     judge,
     (BOTH_WAYS, HARM, PRESSURE),
     ("stall_ns",),
-    "Swap counters are those of the whole host, also with a filter.",
+    "Swap counters are those of the whole host, also with a filter. Where batches have no events (multi-generational "
+    "LRU before 6.8), they also tell what reclaim frees: anonymous memory, if more than half goes to swap.",
     ("memcg-high-livelock",),
     evidence="pswpin and pswpout, time in reclaim of anonymous memory, workingset_refault_anon, memory pressure.",
     remedy="Run less at a time, add memory, or raise the limit of the cgroup.",

@@ -77,7 +77,7 @@ RULE = Rule(
     judge,
     (RAM, OUT, HARM),
     ("stall_ns",),
-    "How well the pages compress is not read: see zramctl.",
+    "How well the pages compress is not read: see zramctl. Where batches have no events, it judges as swap-storm.",
     ("memcg-high-livelock",),
     evidence="Swap on zram in /proc/swaps, pswpout, time in reclaim, free swap against free memory.",
     remedy="Make the device smaller, or add swap on a disk.",

@@ -136,14 +136,14 @@ TROUBLES = (
     ),
     Trouble(
         "memcg-limit",
-        ("group.py", "--max", "128", "--stream", "--churn", "24", "--processes", "4"),
+        ("group.py", "--max", "128", "--stream", "--churn", "16", "--processes", "4"),
         "memcg-limit",
         shows=(("events.max", 500), ("pgsteal_file", 50000)),
         flat=(("allocstall", 5),),
     ),
     Trouble(
         "memcg-limit-2",
-        ("group.py", "--parent-max", "96", "--stream", "--churn", "8", "--processes", "3"),
+        ("group.py", "--parent-max", "96", "--stream", "--churn", "16", "--processes", "3"),
         "memcg-limit",
         shows=(("events.max", 200), ("pgsteal_file", 20000)),
         flat=(("allocstall", 5),),

@@ -13,7 +13,10 @@ FUTILE = Threshold(
     0.1, "ratio", "pages freed for each page asked for or scanned", "in the case that named this rule it was 0.03"
 )
 ANON = Threshold(
-    0.7, "ratio", "anonymous memory as a share of the cgroup's usage", "what cache is left then is mostly in use"
+    0.5,
+    "ratio",
+    "anonymous memory as a share of the cgroup's usage",
+    "the rest is cache in use, if none of it is freed",
 )
 
 

@@ -119,6 +119,13 @@ OTHERWISE = {
         "cache-thrash",
         lambda: cgroup(row(stall_ns=S // 30), grown={"max": 1000, "workingset_refault_file": 900}, pressure=SLOW_DISK),
     ),
+    "an agent that is quick, but takes what is in use": (
+        "proactive-agent",
+        lambda: host(
+            row(path="proactive", stall_ns=S // 30, comm=b"senpai"),
+            vmstat={"pgsteal_proactive": 3300, "workingset_refault_file": 3200},
+        ),
+    ),
     "mapped files with much read-ahead": (
         "exec-thrash",
         lambda: cgroup(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Resolves
+from mmwatch.diagnosis.cgroups import BACK, THRASH
 from mmwatch.diagnosis.observation import Mask, Observation, count, percent, time
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.rules.zone_reclaim_thrash import asked_for_by_write
@@ -13,23 +14,24 @@ from mmwatch.diagnosis.thresholds import HARM, Threshold
 BUSY = Threshold(
     0.5, "ratio", "time that one agent spends reclaiming", "an agent that is well set up probes now and then, and rests"
 )
-BACK = Threshold(256.0, "1/s", "pages refaulted", "1 MB a second of what it took was in use")
+AGAIN = Threshold(256.0, "1/s", "pages refaulted", "1 MB a second of what it took was in use")
 
 
 def judge(observation: Observation) -> Answer:
     rows, inferred = requested(observation)
     lost = observation.lost_ns(rows)
-    if not rows.any() or observation.share(lost) < HARM.value:
-        return Clear(f"requested reclaim took {percent(observation.share(lost))} of the time")
     again = observation.grown("workingset_refault_file", "workingset_refault_anon", "workingset_refault") or 0
+    freed = observation.freed(rows)
+    in_use = observation.rate(min(again, freed)) >= THRASH.value and again >= BACK.value * freed
+    if not rows.any() or (observation.share(lost) < HARM.value and not in_use):
+        return Clear(f"requested reclaim took {percent(observation.share(lost))} of the time")
     names = observation.names(rows)
-    if observation.share(lost) < BUSY.value and observation.rate(again) < BACK.value:
+    if observation.share(lost) < BUSY.value and observation.rate(again) < AGAIN.value:
         return Clear(
             f"{names} requests reclaim, {percent(observation.share(lost))} of the time, and hardly any of it comes "
             "back",
             observation.claim(rows),
         )
-    freed = observation.freed(rows)
     evidence = [
         Evidence(
             "path",
@@ -58,11 +60,11 @@ def judge(observation: Observation) -> Answer:
                 "workingset_refault",
                 observation.rate(again),
                 "1/s",
-                BACK.value,
+                AGAIN.value,
             )
         )
     return Found(
-        f"{names} requests reclaim all the time (memory.reclaim): {time(lost)} of {time(observation.duration_ns)}, "
+        f"{names} requests reclaim again and again (memory.reclaim): {time(lost)} of {time(observation.duration_ns)}, "
         f"{observation.pages(freed)} freed, {count(again)} pages of the host came back.",
         tuple(evidence),
         "An agent (senpai, a cluster manager, a script) writes to memory.reclaim faster than the memory becomes cold.",
@@ -70,7 +72,7 @@ def judge(observation: Observation) -> Answer:
             "Let the agent ask for less, or less often, and let it watch memory.pressure and refaults of the cgroup."
         ),
         observation.claim(rows),
-        resolves=Resolves("pages refaulted", "<", BACK.value, "1/s"),
+        resolves=Resolves("pages refaulted", "<", AGAIN.value, "1/s"),
         next="mmwatch top --by task -s stall",
     )
 
@@ -96,7 +98,7 @@ RULE = Rule(
     "An agent asks the kernel to reclaim a cgroup or node before it is full. Too eager, it takes memory that is in "
     "use.",
     judge,
-    (HARM, BUSY, BACK),
+    (HARM, BUSY, AGAIN, THRASH, BACK),
     limits="Without probes for passes it is inferred: reclaim of a cgroup while no limit was hit. Refaults are those "
     "of the host.",
     evidence="Time and pages of requested reclaim, pgsteal_proactive, refaults.",

@@ -188,9 +188,9 @@ def _tell(look: Look) -> None:
 
     found = signs(looked_at(look))
     for sign in found:
-        streams.say(f"look: {sign.text} ({sign.label})")
+        streams.say(f"before tracing: {sign.text} ({sign.label})")
     if not found:
-        streams.say("look: no counter shows trouble")
+        streams.say("before tracing: no counter shows trouble")
 
 
 def looked_at(look: Look) -> Observation:

@@ -234,7 +234,8 @@ def thrash_found(
     near = ""
     if worst.soon is not None:
         soonest = percent(min(worst.soon / max(worst.refaults, 1), 1))
-        near = f"; {soonest} of them so soon that somewhat more memory would have kept them"
+        only = "only " if worst.soon < LITTLE.value * worst.refaults else ""
+        near = f"; {only}{soonest} of them so soon that somewhat more memory would have kept them"
     source = "memory.stat" if worst.path else "/proc/vmstat"
     which, limit = binding(observation.limited[worst.path]) if worst.path else ("max", None)
     evidence = [

@@ -154,10 +154,8 @@ def _verdict(
         return replace(
             verdict, status="degraded", summary="No probe tells how long reclaim takes.", next="mmwatch doctor"
         )
-    return replace(
-        verdict,
-        summary=f"Tasks spent {time(account.total_ns)} of {time(observation.duration_ns)} in reclaim, all together.",
-    )
+    text = f"Tasks spent {time(account.total_ns)} of {time(observation.duration_ns)} in reclaim, all together."
+    return replace(verdict, summary=text if account.total_ns else "No task spent time in reclaim.")
 
 
 def _explained(observation: Observation, account: Account, findings: Sequence[Finding]) -> str:
@@ -217,7 +215,7 @@ def _caveats(observation: Observation, lossy: bool) -> list[str]:
             found.append(f"only {percent(account.ratio)} of the reclaimed pages are accounted for")
     missing = [probe.need for probe in observation.session.probes if probe.state == "missing" and probe.need in _NEEDED]
     if missing:
-        found.append(f"no probe for {', '.join(missing)}")
+        found.append(f"no probe for {', '.join(missing)}: mmwatch doctor says why")
     return found
 
 

@@ -74,7 +74,8 @@ def _head(verdict: Verdict, observation: Observation, width: int) -> list[str]:
     session = observation.session
     host = clean(session.hostname) or "?"
     looked = f"{ns_text(observation.duration_ns)} until {local_time(observation.whole.end_s, zone=True)}"
-    lines = _wrapped("", f"{verdict.status.upper()} on {host}, kernel {clean(session.kernel) or '?'}", width)
+    by = "" if verdict.traced else ", as far as counters tell,"
+    lines = _wrapped("", f"{verdict.status.upper()}{by} on {host}, kernel {clean(session.kernel) or '?'}", width)
     lines += _wrapped("", f"looked at for {looked}", width)
     if session.filter:
         lines += _wrapped("", f"only {filter_text(session.filter)}", width)

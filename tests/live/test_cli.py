@@ -74,7 +74,7 @@ def test_it_protects_itself_and_nobody_else(mmwatch: Mmwatch, tmp_path: Path, co
     running = mmwatch.start(command, *words)
     running.wait_for("accounted" if command == "top" else command[:4], "out" if command == "top" else "err")
     pid = running.process.pid
-    if "the OOM killer may kill" not in running.stderr:
+    if "not exempt from the OOM killer" not in running.stderr:
         assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "-1000"
     assert ("not locked" in running.stderr) == (status_of(pid)["VmLck"] == "0 kB"), running.stderr
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():

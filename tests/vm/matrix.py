@@ -57,7 +57,8 @@ def table(found: Mapping[Column, Mapping[str, str]]) -> list[str]:
     columns = sorted(found, key=lambda one: ([kernel.name for kernel in KERNELS].index(one[0]), one[1]))
     titles = [f"{kernel} {'MGLRU' if lru == MGLRU else lru}" for kernel, lru in columns]
     lines = [f"| load | to be found | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
-    for trouble in TROUBLES:
+    expected = list(dict.fromkeys(trouble.expect for trouble in TROUBLES))
+    for trouble in sorted(TROUBLES, key=lambda one: expected.index(one.expect)):
         cells = [found[column].get(trouble.name) for column in columns]
         if any(cells):
             shown = [ABSENT if cell is None else RIGHT if cell == trouble.expect else cell for cell in cells]

@@ -71,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.pid is not None and arguments.cgroup is not None:
         raise UsageError("-p and -c cannot be combined", "a process is in one cgroup; name either")
+    if arguments.no_trace and (arguments.pid is not None or arguments.cgroup is not None):
+        raise UsageError("--no-trace cannot be combined with -p or -c", "counters tell about the whole host only")
     if arguments.file is None and (arguments.begin is not None or arguments.end is not None):
         raise UsageError("--begin and --end choose a part of a recording", "add --from FILE")
     if arguments.file is not None:
@@ -117,6 +119,8 @@ def from_host(arguments: argparse.Namespace, target: Target, duration_s: float) 
     except (NoPermissionError, UnavailableError) as error:
         streams.say(f"cannot trace: {error.message}", error.hint)
         streams.say("judging by counters alone, which is weaker")
+        if tgids or cgroup:
+            streams.say("this is about the whole host: -p and -c need tracing")
         time.sleep(look.left_s())
         next_command = "mmwatch doctor" if isinstance(error, UnavailableError) else ""
         return conclude(arguments, looked_at(look), next_command=next_command)

@@ -72,6 +72,11 @@ def binding(memory: CgroupMemory) -> tuple[str, int | None]:
     return "max", memory.limit_bytes
 
 
+def hits_file(observation: Observation) -> str:
+    """Where the hits of a limit are counted."""
+    return "memory.failcnt" if observation.setting("cgroup_version") == 1 else "memory.events.local"
+
+
 def limit_evidence(observation: Observation, path: str, which: str) -> list[Evidence]:
     """That a cgroup is at its limit (``max``) or above memory.high (``high``)."""
     memory = observation.limited[path]
@@ -80,7 +85,7 @@ def limit_evidence(observation: Observation, path: str, which: str) -> list[Evid
     if hits:
         what = "hit its limit" if which == "max" else "went above memory.high"
         found.append(
-            Evidence("counter", f"{path} itself {what} {count(hits)} times", "memory.events.local", hits, "count")
+            Evidence("counter", f"{path} itself {what} {count(hits)} times", hits_file(observation), hits, "count")
         )
     if bound:
         share = memory.usage_bytes / bound
@@ -90,7 +95,7 @@ def limit_evidence(observation: Observation, path: str, which: str) -> list[Evid
             Evidence(
                 "limit" if which == "max" else "high",
                 f"{path} uses {used}",
-                "memory.current",
+                "memory.usage_in_bytes" if observation.setting("cgroup_version") == 1 else "memory.current",
                 share,
                 "ratio",
                 threshold,
@@ -133,7 +138,8 @@ def raise_limit(observation: Observation, path: str) -> Remedy:
     file, more = observation.control(path, name), int(1.5 * limit) >> 20 << 20
     unit = "MemoryMax= of the systemd unit, or the memory limit of the container"
     return Remedy(
-        f"Raise {'the limit' if which == 'max' else 'memory.high'}, or use less memory.",
+        f"Raise {'the limit' if which == 'max' else 'memory.high'} step by step until it is enough, or use less "
+        "memory.",
         (f"echo {more} >{file}",),
         (f"echo {limit} >{file}",),
         unit if which == "max" else "MemoryHigh= of the systemd unit",

@@ -149,7 +149,7 @@ def _verdict(
         text = f"{number_text(len(verdict.signs), 'sign')} of trouble; only tracing tells who suffers, and how much."
         return replace(verdict, status="inconclusive", summary=text, next=_next(observation))
     if not observation.traced:
-        return replace(verdict, summary="No counter of reclaim shows trouble.")
+        return replace(verdict, summary="No counter of reclaim shows trouble.", next=_next(observation))
     if not observation.known("stall_ns"):
         return replace(
             verdict, status="degraded", summary="No probe tells how long reclaim takes.", next="mmwatch doctor"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmwatch.diagnosis.answers import Evidence
-from mmwatch.diagnosis.cgroups import THRASH, refaults
+from mmwatch.diagnosis.cgroups import THRASH, hits_file, refaults
 from mmwatch.diagnosis.observation import Observation, count, percent
 from mmwatch.diagnosis.rules.kswapd_hopeless import EFFICIENCY_MAX
 from mmwatch.diagnosis.rules.swap_storm import BOTH_WAYS
@@ -25,7 +25,7 @@ def signs(observation: Observation) -> tuple[Evidence, ...]:
     again = observation.grown("workingset_refault_file", "workingset_refault")
     steal = observation.grown("pgsteal_file")
     if observation.rate(again if steal is None else min(again or 0, steal)) >= THRASH.value:
-        text = f"{count(observation.rate(again))} file pages a second are read again soon after they were reclaimed"
+        text = f"{count(observation.rate(again))} file pages a second are read again after they were reclaimed"
         found.append(_sign("cache-thrash", text, observation.rate(again), THRASH))
     into, out = observation.grown("pswpin"), observation.grown("pswpout")
     if min(observation.rate(into), observation.rate(out)) >= BOTH_WAYS.value:
@@ -96,5 +96,5 @@ def _cgroups(observation: Observation) -> list[Evidence]:
             text = f"{worst} {what} {count(observation.rate(hits[worst]))} times a second"
             again = refaults(observation, worst)
             text += f", and {count(observation.rate(again))} pages a second are read again" if again else ""
-            found.append(_sign(rule, text, observation.rate(hits[worst]), OFTEN, "memory.events.local"))
+            found.append(_sign(rule, text, observation.rate(hits[worst]), OFTEN, hits_file(observation)))
     return found

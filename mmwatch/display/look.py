@@ -26,7 +26,8 @@ _COUNTERS = (
     ("pages swapped out", ("pswpout",)),
     ("direct compactions", ("compact_stall",)),
     ("major faults", ("pgmajfault",)),
-    ("caches dropped", ("drop_pagecache", "drop_slab")),
+    ("page cache dropped (drop_caches)", ("drop_pagecache",)),
+    ("slab dropped (drop_caches)", ("drop_slab",)),
     ("OOM kills", ("oom_kill",)),
 )
 _SETTINGS = (
@@ -57,6 +58,7 @@ def look_lines(observation: Observation) -> list[str]:
             lines.append(f"{title:<32}{count_text(before, 13):>14}{count_text(rate, 9):>12}")
     if observation.pressure is not None:
         lines.append(f"{'tasks waited for memory (PSI)':<32}{'':>14}{observation.pressure:>11.1f}%")
+    lines += ["", "Most kernels count reclaim at the limits of cgroups only in the first two lines."]
     return lines + _cgroups(observation)
 
 

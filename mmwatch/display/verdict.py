@@ -42,16 +42,18 @@ def verdict_lines(
     lines = _head(verdict, observation, width)
     if of is not None:
         lines += ["", *_subject(of, width)]
-    if not verdict.traced or (verbose and verdict.signs):
-        lines += _labelled("SIGNS", [(one.label, one.text) for one in verdict.signs], width, 21)
-    if not verdict.traced or verbose:
-        lines += ["", *(fit(line, width) for line in look_lines(observation))]
+    look = _labelled("SIGNS", [(one.label, one.text) for one in verdict.signs], width, 21) if verdict.signs else []
+    look += ["", *(fit(line, width) for line in look_lines(observation))]
+    if not verdict.traced:
+        lines += look
     for number, finding in enumerate(verdict.findings, 1):
         lines.append("")
         if number == 1 or verbose:
             lines += _finding(verdict, finding, number, verbose, width)
         else:
             lines += _short(finding, number, width)
+    if verdict.traced and verbose:
+        lines += ["", *look]
     lines += ["", *_tail(verdict, observation, verbose, width)]
     return lines
 
@@ -123,6 +125,8 @@ def _subject(of: Subject, width: int) -> list[str]:
     other += [f"{count_text(of.refaults, 9)} pages refaulted"] if of.refaults is not None else []
     if other:
         lines += _wrapped("", f"Besides: {', '.join(other)}.", width)
+    if of.io_wait_ns is None:
+        lines += _wrapped("", "How long it waited for I/O is not known: mmwatch doctor says why.", width)
     if share < HARM.value:
         lines += _wrapped("", "Reclaim itself is not what makes it slow.", width)
     return lines

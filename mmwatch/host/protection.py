@@ -25,7 +25,7 @@ def protect() -> list[str]:
     try:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ_MIN))
     except OSError as error:
-        refused.append(f"mmwatch is not exempt from the OOM killer: {error.strerror}")
+        refused.append(f"not exempt from the OOM killer: {error.strerror}")
     return refused
 
 

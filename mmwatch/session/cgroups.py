@@ -23,6 +23,8 @@ STATS_MAX = 16
 LOCATED_MAX = 256
 """Where the kernel's programs cannot tell the cgroup, it is looked up for so many processes. 15 us each."""
 FOLLOWED_MAX = 64
+FIRST_MAX = 256
+"""So many are read when a session begins, so that its first interval has growth, too."""
 ALL_MAX = 1024
 """So many are read at both ends of a diagnosis, whether or not they reclaim."""
 
@@ -41,17 +43,22 @@ class Cgroups:
         self._counts: dict[int, dict[str, int]] = {}
         self._followed: dict[int, str] = {}
         self._all: dict[int, str] = {}
+        self._first = False
 
     def name(self, number: int) -> str | None:
         """The path of a cgroup, clean; None if unknown."""
         return self._names.get(number) if number else None
 
-    def begin(self) -> None:
-        """Read the counters of all cgroups, so that :meth:`of` can tell at the end which of them moved."""
+    def begin(self, everything: bool = False) -> None:
+        """Read the counters of cgroups, so that the first call of :meth:`of` can tell their growth.
+
+        :param everything: so that :meth:`of` can tell at the end which of all of them moved.
+        """
         self._names.path(0)  # walks the tree
-        self._all = dict(self._names.known()[:ALL_MAX])
-        for number, path in self._all.items():
+        found = self._names.known()[: ALL_MAX if everything else FIRST_MAX]
+        for number, path in found:
             self._read_stat(number, path)
+        self._all, self._first = (dict(found), False) if everything else ({}, True)
 
     def locate(self, rows: Rows) -> None:
         """Fill in the cgroup of rows that have none: without BTF, the kernel's programs cannot tell it on version 1.
@@ -93,6 +100,10 @@ class Cgroups:
             names[number] = units.clean(path)
             self._add(self._above(path) if rank < CGROUPS_MAX else (), rank < STATS_MAX, names, memory)
         self._add(list(self._followed.items()), True, names, memory)
+        if self._first:
+            # What another cgroup counts until it is followed does not belong to the interval in which that begins.
+            self._counts = {number: self._counts[number] for number in self._followed if number in self._counts}
+            self._first = False
         if everything:
             here = set(memory)
             self._add(self._all.items(), True, names, memory)

@@ -43,8 +43,7 @@ class Surroundings:
 
     def begin(self) -> None:
         """Growth counts from here on."""
-        if self._everything:
-            self.cgroups.begin()
+        self.cgroups.begin(self._everything)
         self._pressure_before = _pressure()
 
     def of_session(self, since_boot: dict[str, int]) -> dict[str, Any]:

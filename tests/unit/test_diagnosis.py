@@ -206,6 +206,17 @@ def test_what_an_old_kernel_does_not_count_is_no_zero() -> None:
     assert counter == "zone_reclaim_failed grew by 30, successes are not counted"
 
 
+def test_a_write_of_3_drops_the_caches_once() -> None:
+    """It counts as drop_pagecache and as drop_slab."""
+    both = {"drop_pagecache": 1, "drop_slab": 1, "pgpgin": 50_000}
+    found = RULES["drop-caches"].judge(host(vmstat=both))
+    assert isinstance(found, Found)
+    assert "dropped the caches of the whole host 3 times in 3 s" in found.summary
+    once = RULES["drop-caches"].judge(host(count=1, vmstat={**both, "pgpgin": 0}))
+    assert isinstance(once, Clear)
+    assert "(1 time)" in once.reason
+
+
 def test_large_folios_of_the_page_cache_are_no_trouble_of_their_own() -> None:
     """Nobody asked for huge pages: the order comes from reading ahead."""
     orders = {"order_histogram": at(9, 100, 11)}

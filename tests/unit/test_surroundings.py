@@ -67,10 +67,21 @@ def test_a_cgroup_that_once_reclaimed_is_followed(hierarchy: CgroupMount) -> Non
     assert (names, memory[app].grown["workingset_refault_file"]) == ({app: "/app"}, 9)
 
 
+def test_the_first_interval_has_growth_too(hierarchy: CgroupMount) -> None:
+    """But not that of the time before a cgroup was followed."""
+    early, late = group(hierarchy.path, "early"), group(hierarchy.path, "late")
+    cgroups = Cgroups(hierarchy)
+    cgroups.begin()
+    for name in ("early", "late"):
+        group(hierarchy.path, name, refaults=9)
+    assert cgroups.of(make_rows({"cgroup_id": early}))[1][early].grown["workingset_refault_file"] == 9
+    assert cgroups.of(make_rows({"cgroup_id": late}))[1][late].grown == {}
+
+
 def test_at_the_end_all_that_moved(hierarchy: CgroupMount) -> None:
     quiet, busy = group(hierarchy.path, "quiet"), group(hierarchy.path, "busy")
     cgroups = Cgroups(hierarchy)
-    cgroups.begin()
+    cgroups.begin(everything=True)
     group(hierarchy.path, "busy", hits=3)
     assert cgroups.of(make_rows())[1] == {}
     names, memory = cgroups.of(make_rows(), everything=True)

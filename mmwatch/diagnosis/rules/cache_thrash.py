@@ -14,8 +14,10 @@ def judge(observation: Observation) -> Answer:
         return Clear(worst)
     cause = (
         "What is read again and again does not fit the memory that it may use, so each page read throws out one that "
-        "is needed next. Time in reclaim looks harmless; the time is lost waiting for the disk."
+        "is needed next."
     )
+    if not observation.harmful(worst.rows & observation.tasks):
+        cause += " Time in reclaim looks harmless; the time is lost waiting for the disk."
     return thrash_found(observation, worst, "The page cache of {} does", cause)
 
 

@@ -10,6 +10,7 @@ from mmwatch.diagnosis.answers import Answer, Clear, Evidence, Found, Remedy, Re
 from mmwatch.diagnosis.observation import Observation, count
 from mmwatch.diagnosis.rule import Rule
 from mmwatch.diagnosis.thresholds import Threshold
+from mmwatch.units import number_text
 
 FELL = Threshold(0.1, "ratio", "page cache lost between two readings", "a cache that was empty anyway is no loss")
 AGAIN = Threshold(256.0, "1/s", "pages read from disk", "1 MB a second is read again")
@@ -23,11 +24,9 @@ def judge(observation: Observation) -> Answer:
     cache, slab = observation.grown("drop_pagecache"), observation.grown("drop_slab")
     if cache is None and slab is None:
         return Unknown("/proc/vmstat has no drop_pagecache")
-    times = (cache or 0) + (slab or 0)
+    times = max(cache or 0, slab or 0)  # a write of 3 counts as both
     if not times:
-        before = observation.session.since_boot.get("drop_pagecache", 0) + observation.session.since_boot.get(
-            "drop_slab", 0
-        )
+        before = max(observation.session.since_boot.get(name, 0) for name in ("drop_pagecache", "drop_slab"))
         return Clear(f"nobody dropped caches meanwhile ({count(before)} times since boot)")
     file = [
         one.memory.get("active_file", 0) + one.memory.get("inactive_file", 0)
@@ -38,8 +37,8 @@ def judge(observation: Observation) -> Answer:
     share = fell / max(max(file, default=0), 1)
     read = observation.grown("pgpgin")  # in KiB
     rate = observation.rate((read or 0) * 1024 / observation.session.page_size)
-    if share < FELL.value and rate < AGAIN.value and times < OFTEN.value:
-        return Clear(f"caches were dropped {count(times)} times, but there was little in them")
+    if times < OFTEN.value and (share < FELL.value or rate < AGAIN.value):
+        return Clear(f"caches were dropped ({number_text(times, 'time')}), but little was in them, or is read again")
     evidence = [
         Evidence(
             "counter",
@@ -76,17 +75,16 @@ def judge(observation: Observation) -> Answer:
         who = " and ".join(f"{name[: name.rindex(' ')]}[{name[name.rindex('(') + 1 : -1]}]" for name in writers[:2])
         evidence.append(Evidence("writer", f"the kernel's log names {who}", "/dev/kmsg"))
     return Found(
-        f"{who if writers else 'Somebody'} dropped the caches of the whole host {count(times)} times in "
+        f"{who if writers else 'Somebody'} dropped the caches of the whole host {number_text(times, 'time')} in "
         f"{observation.duration_s:.0f} s, by writing to vm.drop_caches.",
         tuple(evidence),
         "A script or a cron job writes to /proc/sys/vm/drop_caches, mostly because free memory looked low. The page "
         "cache is not wasted memory: dropping it makes the next reads slow.",
         Remedy(
-            "Stop it. The kernel's log names the writer.",
-            ("dmesg | grep drop_caches",),
+            "Stop it." if writers else "Stop it. The kernel's log names the writer.",
         ),
         np.zeros(len(observation.rows), np.int64),
-        cost=(f"{observation.bytes((read or 0) * 1024)} read from disk meanwhile",) if read else (),
+        cost=(f"{observation.bytes((read or 0) * 1024)} read from disk meanwhile, by the whole host",) if read else (),
         cost_ns=1,
         resolves=Resolves("growth of drop_pagecache and drop_slab", "<", 1, "count"),
         next="dmesg | grep drop_caches",

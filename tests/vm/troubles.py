@@ -35,7 +35,7 @@ TROUBLES = (
     ),
     Trouble(
         "zone-reclaim-thrash-2",
-        ("streams.py", "--nodes", "1", "--readers", "1", "--once", "--until", "pgsteal_direct"),
+        ("streams.py", "--nodes", "1", "--readers", "1", "--mib", "1200", "--until", "pgsteal_direct"),
         "zone-reclaim-thrash",
         sysctls=NODE_MODE,
         lrus=(CLASSIC,),
@@ -136,7 +136,7 @@ TROUBLES = (
     ),
     Trouble(
         "memcg-limit",
-        ("group.py", "--max", "128", "--stream", "--churn", "16", "--processes", "4"),
+        ("group.py", "--max", "128", "--stream", "--churn", "20", "--processes", "4"),
         "memcg-limit",
         shows=(("events.max", 500), ("pgsteal_file", 50000)),
         flat=(("allocstall", 5),),

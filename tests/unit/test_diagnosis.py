@@ -206,6 +206,15 @@ def test_what_an_old_kernel_does_not_count_is_no_zero() -> None:
     assert counter == "zone_reclaim_failed grew by 30, successes are not counted"
 
 
+def test_a_limit_with_some_reading_ahead_is_no_thrash() -> None:
+    grown = {"max": 1000, "workingset_refault_file": 1600, "pgmajfault": 0}
+    assert 0.2 < 1600 / (2 * 3300) < 0.35
+    rows = (row(reported_pages=3300), row(tgid=101, reported_pages=3300))
+    assert found_by(cgroup(*rows, grown=grown)) == ["memcg-limit"]
+    idle = tuple({**one, "stall_ns": S // 100} for one in rows)
+    assert found_by(cgroup(*idle, grown=grown)) == ["cache-thrash"]
+
+
 def test_a_write_of_3_drops_the_caches_once() -> None:
     """It counts as drop_pagecache and as drop_slab."""
     both = {"drop_pagecache": 1, "drop_slab": 1, "pgpgin": 50_000}

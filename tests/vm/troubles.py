@@ -136,7 +136,7 @@ TROUBLES = (
     ),
     Trouble(
         "memcg-limit",
-        ("group.py", "--max", "128", "--stream", "--churn", "20", "--processes", "4"),
+        ("group.py", "--max", "128", "--stream", "--churn", "24", "--processes", "4"),
         "memcg-limit",
         shows=(("events.max", 500), ("pgsteal_file", 50000)),
         flat=(("allocstall", 5),),

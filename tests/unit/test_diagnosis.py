@@ -215,6 +215,15 @@ def test_a_limit_with_some_reading_ahead_is_no_thrash() -> None:
     assert found_by(cgroup(*idle, grown=grown)) == ["cache-thrash"]
 
 
+def test_many_tasks_that_stream_lose_much_together() -> None:
+    def streams(tasks: int) -> Observation:
+        rows = [row(tgid=100 + number, stall_ns=S // 10) for number in range(tasks)]
+        return cgroup(*rows, grown={"max": 1000, "workingset_refault_file": 0})
+
+    assert found_by(streams(4)) == []
+    assert found_by(streams(6)) == ["memcg-limit"]
+
+
 def test_a_write_of_3_drops_the_caches_once() -> None:
     """It counts as drop_pagecache and as drop_slab."""
     both = {"drop_pagecache": 1, "drop_slab": 1, "pgpgin": 50_000}

@@ -18,6 +18,9 @@ STREAM_HARM = Threshold(
     "the time that one task loses, or in which some task waits (PSI), if they stream",
     "each new page costs an old one: that is the price",
 )
+STREAM_ALL = Threshold(
+    0.5, "ratio", "the time that all tasks lose, added up, if they stream", "half of a task's time is no small price"
+)
 PAST_THE_CACHE = Remedy(
     "Bypass the page cache (O_DIRECT), or drop pages after use (posix_fadvise DONTNEED). Or let an agent reclaim in "
     "time (memory.reclaim), so that the tasks need not."
@@ -45,7 +48,7 @@ def judge(observation: Observation) -> Answer:
     streams = few and not observation.of_anon(rows)
     worst = observation.who(observation.claim(rows), 1)
     waited = observation.share(waits_ns(observation, path))
-    if streams and max(worst[0].share, waited) < STREAM_HARM.value:
+    if streams and max(worst[0].share, waited) < STREAM_HARM.value and observation.share(lost) < STREAM_ALL.value:
         counted = ", as far as the multi-generational LRU counts it" if observation.lru_gen else ""
         return Clear(
             f"{path} streams through files at its limit: {percent(observation.share(lost))} of the time, and hardly "
@@ -82,7 +85,7 @@ RULE = Rule(
     "A memory cgroup has used up its limit (memory.max, or memory.limit_in_bytes), or one above it has: then each "
     "allocation of its tasks first reclaims from it, although the host may have free memory.",
     judge,
-    (HARM, FULL, STREAM, STREAM_HARM),
+    (HARM, FULL, STREAM, STREAM_HARM, STREAM_ALL),
     limits="Where the target of a reclaim is not known, the cgroup whose limit binds is inferred: the one whose own "
     "counter of hits grew. The multi-generational LRU does not count what is read again late, so a loop looks like a "
     "stream.",
